@@ -1,0 +1,37 @@
+"""mfpde: the partial differential equation of training infinitely wide Transformers, solved in parallel.
+
+The public names of the Python interface; importing them starts neither MPI nor a compilation.
+"""
+
+from mfpde import parallel as _parallel
+
+_parallel.limit_threads()
+
+from mfpde.api import solve_limit  # noqa: E402  (threads are fixed before JAX and numba look at them)
+from mfpde.errors import ComputationError, InputError  # noqa: E402
+from mfpde.output.reader import Run, open_run  # noqa: E402
+from mfpde.problem.family import Family  # noqa: E402
+from mfpde.problem.laws import Bump, Law, Normal, Uniform  # noqa: E402
+from mfpde.problem.task import Task  # noqa: E402
+from mfpde.problem.transformer import Transformer  # noqa: E402
+from mfpde.settings import Density, Output, Time  # noqa: E402
+
+__all__ = [
+    "Bump",
+    "ComputationError",
+    "Density",
+    "Family",
+    "InputError",
+    "Law",
+    "Normal",
+    "Output",
+    "Run",
+    "Task",
+    "Time",
+    "Transformer",
+    "Uniform",
+    "open_run",
+    "solve_limit",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,89 @@
+"""The solver as a function, for scripts and notebooks; a notebook user never needs the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from mfpde import parallel, toml
+from mfpde.output.reader import Run, open_run
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer, check_model
+from mfpde.settings import Density, Output, Time, Training
+from mfpde.suggest import reject_unknown
+
+
+def solve_limit(
+    model: Transformer,
+    task: Task,
+    *,
+    weight_decay: float,
+    horizon: float,
+    temperature: float = 0.0,
+    density: Density | Mapping[str, Density] | None = None,
+    time: Time | None = None,
+    every: float | None = None,
+    directory: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Solve ∂_τ ρ = ∇·(ρ ∇V) for all layers and families to τ = horizon.
+
+    Under mpirun every rank calls it with the same arguments; all of them get the run to read.
+
+    Args:
+        model: the Transformer.
+        task: the samples.
+        weight_decay: λ ≥ 0.
+        horizon: final τ.
+        temperature: β⁻¹; only 0 in this version.
+        density: the discretisation of all families, or of each by name.
+        time: the time step; the CFL bound unless given.
+        every: τ between reports; a twentieth of the horizon unless given.
+        directory: where the results go; a new temporary folder unless given.
+        overwrite: replace a run that the directory already holds.
+        progress: show how far it is, on rank 0.
+
+    Returns:
+        The run, read back.
+
+    Raises:
+        InputError: for values that do not fit, before anything is written.
+        ComputationError: when the numbers fail; the last sound state has been saved.
+    """
+    comm = parallel.start()
+    parallel.start_petsc()
+    from mfpde.limit.solver import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.run import solve_into  # noqa: PLC0415
+
+    training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
+    names = [family.name for family in model.families]
+    if isinstance(density, Mapping):
+        reject_unknown("density", density, names)
+        densities = {name: density.get(name, Density()) for name in names}
+    else:
+        densities = dict.fromkeys(names, density or Density())
+    check_model(model, jnp.asarray(np.asarray(task.tokens)[0]), jnp.asarray(np.asarray(task.targets)[0]))
+    where = tempfile.mkdtemp(prefix="mfpde-") if directory is None and comm.rank == 0 else directory
+    output = Output(directory=comm.bcast(where, root=0), every=every)
+    problem = Problem(model, task, training, densities, time or Time())
+    assert output.directory is not None  # noqa: S101  (given, or made above)
+    solve_into(problem, output, _text(problem), overwrite=overwrite, quiet=not progress)
+    comm.Barrier()
+    return open_run(output.directory)
+
+
+def _text(problem: object) -> str:
+    """run.toml of a model and task that live in Python: the settings alone."""
+    settings = {name: dataclasses.asdict(getattr(problem, name)) for name in ("training", "time")}
+    settings["density"] = {name: dataclasses.asdict(d) for name, d in problem.densities.items()}  # type: ignore[attr-defined]
+    for table in settings["density"].values():
+        table["mesh"] = None if table["mesh"] is None else str(table["mesh"])
+    return "# model and task were given as Python objects\n" + toml.dumps(settings)
+
+

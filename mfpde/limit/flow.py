@@ -1,0 +1,159 @@
+"""The right-hand side of the limit: density → units → risk and potential → transport.
+
+Told once (mathematics.md, section 6): `limit.units` turns ρ_h into weights of units, `limit.sweep` adds them up over
+ranks, runs all samples forwards and backwards, and adds up again; `limit.units` spreads the gradient to the nodes of
+the potential; `limit.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.errors import ComputationError
+from mfpde.limit.frame import Frame, Motion, at_rest, follow
+from mfpde.limit.state import Group, State
+from mfpde.limit.sweep import Outcome, Sweep
+from mfpde.limit.transport import pack_moments, unpack_moments
+from mfpde.problem.transformer import Transformer
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Potential:
+    """The first variation at a state: per group the nodal potential V (c, j, b); and what the sweep said."""
+
+    values: tuple[Array, ...]
+    outcome: Outcome
+    penalty: float
+
+    @property
+    def energy(self) -> float:
+        """Q = R + (λ/2L) Σ Σ_j m_j |θ_j|², without entropy."""
+        return self.outcome.risk + self.penalty
+
+
+@dataclass(frozen=True)
+class Rate:
+    """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, and this rank's largest CFL speed over blocks and cells."""
+
+    density: tuple[Array, ...]
+    frame: tuple[Frame, ...]
+    speed: float
+
+
+@dataclass
+class Clock:
+    """Wall seconds spent in each part, and right-hand sides evaluated."""
+
+    sweep: float = 0.0
+    transport: float = 0.0
+    evaluations: int = 0
+
+
+@dataclass
+class Flow:
+    """The Wasserstein gradient flow of Q = R + penalty, discretised."""
+
+    model: Transformer
+    groups: tuple[Group, ...]
+    sweep: Sweep
+    weight_decay: float
+    clock: Clock = field(default_factory=Clock)
+
+    def rate(self, state: State) -> Rate:
+        """∂_τ ρ̂ at a state.
+
+        Raises:
+            ComputationError: on every rank alike, when the numbers are no longer finite.
+        """
+        self.clock.evaluations += 1
+        potential = self.potential(state)
+        start = time.perf_counter()
+        motions = self._motions(state, potential)
+        rates, speed = [], 0.0
+        for group, density, values, motion in zip(self.groups, state.density, potential.values, motions, strict=True):
+            rate, speeds = group.transport.rate(density, values, motion)
+            rates.append(rate)
+            speed = max(speed, float(speeds.max()))
+        moved = tuple(motion.rate(frame) for motion, frame in zip(motions, state.frame, strict=True))
+        self.clock.transport += time.perf_counter() - start
+        return Rate(tuple(rates), moved, speed)
+
+    def _motions(self, state: State, potential: Potential) -> list[Motion]:
+        """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""
+        shares = [
+            pack_moments(group.transport.velocity_moments(density, values, frame.metric))
+            for group, density, values, frame in self._each(state, potential)
+            if group.comoving
+        ]
+        if not shares:
+            return [at_rest(frame) for frame in state.frame]
+        flat = np.concatenate([share.ravel() for share in shares])
+        total = np.empty_like(flat)
+        self.sweep.comm.Allreduce(flat, total, op=MPI.SUM)
+        parts = iter(np.split(total, np.cumsum([share.size for share in shares])[:-1]))
+        motions = []
+        for group, frame in zip(self.groups, state.frame, strict=True):
+            if not group.comoving:
+                motions.append(at_rest(frame))
+                continue
+            moments = unpack_moments(next(parts).reshape(-1, group.transport.blocks))
+            motions.append(follow(frame, moments, group.linear))
+        return motions
+
+    def _each(self, state: State, potential: Potential) -> Iterator[tuple[Group, Array, Array, Frame]]:
+        return zip(self.groups, state.density, potential.values, state.frame, strict=True)
+
+    def potential(self, state: State) -> Potential:
+        """V = η mean_n⟨P, f⟩ + λ/2 |θ|² at the potential's nodes, as the exact gradient of the discrete risk.
+
+        Raises:
+            ComputationError: on every rank alike, when the numbers are no longer finite.
+        """
+        start = time.perf_counter()
+        theta, weights, square = self.units(state)
+        outcome = self.sweep(theta, weights, square)
+        assert outcome.gradient is not None  # noqa: S101  (a sweep, not an evaluation)
+        self._check(state.tau, outcome)
+        values = []
+        for group, frame in zip(self.groups, state.frame, strict=True):
+            nodes = frame.theta(group.space.nodes)
+            out = np.empty((*group.space.nodes.shape[:2], group.transport.blocks))
+            for place, units in zip(group.members, group.units, strict=True):
+                units.potential(outcome.gradient[place], nodes, self.weight_decay, out)
+            values.append(out)
+        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
+        self.clock.sweep += time.perf_counter() - start
+        return Potential(tuple(values), outcome, penalty)
+
+    def units(self, state: State) -> tuple[list[Array], list[Array], list[Array]]:
+        """Per family: the units' parameters, and this rank's share of their weights and of Σ m|θ|²."""
+        count = len(self.model.families)
+        theta, weights, square = ([np.empty(0)] * count for _ in range(3))
+        for group, density, frame in zip(self.groups, state.density, state.frame, strict=True):
+            nodes = frame.theta(group.space.nodes)
+            for place, units in zip(group.members, group.units, strict=True):
+                theta[place] = units.theta(frame)
+                weights[place], square[place] = units.weights(group.space, density, nodes)
+        return theta, weights, square
+
+    def _check(self, tau: float, outcome: Outcome) -> None:
+        assert outcome.gradient is not None  # noqa: S101
+        if np.isfinite(outcome.risk) and all(np.isfinite(g).all() for g in outcome.gradient):
+            return
+        for tables in (outcome.square, outcome.gradient):
+            for family, table in zip(self.model.families, tables, strict=True):
+                bad = ~np.isfinite(table.reshape(self.model.layers, -1)).all(axis=1)
+                if bad.any():
+                    raise ComputationError(
+                        f"not finite at tau = {tau:.6g}, family {family.name!r}, layer {int(bad.argmax())}"
+                    )
+        raise ComputationError(f"not finite at tau = {tau:.6g}: the risk is {outcome.risk}")
+

@@ -1,0 +1,135 @@
+"""Frames: the affine map θ = c + A ξ that carries the reference mesh to each layer's parameters, and how it follows.
+
+The reference density is ρ̂(ξ) = |det A| ρ(θ), so that masses agree. A co-moving frame advances (c, A) with the density so
+that the mean and the covariance of ρ̂ stay what they were: weight decay and the drift of the data term then leave
+nothing, or little, to transport. Source: mathematics.md, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One affine map per block: centre c (b, d) and matrix A (b, d, d) in θ = c + A ξ.
+
+    A never lets a nonlinear coordinate of θ depend on a linear coordinate of ξ: then mesh nodes that share the
+    nonlinear part of ξ share the nonlinear part of θ, and the Transformer is evaluated once for all of them.
+    """
+
+    centre: Array
+    matrix: Array
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks b."""
+        return int(self.centre.shape[0])
+
+    @property
+    def determinant(self) -> Array:
+        """|det A|, shape (b,)."""
+        return np.abs(np.linalg.det(self.matrix))
+
+    @property
+    def inverse(self) -> Array:
+        """A⁻¹, shape (b, d, d)."""
+        return np.linalg.inv(self.matrix)
+
+    @property
+    def metric(self) -> Array:
+        """A⁻¹A⁻ᵀ (b, d, d): turns a gradient in ξ into the ξ-velocity of the θ-gradient flow."""
+        inverse = self.inverse
+        return np.ascontiguousarray(inverse @ np.swapaxes(inverse, 1, 2))
+
+    def theta(self, xi: Array) -> Array:
+        """θ = c + A ξ for points (..., d), every block: (..., d, b), blocks last as in all nodal arrays."""
+        return np.asarray(np.einsum("bij,...j->...ib", self.matrix, xi) + self.centre.T)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What carries the reference density, per block: û = −D ∇_ξ V − (b + C ξ).
+
+    Attributes:
+        metric: D = A⁻¹A⁻ᵀ, shape (b, d, d).
+        drift: b = A⁻¹ċ, shape (b, d).
+        stretch: C = A⁻¹Ȧ, shape (b, d, d).
+    """
+
+    metric: Array
+    drift: Array
+    stretch: Array
+
+    def rate(self, frame: Frame) -> Frame:
+        """(ċ, Ȧ) = (A b, A C)."""
+        return Frame(np.einsum("bij,bj->bi", frame.matrix, self.drift), frame.matrix @ self.stretch)
+
+
+@dataclass(frozen=True)
+class VelocityMoments:
+    """Integrals against ρ̂ in the scheme's quadrature, û₀ = −D ∇_ξ V the velocity in the frame at rest.
+
+    Attributes:
+        mass: ∫ρ̂, (b,).
+        mean: ∫ρ̂ ξ, (b, d).
+        second: ∫ρ̂ ξ ξᵀ, (b, d, d).
+        velocity: ∫ρ̂ û₀, (b, d).
+        shear: ∫ρ̂ û₀ ξᵀ, (b, d, d).
+    """
+
+    mass: Array
+    mean: Array
+    second: Array
+    velocity: Array
+    shear: Array
+
+
+def box_frame(mean: Array, half_width: Array) -> Frame:
+    """The frame whose reference box [−1, 1]^d is centred at mean (b, d) with half-widths (b, d) in θ units."""
+    return Frame(np.array(mean, dtype=np.float64), np.stack([np.diag(row) for row in half_width]))
+
+
+def at_rest(frame: Frame) -> Motion:
+    """The motion of a frame that does not move."""
+    blocks, dim = frame.centre.shape
+    return Motion(frame.metric, np.zeros((blocks, dim)), np.zeros((blocks, dim, dim)))
+
+
+def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[Sequence[int]]) -> Motion:
+    """The motion under which mean and covariance of ρ̂ stay.
+
+    With û = û₀ − b − C ξ, mean μ and covariance Σ of ρ̂: b = E[û₀] − C μ, and C solves
+
+        C Σ + Σ Cᵀ = E[û₀ (ξ − μ)ᵀ] + transpose
+
+    among the matrices that are lower triangular when the nonlinear coordinates come first: with Σ = K Kᵀ (Cholesky) and
+    C = K X K⁻¹, X is the lower triangle of K⁻¹ (right side) K⁻ᵀ with its diagonal halved.
+
+    Args:
+        frame: the frame.
+        moments: integrals over the whole mesh.
+        linear: the linear coordinates of each block's family.
+    """
+    mass = moments.mass[:, None]
+    mean, velocity = moments.mean / mass, moments.velocity / mass
+    covariance = moments.second / mass[..., None] - mean[:, :, None] * mean[:, None, :]
+    shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :]
+    stretch = np.empty_like(covariance)
+    for b, axes in enumerate(linear):
+        dim = covariance.shape[1]
+        order = [a for a in range(dim) if a not in axes] + [a for a in range(dim) if a in axes]
+        pick = np.ix_(order, order)
+        root = np.linalg.cholesky(covariance[b][pick])
+        inverse = np.linalg.inv(root)
+        right = inverse @ (shear[b][pick] + shear[b][pick].T) @ inverse.T
+        lower = np.tril(right)
+        lower[np.diag_indices(dim)] *= 0.5
+        stretch[b][pick] = root @ lower @ inverse
+    return Motion(frame.metric, velocity - np.einsum("bij,bj->bi", stretch, mean), stretch)

@@ -1,0 +1,154 @@
+"""The state of a run, and how families share spaces.
+
+Families whose parameters have one dimension and whose densities are discretised alike share one mesh; each of their
+layers is one *block* of that mesh's arrays, all layers of a family side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from dolfinx import mesh as dmesh
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.settings import Density
+from mfpde.errors import InputError
+from mfpde.limit import mesh as meshes
+from mfpde.limit.frame import Frame, box_frame
+from mfpde.limit.space import Space, build_space, tabulate
+from mfpde.limit.transport import Transport
+from mfpde.limit.units import Units, build_units
+from mfpde.problem.family import Family
+from mfpde.problem.transformer import Transformer
+
+Array = NDArray[np.float64]
+_LARGEST_DIMENSION = 3
+
+
+@dataclass(frozen=True)
+class Group:
+    """The families on one space: `members[f]` is a family's place in `Transformer.families`, `units[f]` its units."""
+
+    space: Space
+    transport: Transport
+    members: tuple[int, ...]
+    units: tuple[Units, ...]
+    comoving: bool = False
+
+    @property
+    def linear(self) -> list[tuple[int, ...]]:
+        """The linear coordinates of each block's family, (b,)."""
+        return [u.linear for u in self.units for _ in range(u.blocks.stop - u.blocks.start)]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of this rank's coefficients: (owned cells, i, blocks)."""
+        return (self.space.owned, self.space.size, self.transport.blocks)
+
+
+@dataclass(frozen=True)
+class State:
+    """Time, and per group the reference density's coefficients (owned, i, b) and the frame of its blocks."""
+
+    tau: float
+    density: tuple[Array, ...]
+    frame: tuple[Frame, ...]
+
+
+def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str, Density]) -> tuple[Group, ...]:
+    """One group per distinct (dimension, mesh, degrees); collective.
+
+    Raises:
+        InputError: for a family of more than three parameters, or an unsuitable mesh.
+    """
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for place, family in enumerate(model.families):
+        if family.dim > _LARGEST_DIMENSION:
+            raise InputError(
+                f"family {family.name!r}: dim = {family.dim}; the limit is solved for at most {_LARGEST_DIMENSION} parameters"
+            )
+        kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
+    groups = []
+    for places in kinds.values():
+        first = model.families[places[0]]
+        density = densities[first.name]
+        space = build_space(_mesh(comm, first.dim, density), density.degree, _potential_degree(density))
+        units = tuple(
+            build_units(space, tuple(model.families[place].linear), slice(f * model.layers, (f + 1) * model.layers))
+            for f, place in enumerate(places)
+        )
+        groups.append(Group(space, Transport(space, len(places) * model.layers), tuple(places), units, density.frame == "comoving"))
+    return tuple(groups)
+
+
+def _discretisation(density: Density) -> tuple[object, ...]:
+    degrees = (density.degree, _potential_degree(density))
+    return (density.mesh, density.cell_type, density.cells, *degrees, density.frame)
+
+
+def _potential_degree(density: Density) -> int:
+    return max(density.degree, 1) if density.potential_degree is None else density.potential_degree
+
+
+def _mesh(comm: MPI.Intracomm, dim: int, density: Density) -> dmesh.Mesh:
+    if density.mesh is not None:
+        return meshes.read(comm, density.mesh, dim)
+    return meshes.box(comm, dim, density.cells, simplex=density.cell_type == "simplex")
+
+
+def initial_state(groups: tuple[Group, ...], model: Transformer, densities: Mapping[str, Density]) -> State:
+    """Each block's initial law, projected to DG_p in its frame and given mass one; collective.
+
+    Raises:
+        InputError: when a law has no mass on its mesh.
+    """
+    frames = tuple(_frame(group, model, densities) for group in groups)
+    return State(0.0, tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True)), frames)
+
+
+def _frame(group: Group, model: Transformer, densities: Mapping[str, Density]) -> Frame:
+    means, radii = [], []
+    for place in group.members:
+        family = model.families[place]
+        for layer in range(model.layers):
+            law = family.law(layer)
+            means.append(np.asarray(law.mean))
+            radii.append(_radius(family, np.asarray(law.mean), np.asarray(law.std), densities[family.name]))
+    return box_frame(np.stack(means), np.stack(radii))
+
+
+def _radius(family: Family, mean: Array, std: Array, density: Density) -> Array:
+    """Half-widths in θ units; by default the box reaches the origin, where weight decay carries the mass, and beyond."""
+    if density.radius is not None:
+        return np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).copy()
+    wide = np.where(np.isin(np.arange(family.dim), family.linear), 10.0, 5.0)
+    return np.asarray(np.abs(mean) + wide * std)
+
+
+def _project(group: Group, frame: Frame, model: Transformer) -> Array:
+    """L² projection of ρ̂(ξ) = |det A| ρ₀(c + A ξ), by a quadrature finer than the scheme's."""
+    space = group.space
+    tables = tabulate(space.cell, space.degree, 1, 2 * space.degree + 6)
+    points = space.points(tables.vertex)
+    theta = frame.theta(points)  # (c, q, d, b)
+    scale = space.scale_at(tables.points)
+    coefficients = np.empty(group.shape)
+    for f, place in enumerate(group.members):
+        for layer in range(model.layers):
+            b = f * model.layers + layer
+            law = model.families[place].law(layer)
+            values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
+            load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
+            coefficients[:, :, b] = space.invert_mass(load[:, :, None])[:, :, 0]
+    share = np.einsum("q,qi,cq,cib->b", tables.weights, tables.density, scale, coefficients)
+    mass = space.comm.allreduce(share, op=MPI.SUM)
+    for f, place in enumerate(group.members):
+        if not (mass[f * model.layers : (f + 1) * model.layers] > 0.0).all():
+            raise InputError(
+                f"initial.{model.families[place].name}: the law has no mass on its mesh; enlarge density.radius or density.cells"
+            )
+    return coefficients / mass
+

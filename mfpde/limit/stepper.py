@@ -1,0 +1,196 @@
+"""Time stepping: a PETSc TS of type python that carries the strong-stability-preserving pair SSP43(2).
+
+    u¹ = u + Δ/2 f(u),  u² = u¹ + Δ/2 f(u¹),  u³ = ⅔ u + ⅓ (u² + Δ/2 f(u²)),  u⁺ = u³ + Δ/2 f(u³)
+
+is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2.
+Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693. PETSc's own SSP type ignores step
+bounds that change, and offers no hook between stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from mfpde.settings import Time
+from mfpde.errors import ComputationError, InputError
+from mfpde.limit.flow import Rate
+from mfpde.limit.frame import Frame
+from mfpde.limit.state import Group, State
+
+Array = NDArray[np.float64]
+_LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 … 3
+_SAFETY = 0.9
+_SHRINK_LIMIT = 1e-12  # of the horizon: a smaller step can no longer reach the end
+
+
+class Stepper:
+    """Advances a state; owns the PETSc Vec and TS, whose monitors and iteration limits act on it.
+
+    Attributes:
+        good: the last state from which a finite right-hand side was computed.
+        step_size: Δ of the last step.
+        watch: told the new τ after every step, on the ranks where it is set.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, flow: RightHandSide, state: State, time: Time, horizon: float) -> None:
+        self.flow = flow
+        self.good = state
+        self.watch: Callable[[float], None] | None = None
+        self._time = time
+        self._horizon = horizon
+        self._comm = comm
+        self._frame = state.frame  # replicated on every rank, and advanced by the same stages
+        self._degree = max(group.space.degree for group in flow.groups)
+        self.step_size = float("nan")
+        local = _density_values(state)
+        self._vec = PETSc.Vec().createMPI((len(local), PETSc.DETERMINE), comm=comm)
+        self._vec.array[:] = local
+        self._ts = self._create_ts(comm)
+        self._failure: ComputationError | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps accepted since the start."""
+        return int(self._ts.getStepNumber())
+
+    @property
+    def state(self) -> State:
+        """The state at the TS's time."""
+        values = np.concatenate([self._vec.array_r, _frame_values(self._frame)])
+        return self._unpack(float(self._ts.getTime()), values)
+
+    def advance(self, target: float) -> bool:
+        """Step to τ = target exactly.
+
+        Returns:
+            False when a limit of the TS (`-ts_max_steps`) ended the march before the target.
+
+        Raises:
+            ComputationError: not finite, or the step collapsed; `good` is then the last state that was sound.
+        """
+        self._ts.setMaxTime(target)
+        self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
+        self._ts.solve(self._vec)
+        if self._failure is not None:
+            raise self._failure
+        if self._ts.getTime() < target - 1e-12 * max(1.0, target):
+            return False
+        self._ts.setTime(target)
+        return True
+
+    def close(self) -> None:
+        """Free the PETSc objects; collective."""
+        self._ts.destroy()
+        self._vec.destroy()
+
+    def _create_ts(self, comm: MPI.Intracomm) -> PETSc.TS:
+        kind = PETSc.Options().getString("ts_type", "python")
+        if kind != "python":
+            raise InputError(f"-ts_type {kind}: not supported; the step is the pair SSP43(2), of type 'python'")
+        ts = PETSc.TS().create(comm=comm)
+        ts.setType(PETSc.TS.Type.PYTHON)
+        ts.setPythonContext(self)
+        ts.setProblemType(PETSc.TS.ProblemType.NONLINEAR)
+        ts.setMaxSteps(np.iinfo(np.int32).max)
+        ts.setTimeStep(self._horizon)
+        ts.setExactFinalTime(PETSc.TS.ExactFinalTime.STEPOVER)
+        ts.setSolution(self._vec)
+        ts.setFromOptions()
+        return ts
+
+    def solveStep(self, ts: PETSc.TS, _end: float, u: PETSc.Vec) -> None:
+        """One step of the pair, called by the TS: `u` holds the state, and afterwards the new one."""
+        tau = float(ts.getTime())
+        try:
+            self._step(ts, tau, u)
+        except ComputationError as error:
+            # Raising through PETSc would print its own stack; the reason is kept and raised by `advance`.
+            self._failure = error
+            ts.setConvergedReason(PETSc.TS.ConvergedReason.DIVERGED_STEP_REJECTED)
+
+    def _step(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
+        start = np.concatenate([u.array_r, _frame_values(self._frame)])
+        first, speed = self._rate(tau, start)
+        self.good = self._unpack(tau, start)
+        step = self._choose(ts, tau, speed)
+        ts.setTimeStep(step)
+        half = 0.5 * step
+        stage = start + half * first
+        stage += half * self._rate(tau + half, stage)[0]
+        stage = (2.0 / 3.0) * start + (1.0 / 3.0) * (stage + half * self._rate(tau + step, stage)[0])
+        stage += half * self._rate(tau + half, stage)[0]
+        end = self._unpack(tau + step, stage)
+        u.array[:] = _density_values(end)
+        self._frame = end.frame
+        self.step_size = step
+        if self.watch is not None:
+            self.watch(tau + step)
+
+    def _choose(self, ts: PETSc.TS, tau: float, speed: float) -> float:
+        """The given step or the CFL bound, cut so that the target is met by equal steps."""
+        fastest = self._comm.allreduce(speed, op=MPI.MAX)
+        if not np.isfinite(fastest):
+            raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
+        remaining = float(ts.getMaxTime()) - tau
+        bound = stable_step(self._degree, fastest)
+        wanted = bound if self._time.step is None else self._time.step
+        if min(wanted, remaining) < _SHRINK_LIMIT * self._horizon and remaining > wanted:
+            raise ComputationError(f"the step collapsed to {wanted:.3g} at tau = {tau:.6g}")
+        return remaining / max(1, int(np.ceil(remaining / wanted - 1e-9)))
+
+    def _rate(self, tau: float, values: Array) -> tuple[Array, float]:
+        rate = self.flow.rate(self._unpack(tau, values))
+        return np.concatenate([*(d.ravel() for d in rate.density), _frame_values(rate.frame)]), rate.speed
+
+    def _unpack(self, tau: float, values: Array) -> State:
+        """Density coefficients of all groups, then their frames, as a state (views)."""
+        density, frame, at = [], [], 0
+        for group in self.flow.groups:
+            size = int(np.prod(group.shape))
+            density.append(values[at : at + size].reshape(group.shape))
+            at += size
+        for group in self.flow.groups:
+            blocks, dim = group.transport.blocks, group.space.dim
+            centre = values[at : at + blocks * dim].reshape(blocks, dim)
+            at += blocks * dim
+            frame.append(Frame(centre, values[at : at + blocks * dim * dim].reshape(blocks, dim, dim)))
+            at += blocks * dim * dim
+        return State(tau, tuple(density), tuple(frame))
+
+
+def _density_values(state: State) -> Array:
+    return np.concatenate([d.ravel() for d in state.density])
+
+
+def _frame_values(frames: Sequence[Frame]) -> Array:
+    return np.concatenate([part.ravel() for frame in frames for part in (frame.centre, frame.matrix)])
+
+
+class RightHandSide(Protocol):
+    """What the stepper needs of a flow; collective."""
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The groups whose states are advanced."""
+
+    def rate(self, state: State) -> Rate:
+        """∂_τ of a state, and this rank's largest CFL speed."""
+
+
+def stable_step(degree: int, speed: float) -> float:
+    """The CFL bound Δ = 2 ν_p / speed of the pair SSP43(2) with DG_p.
+
+    ν_p is the largest u Δ/h for which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped
+    (computed from the scheme's symbol, a test repeats it), times 0.9 for cells that are not a uniform grid's.
+
+    Args:
+        degree: p.
+        speed: largest Σ_facets ∮a / |K|, which is 2u/h on that grid.
+    """
+    return float(np.inf) if speed == 0.0 else 2.0 * _SAFETY * _LIMITS[degree] / speed

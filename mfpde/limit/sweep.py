@@ -1,0 +1,152 @@
+"""Moments → risk and potential: this rank's samples through all layers, forwards and backwards.
+
+The two reductions of a right-hand side live here: the units' weights are summed over the ranks that hold cells, and the
+risk with its gradient over the ranks that hold samples. Between them there is no communication.
+Source: mathematics.md, sections 2, 4 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer, Units, risk
+
+Array = NDArray[np.float64]
+TILE = 16  # samples swept together: one shape for every tile, whatever the number of ranks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one sweep over all samples says; equal on every rank.
+
+    Attributes:
+        risk: R, the mean loss.
+        accuracy: share of samples whose largest output is at the target's largest entry.
+        square: Σ_j m_j |θ_j|² per family, each (L,); the penalty is λ/(2L) times their sum.
+        gradient: L ∂R/∂w per family, each (L, u), or None after an evaluation.
+    """
+
+    risk: float
+    accuracy: float
+    square: tuple[Array, ...]
+    gradient: tuple[Array, ...] | None
+
+
+class Sweep:
+    """Risk and gradient of a Transformer on one set of samples, tiles of samples dealt out to the ranks."""
+
+    def __init__(self, comm: MPI.Intracomm, model: Transformer, tokens: Array, targets: Array) -> None:
+        self.comm = comm
+        self.model = model
+        self.reductions = 0
+        self._tiles = _deal(comm, tokens, targets)
+
+    def __call__(self, theta: Sequence[Array], weights: Sequence[Array], square: Sequence[Array]) -> Outcome:
+        """R and L ∂R/∂w from this rank's shares of weights and squares; two reductions.
+
+        Args:
+            theta: per family the units' parameters (L, u, d), equal on every rank.
+            weights: per family this rank's share of their weights (L, u).
+            square: per family this rank's share of Σ_j m_j |θ_j|², shape (L,).
+        """
+        weights, square = self._sum(weights, square)
+        value, gradient = _value_and_gradient(self.model, _pair(theta, weights), self._tiles)
+        flat = np.concatenate([np.asarray(value), *(np.asarray(g).ravel() for g in gradient)])
+        total = self._reduce(flat)
+        parts = np.split(total[2:] * self.model.layers, np.cumsum([w.size for w in weights])[:-1])
+        shaped = tuple(part.reshape(w.shape) for part, w in zip(parts, weights, strict=True))
+        return Outcome(float(total[0]), float(total[1]), square, shaped)
+
+    def evaluate(self, theta: Sequence[Array], weights: Sequence[Array]) -> Outcome:
+        """R and accuracy without the gradient, from this rank's shares of the weights; two reductions."""
+        weights, _ = self._sum(weights, [np.zeros(1)])
+        total = self._reduce(np.asarray(_value(self.model, _pair(theta, weights), self._tiles)))
+        return Outcome(float(total[0]), float(total[1]), (), None)
+
+    def _sum(self, weights: Sequence[Array], square: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        parts = [*weights, *square]
+        total = self._reduce(np.concatenate([part.ravel() for part in parts]))
+        pieces = np.split(total, np.cumsum([part.size for part in parts])[:-1])
+        shaped = tuple(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
+        return shaped[: len(weights)], shaped[len(weights) :]
+
+    def _reduce(self, share: Array) -> Array:
+        total = np.empty_like(share)
+        self.comm.Allreduce(share, total, op=MPI.SUM)
+        self.reductions += 1
+        return total
+
+
+def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:
+    """The sweep over the training samples."""
+    return Sweep(comm, model, np.asarray(task.tokens), np.asarray(task.targets))
+
+
+def testing(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep | None:
+    """The sweep over the test samples, None where the task has none."""
+    if task.test_tokens is None or task.test_targets is None:
+        return None
+    return Sweep(comm, model, np.asarray(task.test_tokens), np.asarray(task.test_targets))
+
+
+def _pair(theta: Sequence[Array], weights: Sequence[Array]) -> Units:
+    return tuple((jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, weights, strict=True))
+
+
+def _deal(comm: MPI.Intracomm, tokens: Array, targets: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """This rank's tiles: tokens (t, TILE, N, D), targets (t, TILE, C), weights (t, TILE) with 1/n or zero padding.
+
+    Every rank gets the same number of tiles, so that one compiled program serves all.
+    """
+    samples = len(tokens)
+    tile = min(TILE, samples)
+    count = -(-samples // (tile * comm.size))
+    mine = np.concatenate(
+        [np.arange(tile) + tile * (comm.rank + comm.size * t) for t in range(count)]
+    )
+    inside = mine < samples
+    chosen = np.where(inside, mine, 0)
+    weights = np.where(inside, 1.0 / samples, 0.0)
+    return (
+        jnp.asarray(tokens[chosen].reshape(count, tile, *tokens.shape[1:])),
+        jnp.asarray(targets[chosen].reshape(count, tile, *targets.shape[1:])),
+        jnp.asarray(weights.reshape(count, tile)),
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _value(model: Transformer, units: Units, tiles: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    """(risk, accuracy) of this rank's tiles, one tile at a time so that memory does not grow with the samples."""
+
+    def add(total: jax.Array, tile: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + jnp.stack(risk(model, units, *tile)), None
+
+    return jax.lax.scan(add, jnp.zeros(2), tiles)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _value_and_gradient(
+    model: Transformer, units: Units, tiles: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """(risk, accuracy) and ∂R/∂w per family of this rank's tiles."""
+    theta = tuple(t for t, _ in units)
+
+    def tile_risk(weights: tuple[jax.Array, ...], tile: tuple[jax.Array, jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+        return risk(model, tuple(zip(theta, weights, strict=True)), *tile)
+
+    def add(total, tile):  # type: ignore[no-untyped-def]
+        (value, correct), gradient = jax.value_and_grad(tile_risk, has_aux=True)(weights, tile)
+        return jax.tree.map(jnp.add, total, (jnp.stack([value, correct]), gradient)), None
+
+    weights = tuple(w for _, w in units)
+    start = (jnp.zeros(2), jax.tree.map(jnp.zeros_like, weights))
+    return jax.lax.scan(add, start, tiles)[0]

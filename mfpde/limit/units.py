@@ -1,0 +1,159 @@
+"""From a density to the Transformer's units, and from the units' gradient back to the potential.
+
+The moments m_j = ∫ φ_j ρ_h make the Transformer see one unit of signed weight per potential node. If the update is
+linear in part of θ, f(T, (q, v)) = Σ_a v_a f(T, (q, e_a)), nodes with the same nonlinear coordinate q share their
+evaluation: the weight of the unit (q_g, e_a) is S_ga = Σ_{j: q_j = q_g} m_j v_ja, and with G = L ∂R/∂S the data part of
+the potential is V(θ_j) = Σ_a v_ja G_ga. This is exact. Source: mathematics.md, sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mfpde.limit.frame import Frame
+from mfpde.limit.space import Space
+
+Array = NDArray[np.float64]
+_SAME = 1e-10  # reference coordinates closer than this are one node's
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one family on one space.
+
+    Attributes:
+        blocks: this family's blocks (layers) among those of the space, a contiguous range.
+        linear: indices of θ in which the update is jointly linear.
+        coordinates: (g, d) distinct nonlinear reference coordinates, the linear ones zero; the same on every rank.
+        unit: (c, j) number g of each cell's potential nodes.
+    """
+
+    blocks: slice
+    linear: tuple[int, ...]
+    coordinates: Array
+    unit: NDArray[np.int32]
+
+    @property
+    def directions(self) -> int:
+        """Units per distinct nonlinear coordinate: one per linear coordinate, or one."""
+        return max(1, len(self.linear))
+
+    @property
+    def count(self) -> int:
+        """Units per layer."""
+        return len(self.coordinates) * self.directions
+
+    def theta(self, frame: Frame) -> Array:
+        """Parameters (L, count, d) of the units: (q_g, e_a), a running fastest; (q_g,) alone without linear ones."""
+        theta = np.moveaxis(frame.theta(self.coordinates)[..., self.blocks], 2, 0)  # (L, g, d)
+        theta = np.repeat(theta, self.directions, axis=1)
+        if self.linear:
+            theta[:, :, self.linear] = np.tile(np.eye(self.directions), (len(self.coordinates), 1))
+        return np.ascontiguousarray(theta)
+
+    def weights(self, space: Space, density: Array, theta: Array) -> tuple[Array, Array]:
+        """This rank's share of the units' weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
+
+        Args:
+            space: the pair of spaces.
+            density: coefficients (owned, i, b).
+            theta: nodal parameters (c, j, d, b) from `Frame.theta`.
+        """
+        layers = self.blocks.stop - self.blocks.start
+        weights = np.zeros((len(self.coordinates), self.directions, layers))
+        square = np.zeros(layers)
+        scale = space.scale[:, 0] if space.affine else np.ones(len(space.scale))
+        linear = np.array(self.linear, dtype=np.int64)
+        _sum_moments(density, space.moment, scale, theta, self.unit, linear, self.blocks.start, weights, square)
+        return weights.reshape(-1, layers).T, square
+
+    def potential(self, gradient: Array, theta: Array, weight_decay: float, out: Array) -> None:
+        """Nodal potential V = Σ_a v_a G_ga + λ/2 |θ|² of this family's blocks on all cells.
+
+        Args:
+            gradient: G = L ∂R/∂S, shape (L, count).
+            theta: nodal parameters (c, j, d, b).
+            weight_decay: λ.
+            out: potential (c, j, b) of all blocks of the space, of which this family's are filled.
+        """
+        shaped = np.ascontiguousarray(gradient.T).reshape(len(self.coordinates), self.directions, -1)
+        linear = np.array(self.linear, dtype=np.int64)
+        _spread(shaped, theta, self.unit, linear, weight_decay, self.blocks.start, out)
+
+
+def build_units(space: Space, linear: tuple[int, ...], blocks: slice) -> Units:
+    """Number the distinct nonlinear coordinates of the potential nodes; collective."""
+    nonlinear = [axis for axis in range(space.dim) if axis not in linear]
+    flat = space.nodes.reshape(-1, space.dim)
+    keys = np.zeros((len(flat), len(nonlinear)), dtype=np.int64)
+    values = []
+    for column, axis in enumerate(nonlinear):
+        distinct = _distinct(np.concatenate(space.comm.allgather(np.unique(flat[:, axis]))))
+        keys[:, column] = np.clip(np.searchsorted(distinct, flat[:, axis] - _SAME), 0, len(distinct) - 1)
+        values.append(distinct)
+    local = np.unique(keys, axis=0)
+    every = np.unique(np.concatenate(space.comm.allgather(local)), axis=0)
+    coordinates = np.zeros((len(every), space.dim))
+    for column, axis in enumerate(nonlinear):
+        coordinates[:, axis] = values[column][every[:, column]]
+    number = {tuple(row): g for g, row in enumerate(every.tolist())}
+    unit = np.array([number[tuple(row)] for row in keys.tolist()], dtype=np.int32)
+    return Units(blocks, linear, coordinates, unit.reshape(space.nodes.shape[:2]))
+
+
+def _distinct(values: Array) -> Array:
+    """Sorted values with those closer than rounding merged into their smallest."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], np.diff(ordered) > _SAME])] if len(ordered) else ordered
+
+
+@njit(cache=True)
+def _sum_moments(  # type: ignore[no-untyped-def]
+    density, moment, scale, theta, unit, linear, first, weights, square
+):  # fmt: skip
+    cells, size, _ = density.shape
+    blocks = square.size
+    nodes, dim = theta.shape[1], theta.shape[2]
+    m = np.empty(blocks)
+    for c in range(cells):
+        table = moment[c] if moment.shape[0] > 1 else moment[0]
+        for j in range(nodes):
+            g = unit[c, j]
+            m[:] = 0.0
+            for i in range(size):
+                factor = scale[c] * table[j, i]
+                for b in range(blocks):
+                    m[b] += factor * density[c, i, first + b]
+            for axis in range(dim):
+                for b in range(blocks):
+                    square[b] += m[b] * theta[c, j, axis, first + b] ** 2
+            if linear.size == 0:
+                for b in range(blocks):
+                    weights[g, 0, b] += m[b]
+            for a in range(linear.size):
+                for b in range(blocks):
+                    weights[g, a, b] += m[b] * theta[c, j, linear[a], first + b]
+
+
+@njit(cache=True)
+def _spread(gradient, theta, unit, linear, weight_decay, first, potential):  # type: ignore[no-untyped-def]
+    cells, nodes, _ = potential.shape
+    blocks = gradient.shape[2]
+    dim = theta.shape[2]
+    for c in range(cells):
+        for j in range(nodes):
+            g = unit[c, j]
+            for b in range(blocks):
+                square = 0.0
+                for axis in range(dim):
+                    square += theta[c, j, axis, first + b] ** 2
+                value = 0.5 * weight_decay * square
+                if linear.size == 0:
+                    value += gradient[g, 0, b]
+                for a in range(linear.size):
+                    value += gradient[g, a, b] * theta[c, j, linear[a], first + b]
+                potential[c, j, first + b] = value

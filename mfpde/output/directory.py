@@ -1,0 +1,77 @@
+"""The run directory: what `solve` writes there, and when it may."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mfpde.errors import InputError
+from mfpde.output.pvd import FOLDER, read_pvd
+from mfpde.output.tables import TABLES
+
+MANIFEST = "manifest.json"
+RUN_FILE = "run.toml"
+SUMMARY = "summary.json"
+
+
+def check(directory: Path, overwrite: bool) -> None:
+    """Refuse a directory that a new run may not use; nothing is written or removed.
+
+    Raises:
+        InputError: when the path is a file, cannot be written, holds a run and `overwrite` is false, or holds a file
+            under a name that the run needs which mfpde did not write.
+    """
+    existing = next((path for path in (directory, *directory.absolute().parents) if path.exists()), Path())
+    if not existing.is_dir():
+        raise InputError(f"directory {directory}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"directory {directory}: {existing} cannot be written")
+    present = list(run_files(directory))
+    if present and not (directory / MANIFEST).is_file():
+        raise InputError(
+            f"directory {directory}: holds {present[0].name} but no run of mfpde (no {MANIFEST}); choose another"
+        )
+    if present and not overwrite:
+        raise InputError(f"directory {directory}: holds a run; --overwrite replaces it, --directory chooses another")
+
+
+def prepare(directory: Path, overwrite: bool) -> None:
+    """Check the directory, create it, or remove the run that it holds.
+
+    Only files that a solve writes are removed (`run_files`); what other commands or the user put there stays.
+
+    Raises:
+        InputError: as `check`, and when the file system refuses.
+    """
+    check(directory, overwrite)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in list(run_files(directory)):
+            path.unlink()
+        folder = directory / FOLDER
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise InputError(f"directory {directory}: {error.strerror or error}") from error
+
+
+def run_files(directory: Path) -> Iterator[Path]:
+    """The files there that a solve writes; the manifest last: while it stands, the rest is known to be a run."""
+    for series in sorted(directory.glob("density_*.pvd")):
+        if _is_ours(series):
+            yield from sorted((directory / FOLDER).glob(f"{series.stem}_[0-9][0-9][0-9][0-9]*.vtu"))
+            yield series
+    for name in (*TABLES, SUMMARY, RUN_FILE, MANIFEST):
+        if (directory / name).exists():
+            yield directory / name
+
+
+def _is_ours(series: Path) -> bool:
+    """Do all its entries point at density files of its own name?"""
+    try:
+        entries = read_pvd(series)
+    except InputError:
+        return False
+    own = (series.parent / FOLDER, series.stem)
+    return all((path.parent, path.stem.rpartition("_")[0]) == own for _, path in entries)

@@ -1,0 +1,59 @@
+"""Files that appear complete or not at all, and one clear line when the disk refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mfpde.errors import ComputationError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; it becomes `path` at the end, and vanishes after an exception."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file in one step: a reader sees the old text or the new one."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Valid JSON: numbers that are not finite become null."""
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+@contextmanager
+def failing_clearly(directory: Path) -> Iterator[None]:
+    """Turn an error of the file system into a ComputationError of one line.
+
+    Raises:
+        ComputationError: when the body raised an OSError (disk full, quota, a vanished folder, …).
+    """
+    try:
+        yield
+    except OSError as error:
+        name = Path(error.filename).name if isinstance(error.filename, str | Path) else ""
+        where = f"{directory}: {name.removeprefix('.').removesuffix('.part')}" if name else str(directory)
+        raise ComputationError(f"{where} cannot be written: {error.strerror or error}") from error

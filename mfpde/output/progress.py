@@ -1,0 +1,69 @@
+"""How far a run is: a live bar on a terminal, else one line per report."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from tqdm import tqdm
+
+from mfpde.output.report import Report
+
+_BAR = "{percentage:3.0f}%|{bar}| τ {n:.4g}/{total:.4g} [{elapsed}<{remaining}]{postfix}"
+
+
+class Progress:
+    """Rank 0's view of the run."""
+
+    def __init__(self, horizon: float, stream: TextIO | None = None) -> None:
+        """Nothing is shown before the first report.
+
+        Args:
+            horizon: final τ.
+            stream: standard output unless given; a bar if it is a terminal.
+        """
+        self._horizon = horizon
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
+        self._bar: tqdm | None = None
+
+    def report(self, report: Report) -> None:
+        """Show a report's τ, risk, energy, and accuracy if there is one."""
+        if not self._live:
+            self._stream.write(_line(report) + "\n")
+            self._stream.flush()
+            return
+        self.advance(report.tau)
+        if self._bar is not None:
+            self._bar.set_postfix_str("  ".join(_said(report)))
+
+    def advance(self, tau: float) -> None:
+        """Move the live bar between reports; without one, nothing happens."""
+        if not self._live:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=self._horizon, initial=tau, file=self._stream, bar_format=_BAR, dynamic_ncols=True)
+        self._bar.update(max(min(tau, self._horizon) - self._bar.n, 0.0))
+
+    def close(self) -> None:
+        """Leave the last state of the bar on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _line(report: Report) -> str:
+    words = [f"τ {report.tau:<8.6g}", *_said(report)]
+    if "steps" in report.history:
+        words.append(f"steps {report.history['steps']:.0f}")
+    if "wall" in report.timings:
+        words.append(f"wall {report.timings['wall']:.1f} s")
+    return "  ".join(words)
+
+
+def _said(report: Report) -> list[str]:
+    """Risk and energy to six digits, accuracies in per cent."""
+    said = [f"{name} {report.history[name]:.6g}" for name in ("risk", "energy") if name in report.history]
+    if "accuracy" in report.history:
+        said.append(f"accuracy {100 * report.history['accuracy']:.1f} %")
+    return said

@@ -1,0 +1,46 @@
+"""The .pvd of a family: ParaView's collection that gives each density file its τ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree as ET
+
+from mfpde.errors import InputError
+from mfpde.output.files import write_text
+
+FOLDER = "density"  # holds the .vtu files, beside the .pvd
+
+
+def series_name(family: str) -> str:
+    """`density_FAMILY.pvd`; characters that a file name or an address cannot hold are percent-encoded."""
+    return f"density_{quote(family, safe='')}.pvd"
+
+
+def series_family(path: Path) -> str:
+    """The family of a .pvd file."""
+    return unquote(path.name.removeprefix("density_").removesuffix(".pvd"))
+
+
+def write_pvd(path: Path, entries: Sequence[tuple[float, str]]) -> None:
+    """A ParaView collection of (τ, file relative to the collection)."""
+    root = ET.Element("VTKFile", type="Collection", version="1.0")
+    collection = ET.SubElement(root, "Collection")
+    for tau, name in entries:
+        ET.SubElement(collection, "DataSet", timestep=repr(float(tau)), part="0", file=name)
+    ET.indent(root)
+    write_text(path, '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
+
+
+def read_pvd(path: Path) -> list[tuple[float, Path]]:
+    """(τ, .vtu) in the order of the file.
+
+    Raises:
+        InputError: when it is not such a collection.
+    """
+    try:
+        found = ET.parse(path).getroot().iter("DataSet")
+        return [(float(entry.attrib["timestep"]), path.parent / entry.attrib["file"]) for entry in found]
+    except (ET.ParseError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is not a collection of density files: {error}") from error

@@ -1,0 +1,134 @@
+"""`open_run`: the serial reader of a run directory, finished or running, however many ranks wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mfpde.errors import InputError
+from mfpde.output.directory import MANIFEST, SUMMARY
+from mfpde.output.lattice import tabulate
+from mfpde.output.locate import Locator
+from mfpde.output.pvd import read_pvd, series_family, series_name
+from mfpde.output.snapshot import Snapshot
+from mfpde.output.tables import Column, read_table
+from mfpde.output.vtu import read_vtu
+
+Array = NDArray[np.float64]
+
+
+def open_run(directory: str | Path) -> Run:
+    """Open a run directory for reading.
+
+    Raises:
+        InputError: when the directory does not exist or holds no run.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise InputError(f"run directory {path}: does not exist")
+    if not (path / MANIFEST).is_file():
+        raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
+    return Run(path)
+
+
+class Run:
+    """Tables and densities of a run; every access reads what the files hold by then."""
+
+    def __init__(self, directory: Path) -> None:
+        """See `open_run`."""
+        self.directory = directory
+        self._snapshots: dict[str, tuple[Path, Snapshot]] = {}  # the last of each family
+        self._locators: dict[tuple[str, int], Locator] = {}
+
+    @property
+    def history(self) -> dict[str, Column]:
+        """history.csv: column → array."""
+        return read_table(self.directory / "history.csv")
+
+    @property
+    def moments(self) -> dict[str, Column]:
+        """moments.csv: column → array; `family` holds strings."""
+        return read_table(self.directory / "moments.csv")
+
+    @property
+    def gap(self) -> dict[str, Column]:
+        """gap.csv: column → array; `family` holds strings."""
+        return read_table(self.directory / "gap.csv")
+
+    @property
+    def timings(self) -> dict[str, Column]:
+        """timings.csv: column → array."""
+        return read_table(self.directory / "timings.csv")
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """manifest.json."""
+        return dict(json.loads((self.directory / MANIFEST).read_text(encoding="utf-8")))
+
+    @property
+    def summary(self) -> dict[str, object] | None:
+        """summary.json; None while the run goes on."""
+        path = self.directory / SUMMARY
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+    @property
+    def taus(self) -> Array:
+        """τ of the reports so far."""
+        return np.asarray(self.history.get("tau", np.zeros(0)), dtype=np.float64)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families that have density files, in the model's order."""
+        written = {series_family(path) for path in self.directory.glob("density_*.pvd")}
+        named = dict.fromkeys(str(name) for name in self.moments.get("family", ()))
+        return tuple(name for name in named if name in written)
+
+    def snapshot(self, *, tau: float, family: str) -> Snapshot:
+        """All layers of a family at a report.
+
+        Raises:
+            InputError: when the family is unknown or τ is not that of a report.
+        """
+        if family not in self.families:
+            raise InputError(f"family {family!r}: unknown; allowed: {', '.join(self.families) or 'none yet'}")
+        entries = read_pvd(self.directory / series_name(family))
+        times = np.array([time for time, _ in entries])
+        nearest = int(np.abs(times - tau).argmin()) if np.isfinite(tau) else 0
+        if not np.isclose(times[nearest], tau, rtol=1e-9, atol=1e-12):
+            raise InputError(f"tau = {tau!r}: no report there; the nearest is {float(times[nearest])!r}")
+        path = entries[nearest][1]
+        if self._snapshots.get(family, (None,))[0] != path:
+            self._snapshots[family] = (path, read_vtu(path))
+            self._locators = {key: value for key, value in self._locators.items() if key[0] != family}
+        return self._snapshots[family][1]
+
+    def density(self, *, tau: float, family: str, layer: int, theta: ArrayLike) -> Array:
+        """ρ (n,) in θ coordinates at θ (n, d): the solution's own polynomial in each cell, zero outside the mesh.
+
+        On a boundary between cells the value of one of them is given.
+
+        Args:
+            tau: of a report.
+            family: name of the family.
+            layer: from 0.
+            theta: points (n, d).
+
+        Raises:
+            InputError: when τ lies between reports, the family or layer is unknown, or θ is not (n, d) and finite.
+        """
+        snapshot = self.snapshot(tau=tau, family=family)
+        if layer not in range(snapshot.layers):
+            raise InputError(f"layer = {layer!r}: unknown; allowed: 0 to {snapshot.layers - 1}")
+        points = np.asarray(theta, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != snapshot.dim or not np.isfinite(points).all():
+            raise InputError(f"theta: wanted finite numbers of shape (n, {snapshot.dim}), got shape {points.shape}")
+        key = (family, int(layer))
+        if key not in self._locators:
+            self._locators[key] = Locator(snapshot.cell, snapshot.degree, snapshot.points[key[1]])
+        cells, reference = self._locators[key].locate(points)
+        basis = tabulate(snapshot.cell, snapshot.degree, reference)
+        values = np.einsum("mn,mn->m", basis, snapshot.density[key[1]][cells])
+        return np.where(cells >= 0, values, 0.0)

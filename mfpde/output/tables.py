@@ -1,0 +1,132 @@
+"""The csv files of a run: appended report by report, read back bit for bit, open to readers while the run goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.errors import InputError
+from mfpde.output.report import BlockMoments, Report
+
+type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
+type Value = float | int | str
+
+TABLES = ("history.csv", "gap.csv", "moments.csv", "timings.csv")
+
+_TEXT = "family"
+_INDEX = "layer"
+_COUNTS = frozenset({"layer", "steps", "right_hand_sides"})  # written without a decimal point
+
+
+class Table:
+    """A csv file that grows; the columns are fixed when it is made."""
+
+    def __init__(self, path: Path, columns: Iterable[str]) -> None:
+        """Replace the file by its header alone."""
+        self.path = path
+        self.columns = tuple(columns)
+        path.write_bytes(_encode([self.columns]))
+
+    def append(self, rows: Iterable[Mapping[str, Value]]) -> None:
+        """Add whole rows at once; a column that a row lacks becomes nan.
+
+        Raises:
+            ValueError: when a row has a column that the table has not.
+        """
+        lines = []
+        for row in rows:
+            if unknown := row.keys() - set(self.columns):
+                raise ValueError(f"{self.path.name} has no column {sorted(unknown)}")
+            lines.append([_text(name, row.get(name, float("nan"))) for name in self.columns])
+        with self.path.open("ab") as file:
+            file.write(_encode(lines))
+
+
+class Tables:
+    """The four tables of a run directory; the first report fixes their columns."""
+
+    def __init__(self, directory: Path) -> None:
+        """Nothing is written before the first report."""
+        self._directory = directory
+        self._tables: dict[str, Table] = {}
+
+    def append(self, report: Report) -> None:
+        """Add the report's rows; history.csv last, so that a row there means that the whole report can be read."""
+        dim = max((len(block.mean) for block in report.moments), default=0)
+        tau: dict[str, Value] = {"tau": report.tau}
+        gaps: list[dict[str, Value]] = [
+            tau | {"family": family, "layer": layer, "gap": gap} for family, layer, gap in report.gaps
+        ]
+        self._append("gap.csv", ["tau", "family", "layer", "gap"], gaps)
+        self._append("moments.csv", moment_columns(dim), [tau | _moments(block) for block in report.moments])
+        self._append("timings.csv", report.timings, [report.timings])
+        self._append("history.csv", report.history, [report.history])
+
+    def _append(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Value]]) -> None:
+        if name not in self._tables:
+            self._tables[name] = Table(self._directory / name, columns)
+        self._tables[name].append(rows)
+
+
+def moment_columns(dim: int) -> list[str]:
+    """The columns of moments.csv for up to `dim` coordinates: the covariance by its upper triangle."""
+    means = [f"mean_{i}" for i in range(dim)]
+    return ["tau", "family", "layer", "mass", *means, *(f"cov_{i}{j}" for i, j in _upper(dim))]
+
+
+def read_table(path: Path) -> dict[str, Column]:
+    """Column name → values: `family` as strings, `layer` as integers, all else as float64.
+
+    A last row that is still being written is left out; a table that does not exist yet is empty, without columns.
+
+    Raises:
+        InputError: when a complete row is not a row of this table.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    complete = text[: text.rfind(b"\n") + 1].decode("utf-8")
+    rows = list(csv.reader(io.StringIO(complete, newline="")))
+    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    try:
+        columns = list(zip(*body, strict=True)) or [()] * len(header)
+        return {name: _column(name, values) for name, values in zip(header, columns, strict=True)}
+    except ValueError as error:
+        raise InputError(f"{path} is not a table that mfpde wrote: {error}") from error
+
+
+def _column(name: str, values: tuple[str, ...]) -> Column:
+    if name == _TEXT:
+        return np.array(values, dtype=np.str_)
+    if name == _INDEX:
+        return np.array([int(value) for value in values], dtype=np.int64)
+    return np.array([float(value) for value in values], dtype=np.float64)
+
+
+def _moments(block: BlockMoments) -> dict[str, Value]:
+    row: dict[str, Value] = {"family": block.family, "layer": block.layer, "mass": block.mass}
+    row |= {f"mean_{i}": value for i, value in enumerate(block.mean)}
+    return row | {f"cov_{i}{j}": block.covariance[i, j] for i, j in _upper(len(block.mean))}
+
+
+def _upper(dim: int) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(dim) for j in range(i, dim))
+
+
+def _text(name: str, value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    number = float(value)
+    return str(int(number)) if name in _COUNTS and number.is_integer() else repr(number)
+
+
+def _encode(rows: Iterable[Iterable[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8")

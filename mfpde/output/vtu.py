@@ -1,0 +1,173 @@
+"""One snapshot as a .vtu file, written and read back through VTK.
+
+Each layer stands in its own true θ. For d < 3 the layers are stacked along the next axis at (layer + ½)/L; for d = 3
+they overlap, and `layer` chooses. Points are not shared between cells, so that jumps are seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkPoints, vtkStringArray, vtkStringOutputWindow
+from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkUnstructuredGrid
+from vtkmodules.vtkCommonMisc import vtkErrorCode
+from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructuredGridWriter
+
+from mfpde.errors import InputError
+from mfpde.output.files import replacing
+from mfpde.output.lattice import KINDS, degree_of, vtk_order
+from mfpde.output.pvd import FOLDER, series_name, write_pvd
+from mfpde.output.snapshot import Snapshot
+
+ARRAYS = ("density", "potential", "velocity")
+
+
+class DensitySeries:
+    """The density files of one family: a growing .pvd, and a .vtu per report in a folder beside it."""
+
+    def __init__(self, directory: Path, family: str) -> None:
+        """Nothing is written before the first snapshot."""
+        self.path = directory / series_name(family)
+        self._entries: list[tuple[float, str]] = []
+
+    def write(self, tau: float, snapshot: Snapshot) -> None:
+        """Add a snapshot; both files appear complete, the .vtu first.
+
+        Raises:
+            OSError: when the disk refuses.
+        """
+        name = f"{FOLDER}/{self.path.stem}_{len(self._entries):04d}.vtu"
+        target = self.path.parent / name
+        target.parent.mkdir(exist_ok=True)
+        write_vtu(target, snapshot)
+        self._entries.append((tau, name))
+        write_pvd(self.path, self._entries)
+
+
+def write_vtu(path: Path, snapshot: Snapshot) -> None:
+    """One snapshot as Lagrange cells in VTK's point order.
+
+    Raises:
+        OSError: when the disk refuses.
+    """
+    grid = _grid(snapshot)
+    with replacing(path) as part, _complaints() as complaints:
+        part.touch()  # a folder that cannot be written is reported by Python, more clearly than by VTK
+        writer = vtkXMLUnstructuredGridWriter()
+        writer.SetFileName(str(part))
+        writer.SetDataModeToAppended()
+        writer.EncodeAppendedDataOff()
+        writer.SetCompressorTypeToLZ4()  # several times faster than zlib, which all other ranks would wait for
+        writer.SetInputData(grid)
+        done, code = writer.Write(), writer.GetErrorCode()
+        if done != 1 or code != 0 or complaints.GetOutput():
+            raise OSError(code, vtkErrorCode.GetStringFromErrorCode(code) if code else "VTK failed", str(part))
+
+
+@contextmanager
+def _complaints() -> Iterator[vtkStringOutputWindow]:
+    """Collect what VTK would print to stderr by itself, through its window and through its log."""
+    before, window = vtkOutputWindow.GetInstance(), vtkStringOutputWindow()
+    verbosity = vtkLogger.GetCurrentVerbosityCutoff()
+    vtkOutputWindow.SetInstance(window)
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
+    try:
+        yield window
+    finally:
+        vtkLogger.SetStderrVerbosity(verbosity)
+        vtkOutputWindow.SetInstance(before)
+
+
+def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
+    layers, cells, size, dim = snapshot.points.shape
+    kind, order = KINDS[snapshot.cell], vtk_order(snapshot.cell, snapshot.degree)
+    points = _three(snapshot.points[:, :, order])
+    if dim < 3:
+        points[..., dim] = ((np.arange(layers) + 0.5) / layers)[:, None, None]
+    grid = vtkUnstructuredGrid()
+    places = vtkPoints()
+    places.SetData(numpy_to_vtk(points.reshape(-1, 3), deep=True))
+    grid.SetPoints(places)
+    connectivity = vtkCellArray()
+    connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size), deep=True))
+    grid.SetCells(kind.vtk, connectivity)
+    values = (snapshot.density, snapshot.potential, snapshot.velocity)
+    for name, array in zip(ARRAYS, values, strict=True):
+        ordered = array[:, :, order]
+        flat = ordered.reshape(-1) if ordered.ndim == 3 else _three(ordered).reshape(-1, 3)
+        _add(grid.GetPointData(), name, flat)
+    grid.GetPointData().SetActiveScalars("density")
+    _add(grid.GetCellData(), "layer", np.repeat(np.arange(layers, dtype=np.int32), cells))
+    _name(grid, "family", [snapshot.family])
+    _name(grid, "coordinates", snapshot.coordinates)
+    return grid
+
+
+def _three(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., d) -> (..., 3), filled with zeros."""
+    padded = np.zeros((*vectors.shape[:-1], 3))
+    padded[..., : vectors.shape[-1]] = vectors
+    return padded
+
+
+def _add(data: object, name: str, values: NDArray) -> None:
+    array = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    array.SetName(name)
+    data.AddArray(array)  # type: ignore[attr-defined]
+
+
+def _name(grid: vtkUnstructuredGrid, title: str, names: tuple[str, ...] | list[str]) -> None:
+    """Text as field data."""
+    array = vtkStringArray()
+    array.SetName(title)
+    for name in names:
+        array.InsertNextValue(name)
+    grid.GetFieldData().AddArray(array)
+
+
+def read_vtu(path: Path) -> Snapshot:
+    """The snapshot that was written, bit for bit, in basix's order of points.
+
+    Raises:
+        InputError: when the file is missing or not one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    with _complaints() as complaints:
+        reader = vtkXMLUnstructuredGridReader()
+        reader.SetFileName(str(path))
+        reader.Update()
+    grid = reader.GetOutput()
+    points = grid.GetPointData()
+    if complaints.GetOutput() or grid.GetNumberOfCells() == 0 or not all(points.HasArray(name) for name in ARRAYS):
+        raise InputError(f"{path} is not a density file")
+    cell, degree = degree_of(grid.GetCellType(0), grid.GetCell(0).GetNumberOfPoints())
+    layers = int(vtk_to_numpy(grid.GetCellData().GetArray("layer")).max()) + 1
+    inverse = np.argsort(vtk_order(cell, degree))
+    shape = (layers, -1, len(inverse))
+    dim = KINDS[cell].dim
+
+    def back(array: object, vector: bool = True) -> NDArray[np.float64]:
+        values = vtk_to_numpy(array).reshape(*shape, *([3] if vector else []))[:, :, inverse]
+        return np.ascontiguousarray(values[..., :dim] if vector else values)
+
+    names = {
+        title: tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))
+        for title in ("family", "coordinates")
+        for array in [grid.GetFieldData().GetAbstractArray(title)]
+    }
+    return Snapshot(
+        family=names["family"][0],
+        coordinates=names["coordinates"],
+        cell=cell,
+        degree=degree,
+        points=back(grid.GetPoints().GetData()),
+        density=back(points.GetArray("density"), vector=False),
+        potential=back(points.GetArray("potential"), vector=False),
+        velocity=back(points.GetArray("velocity")),
+    )

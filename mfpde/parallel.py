@@ -1,0 +1,155 @@
+"""The communicator, one thread per rank, agreement between ranks, and the end of a job that fails.
+
+`start()` runs before anything numerical is imported: it fixes the number of threads, starts MPI ahead of PETSc and
+DOLFINx, and makes an unexpected exception on one rank end all of them. A hang is the worst error message there is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+from mfpde.errors import ComputationError, InputError
+
+_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "NPROC": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "JAX_PLATFORMS": "cpu",
+}
+_LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+
+
+def cache_directory() -> Path:
+    """The folder for compiled code that outlives a run (`MFPDE_CACHE`, else the user's cache folder)."""
+    given = os.environ.get("MFPDE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfpde"
+
+
+def limit_threads() -> None:
+    """One thread per rank and caches on disk, for libraries that read the environment when they are imported.
+
+    Values that the user has set win.
+    """
+    for name, value in _THREADS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_directory() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def start() -> MPI.Intracomm:
+    """Fix threads and caches, start MPI, and make an unexpected exception on one rank end all; idempotent.
+
+    Returns:
+        The communicator of all ranks.
+
+    Raises:
+        InputError: when a launcher started several processes but MPI sees only one of them each, which is what a
+            `mpirun` of another MPI on the PATH looks like.
+    """
+    limit_threads()
+    from mpi4py import MPI  # noqa: PLC0415  (importing starts MPI; the thread variables come first)
+
+    for name in _LAUNCHERS:
+        if MPI.COMM_WORLD.size == 1 and int(os.environ.get(name) or 1) > 1:
+            raise InputError(
+                f"{name} = {os.environ[name]} but MPI sees one process: this mpirun belongs to another MPI than the "
+                "one that mfpde uses; start with the mpirun that stands beside this Python in the same environment"
+            )
+    sys.excepthook = _abort
+    return MPI.COMM_WORLD
+
+
+def start_petsc(options: Sequence[str] = ()) -> None:
+    """Initialise PETSc with options as on a command line, such as `["-ts_monitor"]`; before importing DOLFINx."""
+    import petsc4py  # noqa: PLC0415
+
+    petsc4py.init([sys.argv[0], *options])
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """Run a command's body on every rank and turn the two polite failures into a line and an exit code.
+
+    Returns:
+        The body's code, or that of the error (2 bad input, 3 failed computation).
+    """
+    try:
+        comm = start()
+    except InputError as error:
+        sys.stderr.write(f"mfpde: {error}\n")
+        return error.exit_code
+    try:
+        return work()
+    except (InputError, ComputationError) as error:
+        _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
+        return error.exit_code
+
+
+def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0) -> None:
+    """Rank 0 prints the line once all ranks have failed alike; a rank that fails alone ends the others itself."""
+    barrier = comm.Ibarrier()
+    end = time.monotonic() + patience
+    while not barrier.Test():
+        if time.monotonic() > end:
+            sys.stderr.write(f"rank {comm.rank}: {line}")
+            sys.stderr.flush()
+            comm.Abort(code)
+        time.sleep(0.001)
+    if comm.rank == 0:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+    """Print the culprit's traceback and end every rank at once."""
+    from mpi4py import MPI  # noqa: PLC0415
+
+    comm = MPI.COMM_WORLD
+    where = f"rank {comm.rank} of {comm.size}:\n" if comm.size > 1 else ""
+    sys.stderr.write(where + "".join(traceback.format_exception(kind, value, trace)))
+    sys.stderr.flush()
+    if comm.size > 1:
+        comm.Abort(1)
+
+
+def agree[Result](work: Callable[[], Result]) -> Result:
+    """Run rank-local `work` on every rank; if it fails politely on one, it fails with the same line on all.
+
+    A file may exist on one node and not on another. Without agreement the rank that raises would leave the others
+    waiting in the next collective.
+
+    Args:
+        work: a function that enters no collective.
+
+    Raises:
+        InputError: the message of the lowest rank that raised one.
+        ComputationError: likewise.
+    """
+    from mpi4py import MPI  # noqa: PLC0415
+
+    comm = MPI.COMM_WORLD
+    result: Result | None = None
+    failure: tuple[type[Exception], str] | None = None
+    try:
+        result = work()
+    except (InputError, ComputationError) as error:
+        failure = (type(error), str(error))
+    first = comm.allreduce(comm.rank if failure else comm.size, op=MPI.MIN)
+    if first < comm.size:
+        kind, text = comm.bcast(failure, root=first)
+        raise kind(text)
+    return result  # type: ignore[return-value]

@@ -1,0 +1,127 @@
+"""A family of units: one function of the residual stream, and a low-dimensional parameter that a density fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mfpde.errors import InputError
+from mfpde.problem.laws import Law
+
+type Update = Callable[[jax.Array, jax.Array], jax.Array]
+_LINEAR_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Family:
+    """Units f(T, θ) that add to the residual stream (mathematics.md, section 1).
+
+    Attributes:
+        name: the family's name in run files and outputs.
+        dim: d, the number of parameters; the limit is solved for d ≤ 3, particles take any.
+        update: f, from tokens (N, D) and θ (d,) to (N, D), written in jax.numpy.
+        initial: the law of θ at τ = 0, or a function from the layer to its law.
+        linear: indices of θ in which f is *jointly* linear and homogeneous; they make the solver fast.
+        coordinates: names of the d coordinates, for axes; θ_0, … unless given.
+
+    Raises:
+        InputError: for names, dimensions or indices that do not fit.
+    """
+
+    name: str
+    dim: int
+    update: Update
+    initial: Law | Callable[[int], Law]
+    linear: tuple[int, ...] = ()
+    coordinates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise InputError(f"family name {self.name!r}: must be letters, digits and underscores")
+        if not isinstance(self.dim, int) or isinstance(self.dim, bool) or self.dim < 1:
+            raise InputError(f"family {self.name!r}: dim = {self.dim!r}: must be a whole number, at least 1")
+        if not callable(self.update):
+            raise InputError(f"family {self.name!r}: update must be a function (tokens, theta) -> tokens")
+        linear = tuple(self.linear)
+        if len(set(linear)) != len(linear) or not all(isinstance(a, int) and 0 <= a < self.dim for a in linear):
+            raise InputError(f"family {self.name!r}: linear = {linear}: must be distinct indices below {self.dim}")
+        object.__setattr__(self, "linear", tuple(sorted(linear)))
+        names = tuple(self.coordinates) or tuple(f"theta_{k}" for k in range(self.dim))
+        if len(names) != self.dim:
+            raise InputError(f"family {self.name!r}: coordinates = {names}: needs {self.dim} names")
+        object.__setattr__(self, "coordinates", names)
+        if isinstance(self.initial, Law):
+            self.law(0)
+
+    def law(self, layer: int) -> Law:
+        """The initial law of a layer.
+
+        Raises:
+            InputError: when it is not a law of d coordinates.
+        """
+        law = self.initial if isinstance(self.initial, Law) else self.initial(layer)
+        if not isinstance(law, Law):
+            raise InputError(f"family {self.name!r}: initial of layer {layer} is {law!r}, not a law such as Normal")
+        if law.dim != self.dim:
+            raise InputError(
+                f"initial.{self.name}: mean and std have {law.dim} numbers in layer {layer}; needs dim = {self.dim}"
+            )
+        return law
+
+
+def check_family(family: Family, tokens: jax.Array) -> None:
+    """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
+
+    Raises:
+        InputError: one line that names the family and what is wrong.
+    """
+    rng = np.random.default_rng(0)
+    law = family.law(0)
+    theta = jnp.asarray(law.sample(rng, 1)[0])
+    where = f"family {family.name!r}: update"
+    try:
+        value = jnp.asarray(family.update(tokens, theta))
+    except Exception as error:  # the user's own code
+        raise InputError(f"{where} failed on tokens {tokens.shape}: {_brief(error)}") from error
+    if value.shape != tokens.shape:
+        raise InputError(f"{where} returns shape {value.shape}; needs the tokens' shape {tokens.shape}")
+    if not bool(jnp.isfinite(value).all()):
+        raise InputError(f"{where} is not finite at theta = {np.asarray(theta).tolist()}")
+    try:
+        slopes = jax.grad(lambda t, p: jnp.sum(family.update(t, p) ** 2), argnums=(0, 1))(tokens, theta)
+    except Exception as error:  # the user's own code
+        raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
+    if not all(bool(jnp.isfinite(s).all()) for s in slopes):
+        raise InputError(f"{where} has a derivative that is not finite at theta = {np.asarray(theta).tolist()}")
+    if family.linear:
+        _check_linear(family, tokens, rng)
+
+
+def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -> None:
+    """f(q, αx + βy) = α f(q, x) + β f(q, y) at random points."""
+    axes = np.asarray(family.linear)
+    for q in family.law(0).sample(rng, 3):
+        x, y = q.copy(), q.copy()
+        x[axes], y[axes] = rng.normal(size=(2, len(axes)))
+        alpha, beta = rng.normal(size=2)
+        both = q.copy()
+        both[axes] = alpha * x[axes] + beta * y[axes]
+        left = np.asarray(family.update(tokens, jnp.asarray(both)))
+        right = alpha * np.asarray(family.update(tokens, jnp.asarray(x))) + beta * np.asarray(
+            family.update(tokens, jnp.asarray(y))
+        )
+        if np.abs(left - right).max() > _LINEAR_TOLERANCE * (np.abs(left).max() + np.abs(right).max() + 1e-300):
+            raise InputError(
+                f"family {family.name!r}: linear = {family.linear}, but update is not jointly linear and homogeneous "
+                "in these coordinates"
+            )
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an exception, shortened."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__

@@ -1,0 +1,175 @@
+"""The families and models that come with mfpde; a user's own file could say each of them.
+
+q, v, a, w, b are coordinates of θ; W, U, e, g are fixed by the model, given or drawn from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mfpde.errors import InputError
+from mfpde.problem.family import Family
+from mfpde.problem.laws import Law, Normal
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+
+type Initial = Law | Callable[[int], Law]
+type Activation = Literal["tanh", "gelu", "softplus"]
+_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "softplus": jax.nn.softplus,
+}
+
+
+def softmax_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Family:
+    """Softmax attention, θ = (q, v): v Σ_j softmax_j(q ⟨T_i, W T_j⟩) T_j U, with W and U (D, D)."""
+    score, out = jnp.asarray(w, dtype=jnp.float64), jnp.asarray(u, dtype=jnp.float64)
+
+    def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
+        weights = jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=1)
+        return theta[1] * (weights @ (tokens @ out))
+
+    return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"))
+
+
+def neuron(name: str, e: ArrayLike, g: ArrayLike, initial: Initial, activation: Activation = "tanh", bias: bool = False) -> Family:
+    """MLP neuron, θ = (a, w) or (a, w, b): a σ(w ⟨T_i, e⟩ + b) g, with e and g (D,)."""
+    inward, outward = jnp.asarray(e, dtype=jnp.float64), jnp.asarray(g, dtype=jnp.float64)
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"model.activation = {activation!r}: must be one of {', '.join(_ACTIVATIONS)}")
+    sigma = _ACTIVATIONS[activation]
+
+    def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
+        shift = theta[2] if bias else 0.0
+        return theta[0] * sigma(theta[1] * (tokens @ inward) + shift)[:, None] * outward
+
+    names = ("a", "w", "b") if bias else ("a", "w")
+    return Family(name, len(names), update, initial, linear=(0,), coordinates=names)
+
+
+def linear_head(name: str, channels: int, initial: Initial) -> Family:
+    """θ ∈ R^D added to every token; jointly linear in all of θ."""
+
+    def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(theta, tokens.shape)
+
+    return Family(name, channels, update, initial, linear=tuple(range(channels)))
+
+
+def bilinear_head(name: str, initial: Initial) -> Family:
+    """θ = (a, b): a b T_i; linear in a."""
+
+    def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
+        return theta[0] * theta[1] * tokens
+
+    return Family(name, 2, update, initial, linear=(0,), coordinates=("a", "b"))
+
+
+def attention(
+    channels: int = 2,
+    w: ArrayLike | None = None,
+    u: ArrayLike | None = None,
+    layers: int = 4,
+    seed: int = 0,
+) -> Transformer:
+    """One attention head a layer; the output is all channels but the first of the last token.
+
+    Args:
+        channels: D.
+        w: W (D, D); drawn from the seed unless given.
+        u: U (D, D); likewise.
+        layers: L.
+        seed: of W and U.
+    """
+    rng = np.random.default_rng(seed)
+    score = _matrix("model.w", w, (channels, channels), rng)
+    out = _matrix("model.u", u, (channels, channels), rng)
+    head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
+    return Transformer([[head]], layers, _tail_of_last_token)
+
+
+def attention_mlp(
+    channels: int = 2, layers: int = 4, seed: int = 0, bias: bool = False, activation: Activation = "tanh"
+) -> Transformer:
+    """One attention head, then one neuron a layer; the output is all channels but the first of the last token."""
+    rng = np.random.default_rng(seed)
+    score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))
+    inward, outward = (rng.normal(size=channels) / np.sqrt(channels) for _ in range(2))
+    head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
+    start = Normal([0.0, 0.5, 0.0], [0.5, 0.5, 0.5]) if bias else Normal([0.0, 0.5], [0.5, 0.5])
+    unit = neuron("mlp", inward, outward, start, activation, bias)
+    return Transformer([[head], [unit]], layers, _tail_of_last_token)
+
+
+def image_transformer(
+    task: Task,
+    heads: int = 4,
+    neurons: int = 4,
+    layers: int = 4,
+    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
+    seed: int = 0,
+) -> Transformer:
+    """Several families of heads, then several of neurons a layer; a random linear readout of the last token.
+
+    Each family has its own fixed projections; in the limit there are infinitely many units in each.
+
+    Args:
+        task: whose tokens (n, N, D) and targets (n, C) it must fit.
+        heads: attention families, named head_0, …
+        neurons: neuron families, named neuron_0, …
+        layers: L.
+        loss: cross-entropy, or squared loss on unit vectors.
+        seed: of all projections and of the readout, which is never fitted.
+    """
+    rng = np.random.default_rng(seed)
+    channels, classes = np.shape(task.tokens)[2], np.shape(task.targets)[1]
+    stages: list[list[Family]] = [[], []]
+    for k in range(heads):
+        score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))
+        stages[0].append(softmax_head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
+    for k in range(neurons):
+        inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
+        stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))
+    reading = jnp.asarray(rng.normal(size=(channels, classes)) / np.sqrt(channels))
+
+    def readout(tokens: jax.Array) -> jax.Array:
+        return tokens[-1] @ reading
+
+    return Transformer([stage for stage in stages if stage], layers, readout, loss=loss)
+
+
+def linear(channels: int = 1, layers: int = 3) -> Transformer:
+    """Linear heads; the output is the last token. Its exact solution is known (mathematics.md, section 7)."""
+    ones = [1.0] * channels
+    head = linear_head("linear", channels, Normal([0.0] * channels, ones))
+    return Transformer([[head]], layers, lambda tokens: tokens[-1])
+
+
+def bilinear(layers: int = 3) -> Transformer:
+    """Bilinear heads on one channel; the output is the last token. The density stays Gaussian."""
+    head = bilinear_head("bilinear", Normal([0.5, 0.5], [0.3, 0.3]))
+    return Transformer([[head]], layers, lambda tokens: tokens[-1])
+
+
+def _tail_of_last_token(tokens: jax.Array) -> jax.Array:
+    return tokens[-1, 1:]
+
+
+def _matrix(name: str, given: ArrayLike | None, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    drawn = rng.normal(size=tuple(shape)) / np.sqrt(shape[0])
+    if given is None:
+        return drawn
+    try:
+        matrix = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != tuple(shape) or not np.isfinite(matrix).all():
+        raise InputError(f"{name} = {given!r}: must be finite numbers of shape {tuple(shape)}")
+    return matrix

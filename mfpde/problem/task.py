@@ -1,0 +1,266 @@
+"""Tasks: samples of tokens with targets, for training and for testing."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mfpde.errors import InputError
+from mfpde.problem.transformer import Transformer, residual_stream
+
+Array = NDArray[np.float64]
+_FREE = 4  # channels of the digits' tokens that start at zero
+
+
+@dataclass(frozen=True)
+class Task:
+    """Training samples and, optionally, test samples.
+
+    Attributes:
+        tokens: (n, N, D).
+        targets: (n, C); or whole labels (n,), which become unit vectors and make accuracy a column of the history.
+        test_tokens: (n', N, D) or None.
+        test_targets: like targets, or None.
+        classification: True where targets were labels.
+
+    Raises:
+        InputError: for shapes that do not fit, values that are not finite, or no samples.
+    """
+
+    tokens: ArrayLike
+    targets: ArrayLike
+    test_tokens: ArrayLike | None = None
+    test_targets: ArrayLike | None = None
+    classification: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        tokens, targets = _tokens("tokens", self.tokens), _numbers("targets", self.targets)
+        labels = np.asarray(self.targets).ndim == 1
+        classes = int(targets.max()) + 1 if labels and targets.size else 0
+        if (self.test_tokens is None) != (self.test_targets is None):
+            raise InputError("task: test_tokens and test_targets come together, or neither")
+        if self.test_tokens is not None and labels:
+            classes = max(classes, int(_numbers("test_targets", self.test_targets).max(initial=0)) + 1)
+        self._set("tokens", tokens)
+        self._set("targets", _targets("targets", targets, len(tokens), classes if labels else None))
+        self._set("classification", labels)
+        if self.test_tokens is not None:
+            test = _tokens("test_tokens", self.test_tokens)
+            if test.shape[1:] != tokens.shape[1:]:
+                raise InputError(f"task: test_tokens are {test.shape[1:]} a sample, tokens are {tokens.shape[1:]}")
+            given = _numbers("test_targets", self.test_targets)
+            wanted = _targets("test_targets", given, len(test), classes if labels else None)
+            if wanted.shape[1:] != np.asarray(self.targets).shape[1:]:
+                raise InputError(f"task: test_targets have shape {wanted.shape}, targets {np.shape(self.targets)}")
+            self._set("test_tokens", test)
+            self._set("test_targets", wanted)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def samples(self) -> int:
+        """n, the number of training samples."""
+        return len(np.asarray(self.tokens))
+
+
+def _numbers(name: str, values: object) -> Array:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(array.dtype)
+        array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"task: {name} must be an array of numbers ({error})") from error
+    if not np.isfinite(array).all():
+        raise InputError(f"task: {name} holds {int((~np.isfinite(array)).sum())} values that are not finite")
+    return array
+
+
+def _tokens(name: str, values: object) -> Array:
+    array = _numbers(name, values)
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(f"task: {name} has shape {array.shape}; must be (samples, tokens, channels), none of them 0")
+    return array
+
+
+def _targets(name: str, array: Array, samples: int, classes: int | None) -> Array:
+    """Targets (n, C), made of labels (n,) if the number of classes is given."""
+    if array.ndim not in (1, 2) or len(array) != samples or array.size == 0:
+        raise InputError(f"task: {name} has shape {array.shape}; must be ({samples}, outputs) or labels ({samples},)")
+    if array.ndim == 2:
+        if classes is not None:
+            raise InputError(f"task: {name} must be labels like targets")
+        return array
+    if classes is None or (array < 0).any() or (array != np.round(array)).any():
+        raise InputError(f"task: {name} has shape ({samples},) and so must hold labels 0, 1, 2, …")
+    if classes > 100_000:
+        raise InputError(f"task: {name} holds the label {classes - 1}; at most 99999")
+    return np.eye(classes)[array.astype(np.int64)]
+
+
+def digits(
+    classes: int | Sequence[int] = 10,
+    samples: int = 1000,
+    test_samples: int = 400,
+    patch: int = 4,
+    seed: int = 0,
+) -> Task:
+    """scikit-learn's 8×8 images of handwritten digits as patch tokens and a class token.
+
+    A token has patch² channels of grey values between −1 and 1, one channel per patch position and one for the class
+    token (one-hot), and 4 free channels that start at zero. The class token is the last one.
+
+    Args:
+        classes: how many digits from 0 on, or a list of digits; labels count them in that order.
+        samples: training images, drawn from the seed.
+        test_samples: test images, disjoint from the training images.
+        patch: side of a patch: 1, 2, 4 or 8.
+        seed: of the split.
+    """
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (heavy, and only needed here)
+
+    chosen = list(range(classes)) if isinstance(classes, int) else list(classes)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(10)):
+        raise InputError(f"task.classes = {classes!r}: must be 2 … 10, or a list of at least two different digits")
+    if patch not in (1, 2, 4, 8):
+        raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
+    data = load_digits()
+    keep = np.flatnonzero(np.isin(data.target, chosen))
+    if not (1 <= samples and 0 <= test_samples and samples + test_samples <= len(keep)):
+        raise InputError(
+            f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, and at most {len(keep)} together"
+        )
+    order = np.random.default_rng(seed).permutation(keep)[: samples + test_samples]
+    tokens = _patches(data.images[order] / 8.0 - 1.0, patch)
+    labels = np.array([chosen.index(t) for t in data.target[order]])
+    test = (tokens[samples:], labels[samples:]) if test_samples else (None, None)
+    return Task(tokens[:samples], labels[:samples], *test)
+
+
+def _patches(images: Array, patch: int) -> Array:
+    """(n, 8, 8) -> (n, patches + 1, patch² + patches + 1 + _FREE): grey values, one-hot position, free channels."""
+    side = 8 // patch
+    count = side * side
+    cut = images.reshape(-1, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(-1, count, patch * patch)
+    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + _FREE))
+    tokens[:, :count, : patch * patch] = cut
+    tokens[:, :, patch * patch : patch * patch + count + 1] = np.eye(count + 1)
+    return tokens
+
+
+def in_context_regression(
+    samples: int = 128, context: int = 8, noise: float = 0.1, test_samples: int = 0, seed: int = 0
+) -> Task:
+    """Scalar linear regression in context: tokens (x_j, w x_j + noise), then the query (x, 0); the target is w x.
+
+    Each sample draws w and all x from standard normal laws.
+
+    Args:
+        samples: training samples.
+        context: examples per sample.
+        noise: standard deviation of the noise on the examples' y.
+        test_samples: further samples for testing.
+        seed: of all draws.
+    """
+    if samples < 1 or test_samples < 0 or context < 1 or not noise >= 0.0:
+        raise InputError("task: in-context-regression needs samples ≥ 1, test_samples ≥ 0, context ≥ 1, noise ≥ 0")
+    rng = np.random.default_rng(seed)
+    count = samples + test_samples
+    slope = rng.normal(size=(count, 1))
+    x = rng.normal(size=(count, context + 1))
+    y = slope * x
+    tokens = np.stack([x, y + noise * rng.normal(size=x.shape)], axis=2)
+    tokens[:, -1, 1] = 0.0
+    targets = y[:, -1:]
+    test = (tokens[samples:], targets[samples:]) if test_samples else (None, None)
+    return Task(tokens[:samples], targets[:samples], *test)
+
+
+def scalars(
+    samples: int = 8, target_mean: float = 1.0, target_std: float = 0.5, mean: float = 0.0, std: float = 1.0, seed: int = 0
+) -> Task:
+    """One token of one channel per sample, and one number as its target, both normal: the exact solutions' task."""
+    if samples < 1:
+        raise InputError(f"task.samples = {samples}: must be at least 1")
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(mean, std, size=samples), rng.normal(target_mean, target_std, size=samples)
+    return Task(x[:, None, None], y[:, None])
+
+
+def teacher(
+    model: Transformer,
+    samples: int = 64,
+    tokens: int = 4,
+    channels: int = 2,
+    units: int = 3,
+    spread: float = 1.0,
+    test_samples: int = 0,
+    seed: int = 0,
+) -> Task:
+    """A realisable task: targets are the outputs of the same model under a known measure.
+
+    In every layer and family the measure has `units` atoms of equal weight, drawn from a normal law around the
+    initial mean with `spread` times the initial standard deviation. Tokens are standard normal.
+
+    Args:
+        model: whose stages, layers and readout the teacher shares.
+        samples: training samples.
+        tokens: N.
+        channels: D.
+        units: atoms per layer and family.
+        spread: of the atoms.
+        test_samples: further samples for testing.
+        seed: of tokens and atoms.
+    """
+    rng = np.random.default_rng(seed)
+    stream = rng.normal(size=(samples + test_samples, tokens, channels))
+    weights = jnp.full((model.layers, units), 1.0 / units)
+    measure = []
+    for family in model.families:
+        laws = [family.law(layer) for layer in range(model.layers)]
+        mean, std = (np.stack([np.asarray(getattr(law, name)) for law in laws]) for name in ("mean", "std"))
+        atoms = mean[:, None] + spread * std[:, None] * rng.normal(size=(model.layers, units, family.dim))
+        measure.append((jnp.asarray(atoms), weights))
+
+    def output(sample: jax.Array) -> jax.Array:
+        return model.readout(residual_stream(model, tuple(measure), sample))
+
+    targets = np.asarray(jax.vmap(output)(jnp.asarray(stream)))
+    test = (stream[samples:], targets[samples:]) if test_samples else (None, None)
+    return Task(stream[:samples], targets[:samples], *test)
+
+
+def from_npz(path: Path) -> Task:
+    """A task from a NumPy archive with `tokens`, `targets` and optionally `test_tokens`, `test_targets`.
+
+    Raises:
+        InputError: for a missing or damaged file, Python objects in it, missing or unknown names, wrong shapes.
+    """
+    where = f"task.npz = {str(path)!r}"
+    if not path.is_file():
+        raise InputError(f"{where}: no such file")
+    known = ("tokens", "targets", "test_tokens", "test_targets")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise InputError(f"{where}: one array, not an archive with the names {', '.join(known)}")
+            arrays = {name: archive[name] for name in archive.files}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError, KeyError) as error:
+        raise InputError(f"{where}: not a readable archive of arrays ({' '.join(str(error).split())[:160]})") from error
+    missing, unknown = {"tokens", "targets"} - set(arrays), set(arrays) - set(known)
+    if missing or unknown:
+        raise InputError(f"{where}: holds {sorted(arrays)}; needs tokens and targets, and may hold {known[2:]}")
+    try:
+        return Task(*(arrays.get(name) for name in known))  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

@@ -1,0 +1,140 @@
+"""The Transformer: stages of families, repeated in L residual layers, a readout and a loss.
+
+    T_{ℓ,r+1} = T_{ℓ,r} + (η/L) Σ_{c in stage r} ∫ f_c(T_{ℓ,r}, θ) dρ^c_ℓ(θ)
+
+The integral is a weighted sum over units: the moments of a density, or nothing else here. Source: mathematics.md,
+section 1; Gao et al., arXiv 2410.23610, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mfpde.errors import InputError
+from mfpde.problem.family import Family, check_family
+
+type Readout = Callable[[jax.Array], jax.Array]
+type Units = tuple[tuple[jax.Array, jax.Array], ...]
+"""Per family θ (L, u, d) and weights (L, u): Σ_u w_u f(T, θ_u) stands for ∫ f dρ."""
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A model whose heads and neurons have low-dimensional parameters.
+
+    Attributes:
+        stages: what a layer does in order; each stage is a list of families that see the same tokens.
+        layers: L.
+        readout: from final tokens (N, D) to the output (C,).
+        loss: "squared" is ½|o − y|², "cross_entropy" takes targets that are probabilities.
+        step: η.
+        depth: "residual"; "continuum" integrates inside each depth cell.
+
+    Raises:
+        InputError: for values that do not fit.
+    """
+
+    stages: Sequence[Sequence[Family]]
+    layers: int
+    readout: Readout
+    loss: Literal["squared", "cross_entropy"] = "squared"
+    step: float = 1.0
+    depth: Literal["residual", "continuum"] = "residual"
+
+    def __post_init__(self) -> None:
+        try:
+            stages = tuple(tuple(stage) for stage in self.stages)
+        except TypeError:
+            stages = ()
+        if not stages or not all(stages) or not all(isinstance(f, Family) for s in stages for f in s):
+            raise InputError("model: stages must be a list of non-empty lists of mfpde.Family")
+        object.__setattr__(self, "stages", stages)
+        names = [family.name for family in self.families]
+        if len(set(names)) != len(names):
+            raise InputError(f"model: families must have different names; they are {', '.join(names)}")
+        if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 1:
+            raise InputError(f"model.layers = {self.layers!r}: must be a whole number, at least 1")
+        if not callable(self.readout):
+            raise InputError("model: readout must be a function of the final tokens")
+        if self.loss not in ("squared", "cross_entropy"):
+            raise InputError(f"model.loss = {self.loss!r}: must be 'squared' or 'cross_entropy'")
+        if isinstance(self.step, bool) or not isinstance(self.step, int | float) or not np.isfinite(self.step):
+            raise InputError(f"model.step = {self.step!r}: must be a finite number")
+        if self.depth not in ("residual", "continuum"):
+            raise InputError(f"model.depth = {self.depth!r}: must be 'residual' or 'continuum'")
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """All families in the order of the stages."""
+        return tuple(family for stage in self.stages for family in stage)
+
+
+def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.Array:
+    """Final tokens (N, D) of one sample, from its first ones (N, D)."""
+
+    def layer(stream: jax.Array, layer_units: Units) -> tuple[jax.Array, None]:
+        place = 0
+        for stage in model.stages:
+            added = jnp.zeros_like(stream)
+            for family in stage:
+                theta, weights = layer_units[place]
+                each = jax.vmap(family.update, in_axes=(None, 0))(stream, theta)
+                added = added + jnp.tensordot(weights, each, axes=1)
+                place += 1
+            stream = stream + (model.step / model.layers) * added
+        return stream, None
+
+    return jax.lax.scan(layer, tokens, units)[0]
+
+
+def sample_loss(model: Transformer, output: jax.Array, target: jax.Array) -> jax.Array:
+    """½|o − y|², or −Σ y log softmax(o); output and target (C,)."""
+    if model.loss == "squared":
+        return 0.5 * jnp.sum((output - target) ** 2)
+    return -jnp.sum(target * jax.nn.log_softmax(output))
+
+
+def risk(
+    model: Transformer, units: Units, tokens: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted sums over samples of the loss, and of [largest output where the target is largest].
+
+    Args:
+        model: the Transformer.
+        units: per family θ (L, u, d) and weights (L, u).
+        tokens: (n, N, D).
+        targets: (n, C).
+        weights: (n,), 1/n for a mean.
+    """
+
+    def one(sample: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+        output = model.readout(residual_stream(model, units, sample))
+        hit = jnp.argmax(output) == jnp.argmax(target)
+        return sample_loss(model, output, target), hit.astype(output.dtype)
+
+    losses, hits = jax.vmap(one)(tokens, targets)
+    return jnp.dot(weights, losses), jnp.dot(weights, hits)
+
+
+def check_model(model: Transformer, tokens: jax.Array, targets: jax.Array) -> None:
+    """Try the model on one sample, tokens (N, D) and target (C,).
+
+    Raises:
+        InputError: one line saying which function does not fit.
+    """
+    for family in model.families:
+        for layer in range(model.layers):
+            family.law(layer)
+        check_family(family, tokens)
+    try:
+        output = jnp.asarray(model.readout(tokens))
+    except Exception as error:  # the user's own code
+        raise InputError(f"model: readout failed on tokens {tokens.shape}: {type(error).__name__}: {error}") from error
+    if output.shape != targets.shape:
+        raise InputError(f"model: readout returns shape {output.shape}; the targets have shape {targets.shape}")

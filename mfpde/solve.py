@@ -1,0 +1,72 @@
+"""`python -m mfpde.solve`: solve the limiting PDE of a run file, in parallel under mpirun."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mfpde import parallel
+from mfpde.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  mpirun -n 8 python -m mfpde.solve                        the quick start, on real data
+  python -m mfpde.solve runs/in-context.toml               one process
+  mpirun -n 4 python -m mfpde.solve runs/digits.toml --set density.cells=32 --directory fine
+  python -m mfpde.solve runs/in-context.toml -- -ts_monitor      PETSc options after --
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see python -m mfpde.solve --help")
+
+    def print_help(self, file: object = None) -> None:
+        if parallel.start().rank == 0:
+            sys.stdout.write(self.format_help())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of interface.md."""
+    p = _Parser(
+        prog="python -m mfpde.solve", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("run", nargs="?", type=Path, metavar="RUN.toml", help="run file; without one, the quick start")
+    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
+    p.add_argument("--directory", type=Path, help="where the results go; default NAME/ beside the run file")
+    p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
+    p.add_argument("--resume", action="store_true", help="not in this version")
+    p.add_argument("--estimate-error", action="store_true", help="not in this version")
+    p.add_argument("--wall-time", metavar="2h", help="not in this version")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code of interface.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :]))
+
+
+def _solve(words: list[str], petsc: list[str]) -> int:
+    given = parser().parse_args(words)
+    for name in ("resume", "estimate_error", "wall_time"):
+        if getattr(given, name):
+            raise InputError(f"--{name.replace('_', '-')} is not available in this version")
+    parallel.start_petsc(petsc)
+    from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.run import execute  # noqa: PLC0415
+
+    run = parallel.agree(lambda: config.load(given.run, given.set, given.directory))
+    execute(run, overwrite=given.overwrite or given.run is None, options=petsc)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

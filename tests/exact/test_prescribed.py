@@ -1,0 +1,131 @@
+"""Transport by a prescribed potential, against characteristics: the orders of mathematics.md, section 4.
+
+θ' = −∇V(θ) and d/dτ log ρ = ΔV along it, so that ρ(θ, τ) = ρ₀(θ₀) exp ∫ΔV for the θ₀ that arrives at θ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.integrate import solve_ivp
+
+from mfpde.settings import Time
+from mfpde.limit import mesh as meshes
+from mfpde.limit.frame import Frame, at_rest, box_frame
+from mfpde.limit.flow import Rate
+from mfpde.limit.space import build_space, tabulate
+from mfpde.limit.state import Group, State
+from mfpde.limit.stepper import Stepper
+from mfpde.limit.transport import Transport
+
+HORIZON = 0.4
+CENTRES = np.array([[0.3, -0.2], [-0.4, 0.1]])  # two blocks, nonzero means
+WIDTHS = np.array([0.4, 0.32])
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """V with its gradient and Laplacian; arguments (..., 2)."""
+
+    value: Callable[[np.ndarray], np.ndarray]
+    gradient: Callable[[np.ndarray], np.ndarray]
+    laplacian: Callable[[np.ndarray], np.ndarray]
+
+
+QUADRATIC = Landscape(
+    lambda x: 0.4 * x[..., 0] ** 2 + 0.3 * x[..., 0] * x[..., 1] - 0.2 * x[..., 1] ** 2,
+    lambda x: np.stack([0.8 * x[..., 0] + 0.3 * x[..., 1], 0.3 * x[..., 0] - 0.4 * x[..., 1]], axis=-1),
+    lambda x: np.full(x.shape[:-1], 0.4),
+)
+TANH = Landscape(  # not quadratic: w₂ tanh w₁
+    lambda x: x[..., 1] * np.tanh(x[..., 0]),
+    lambda x: np.stack([x[..., 1] / np.cosh(x[..., 0]) ** 2, np.tanh(x[..., 0])], axis=-1),
+    lambda x: -2.0 * x[..., 1] * np.tanh(x[..., 0]) / np.cosh(x[..., 0]) ** 2,
+)
+
+
+@dataclass
+class Prescribed:
+    """A flow whose potential is given."""
+
+    groups: tuple[Group, ...]
+    potential: np.ndarray
+
+    def rate(self, state: State) -> Rate:
+        group, frame = self.groups[0], state.frame[0]
+        rate, speed = group.transport.rate(state.density[0], self.potential, at_rest(frame))
+        return Rate((rate,), (Frame(np.zeros_like(frame.centre), np.zeros_like(frame.matrix)),), float(speed.max()))
+
+
+def initial(theta: np.ndarray, block: int) -> np.ndarray:
+    """A normal density, (..., 2) -> (...)."""
+    square = ((theta - CENTRES[block]) ** 2).sum(axis=-1) / (2 * WIDTHS[block] ** 2)
+    return np.exp(-square) / (2 * np.pi * WIDTHS[block] ** 2)
+
+
+def exact(theta: np.ndarray, block: int, landscape: Landscape) -> np.ndarray:
+    """ρ(θ, HORIZON) by integrating the characteristics backwards; (n, 2) -> (n,)."""
+    n = len(theta)
+
+    def backwards(_: float, y: np.ndarray) -> np.ndarray:
+        x = y[: 2 * n].reshape(n, 2)
+        return np.concatenate([landscape.gradient(x).ravel(), landscape.laplacian(x)])
+
+    start = np.concatenate([theta.ravel(), np.zeros(n)])
+    end = solve_ivp(backwards, (0.0, HORIZON), start, method="DOP853", rtol=1e-9, atol=1e-11).y[:, -1]
+    return initial(end[: 2 * n].reshape(n, 2), block) * np.exp(end[2 * n :])
+
+
+def error(cells: int, degree: int, potential_degree: int, simplex: bool, landscape: Landscape) -> float:
+    """Relative L² error over both blocks at the horizon."""
+    space = build_space(meshes.box(MPI.COMM_SELF, 2, cells, simplex), degree, potential_degree)
+    group = Group(space, Transport(space, 2), (0,), ())
+    frame: Frame = box_frame(CENTRES, np.full((2, 2), 2.8))
+    fine = tabulate(space.cell, degree, 1, 2 * degree + 4)
+    theta = frame.theta(space.points(fine.vertex))  # (c, q, 2, b)
+    measure = fine.weights * space.scale_at(fine.points)
+    density = np.empty(group.shape)
+    for b in range(2):
+        values = frame.determinant[b] * initial(theta[..., b], b)
+        load = np.einsum("cq,qi,cq->ci", measure, fine.density, values)
+        density[..., b] = space.invert_mass(load[..., None])[..., 0]
+    nodes = np.moveaxis(frame.theta(space.nodes), 3, 0)  # (b, c, j, 2)
+    flow = Prescribed((group,), np.moveaxis(landscape.value(nodes), 0, 2).copy())
+    stepper = Stepper(MPI.COMM_SELF, flow, State(0.0, (density,), (frame,)), Time(step=HORIZON / 120), HORIZON)
+    assert stepper.advance(HORIZON)
+    end = stepper.state.density[0]
+    stepper.close()
+    wrong = norm = 0.0
+    for b in range(2):
+        truth = exact(theta[..., b].reshape(-1, 2), b, landscape).reshape(measure.shape)
+        got = np.einsum("qi,ci->cq", fine.density, end[..., b]) / frame.determinant[b]
+        wrong += (measure * (got - truth) ** 2).sum()
+        norm += (measure * truth**2).sum()
+    return float(np.sqrt(wrong / norm))
+
+
+def slope(degree: int, potential_degree: int, simplex: bool, landscape: Landscape) -> float:
+    """Order between two meshes; the time error is far below at this fixed step."""
+    coarse, fine = (16, 32) if degree == 1 else (12, 24)
+    errors = [error(n, degree, potential_degree, simplex, landscape) for n in (coarse, fine)]
+    return float(np.log(errors[0] / errors[1]) / np.log(fine / coarse))
+
+
+@pytest.mark.parametrize(
+    ("degree", "extra", "simplex", "landscape", "order"),
+    [
+        (1, 0, False, QUADRATIC, 1.0), (2, 0, False, QUADRATIC, 3.0), (3, 0, False, QUADRATIC, 4.0),
+        (1, 1, False, QUADRATIC, 2.0), (2, 1, False, QUADRATIC, 3.0), (3, 1, False, QUADRATIC, 4.0),
+        (2, 0, True, QUADRATIC, 3.0), (3, 0, True, QUADRATIC, 4.0), (2, 1, True, QUADRATIC, 3.0),
+        (1, 0, False, TANH, 1.0), (2, 0, False, TANH, 2.0), (3, 0, False, TANH, 3.0),
+        (1, 1, False, TANH, 2.0), (2, 1, False, TANH, 3.0), (3, 1, False, TANH, 4.0),
+        (2, 0, True, TANH, 1.5), (3, 0, True, TANH, 2.5), (2, 1, True, TANH, 3.0), (3, 1, True, TANH, 4.0),
+    ],
+)  # fmt: skip
+def test_order(degree: int, extra: int, simplex: bool, landscape: Landscape, order: float) -> None:
+    """Order p + 1 where ∇V_h is exact or k = p + 1; about p (quadrilaterals) and p − ½ (triangles) with k = p."""
+    assert slope(degree, degree + extra, simplex, landscape) >= order - 0.4

@@ -1,0 +1,60 @@
+"""Start this Python as a command, on one process or on several: `from launch import run`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+_OF_A_LAUNCHER = ("PMI", "MPI_", "MPIEXEC", "HYDI_", "OMPI_", "PRTE_", "SLURM_")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without what a launcher told it: a child that inherits a rank waits for ever."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
+    return kept | changes
+
+
+def run(
+    *words: str | Path,
+    ranks: int | None = None,
+    directory: Path | None = None,
+    changes: Mapping[str, str] | None = None,
+    timeout: float = 240.0,
+) -> subprocess.CompletedProcess[str]:
+    """`python *words`, under the `mpirun` of this environment when `ranks` is given; output is captured, not checked.
+
+    Args:
+        words: arguments of Python, for example `"-m", "mfpde.solve", path`.
+        ranks: number of MPI processes; None starts Python without a launcher.
+        directory: working directory.
+        changes: environment variables to set.
+        timeout: seconds after which the ranks are ended and `subprocess.TimeoutExpired` is raised.
+    """
+    beside = Path(sys.executable).parent / "mpirun"
+    mpirun = str(beside) if beside.exists() else shutil.which("mpirun") or "mpirun"
+    command = [sys.executable, *map(str, words)]
+    if ranks is not None:
+        command = [mpirun, "-n", str(ranks), *command]
+    with subprocess.Popen(
+        command,
+        cwd=directory,
+        env=environment(**(changes or {})),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.terminate()  # mpirun ends its ranks on this signal, and would leave them behind on a kill
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -1,0 +1,73 @@
+"""requirements.lock, the pins in pyproject.toml and the environment that runs these tests say the same."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "requirements.lock"
+
+
+def locked() -> list[tuple[Requirement, set[str]]]:
+    """The lock's requirements, each with the hashes of its files."""
+    whole_lines = LOCK.read_text().replace("\\\n", " ").splitlines()
+    parts = [re.split(r"\s+--hash=", line.strip()) for line in whole_lines if line and not line.startswith("#")]
+    return [(Requirement(first), set(hashes)) for first, *hashes in parts]
+
+
+def made_by_uv() -> bool:
+    settings = Path(sys.prefix) / "pyvenv.cfg"
+    return settings.exists() and re.search(r"^uv = ", settings.read_text(), re.MULTILINE) is not None
+
+
+def test_the_lock_holds_exact_versions_hashes_and_no_address():
+    assert "//" not in LOCK.read_text()
+    for requirement, hashes in locked():
+        assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), requirement
+        assert requirement.url is None
+        assert hashes, requirement
+
+
+def test_pyproject_pins_what_the_lock_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = runpy.run_path(str(ROOT / ".ci" / "lock.py"))["pins"](LOCK.read_text())
+    assert project["tool"]["uv"]["constraint-dependencies"] == [line.strip(' ",') for line in lines]
+
+
+def test_every_direct_dependency_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    direct = [Requirement(text) for text in [*project["project"]["dependencies"], *groups["dolfinx"], *groups["dev"]]]
+    versions = {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r, _ in locked()}
+    for requirement in direct:
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True)
+
+
+@pytest.mark.skipif(not made_by_uv(), reason="an environment that uv did not make is free in its versions")
+def test_the_environment_is_the_lock():
+    wanted = {
+        canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
+        for requirement, _ in locked()
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+    present = {canonicalize_name(d.name): d.version for d in metadata.distributions(path=[p for p in sys.path if p])}
+    del present["mfpde"]
+    assert present == wanted
+
+
+@pytest.mark.skipif(not (ROOT / "uv.lock").exists(), reason="nothing was resolved here")
+def test_the_registry_still_offers_the_files_of_the_lock():
+    resolved = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    for requirement, hashes in locked():
+        package = resolved[canonicalize_name(requirement.name)]
+        files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+        assert hashes <= {file["hash"] for file in files}, f"{requirement.name}: files of this version have changed"
