@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 
 from mfpde import parallel, toml
 from mfpde.output.reader import Run, open_run
@@ -68,7 +67,7 @@ def solve_limit(
         densities = {name: density.get(name, Density()) for name in names}
     else:
         densities = dict.fromkeys(names, density or Density())
-    check_model(model, jnp.asarray(np.asarray(task.tokens)[0]), jnp.asarray(np.asarray(task.targets)[0]))
+    check_model(model, jnp.asarray(task.tokens[0]), jnp.asarray(task.targets[0]))
     where = tempfile.mkdtemp(prefix="mfpde-") if directory is None and comm.rank == 0 else directory
     output = Output(directory=comm.bcast(where, root=0), every=every)
     problem = Problem(model, task, training, densities, time or Time())
@@ -85,5 +84,3 @@ def _text(problem: object) -> str:
     for table in settings["density"].values():
         table["mesh"] = None if table["mesh"] is None else str(table["mesh"])
     return "# model and task were given as Python objects\n" + toml.dumps(settings)
-
-

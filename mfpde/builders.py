@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mfpde.errors import InputError
-from mfpde.problem import library, task as tasks
+from mfpde.problem import library
+from mfpde.problem import task as tasks
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
 from mfpde.problem.task import Task
@@ -117,7 +118,9 @@ def _law(table: Mapping[str, Any], where: str) -> Law:
         raise InputError(f"{where}.{error}") from error
 
 
-def _function(table: Mapping[str, Any], kind: str, shipped: Mapping[str, Callable[..., Any]], base: Path) -> Callable[..., Any]:
+def _function(
+    table: Mapping[str, Any], kind: str, shipped: Mapping[str, Callable[..., Any]], base: Path
+) -> Callable[..., Any]:
     named = [key for key in ("name", "npz", "python") if key in table]
     if len(named) != 1 or named == ["npz"]:
         raise InputError(f"[{kind}] needs exactly one of name and python{', npz' if kind == 'task' else ''}")
@@ -150,7 +153,7 @@ def _from_file(text: str, kind: str, base: Path) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"{where}: the file has no function {attribute!r}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _call[Result](

@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from mfpde import toml
 from mfpde.builders import build_initial, build_model, build_task, needs
 from mfpde.errors import InputError
@@ -109,15 +111,13 @@ class RunFile:
         reject_unknown("density", families, names)
         for family in model.families:
             self._check_density(family.name, family.dim)
-        check_model(model, task.tokens[0], task.targets[0])  # type: ignore[index]
+        check_model(model, jnp.asarray(task.tokens[0]), jnp.asarray(task.targets[0]))
         return model, task
 
     def _check_density(self, family: str, dim: int) -> None:
         density = self.densities(family)
         if isinstance(density.radius, tuple) and len(density.radius) != dim:
-            raise InputError(
-                f"density.radius = {list(density.radius)}: family {family!r} needs one number, or {dim}"
-            )
+            raise InputError(f"density.radius = {list(density.radius)}: family {family!r} needs one number, or {dim}")
         if dim > 3:
             raise InputError(f"family {family!r}: dim = {dim}; the limit is solved for at most 3 parameters")
         if density.mesh is not None and not density.mesh.is_file():
@@ -215,7 +215,11 @@ def _validate(source: str, path: Path | None, content: dict[str, Any], directory
 
 def _settings[Kind](kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    reject_unknown(table, values, [f.name for f in fields if (kind, f.name) != (Output, "directory")] + ["directory"] * (kind is Output))
+    reject_unknown(
+        table,
+        values,
+        [f.name for f in fields if (kind, f.name) != (Output, "directory")] + ["directory"] * (kind is Output),
+    )
     missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
     if missing:
         raise InputError(f"{table}.{missing[0]} is missing")

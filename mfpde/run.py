@@ -78,9 +78,7 @@ def solve_into(
                 return None
             manifest = describe(ranks=comm.size, run_hash=run_hash, options=options)
             progress = None if quiet else Progress(horizon)
-            writer = RunWriter(
-                directory, run_text=text, manifest=manifest, unknowns=solver.unknowns, progress=progress
-            )
+            writer = RunWriter(directory, run_text=text, manifest=manifest, unknowns=solver.unknowns, progress=progress)
             if progress is not None:
                 solver.stepper.watch = progress.advance
             return stack.enter_context(writer)

@@ -179,7 +179,7 @@ def duration(key: str, value: object) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0.0:
-        raise InputError(f"{key} = {_show(value)}: must be a time such as \"90s\", \"10m\" or \"2h\"")
+        raise InputError(f'{key} = {_show(value)}: must be a time such as "90s", "10m" or "2h"')
     return float(match[1]) * _SECONDS[match[2]]
 
 

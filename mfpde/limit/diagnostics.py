@@ -71,9 +71,7 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
     mean = (first / mass).T
     covariance = np.moveaxis(second / mass, 2, 0) - mean[:, :, None] * mean[:, None, :]
     smallest = _smallest(group, density, values)
-    return BlockDiagnostics(
-        mass, mean.reshape(-1, dim), covariance, entropy, dissipated, negative, boundary, smallest
-    )
+    return BlockDiagnostics(mass, mean.reshape(-1, dim), covariance, entropy, dissipated, negative, boundary, smallest)
 
 
 def dissipation(group: Group, density: Array, frame: Frame, potential: Array) -> Array:
@@ -100,9 +98,7 @@ def _smallest(group: Group, density: Array, values: Array) -> Array:
     nodes = potential_element(space.cell, space.potential_degree).points
     table = density_element(space.cell, space.degree).tabulate(0, nodes)[0, :, :, 0]
     at_nodes = np.einsum("ji,cib->cjb", table, density)
-    share = np.minimum(
-        values.min(axis=(0, 1), initial=np.inf), at_nodes.min(axis=(0, 1), initial=np.inf)
-    )
+    share = np.minimum(values.min(axis=(0, 1), initial=np.inf), at_nodes.min(axis=(0, 1), initial=np.inf))
     smallest = np.empty_like(share)
     space.comm.Allreduce(share, smallest, op=MPI.MIN)
     return smallest

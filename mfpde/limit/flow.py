@@ -156,4 +156,3 @@ class Flow:
                         f"not finite at tau = {tau:.6g}, family {family.name!r}, layer {int(bad.argmax())}"
                     )
         raise ComputationError(f"not finite at tau = {tau:.6g}: the risk is {outcome.risk}")
-

@@ -1,8 +1,8 @@
-"""Frames: the affine map θ = c + A ξ that carries the reference mesh to each layer's parameters, and how it follows.
+"""Frames: the affine map θ = c + A ξ that carries the reference mesh to each layer's θ, and how it follows.
 
-The reference density is ρ̂(ξ) = |det A| ρ(θ), so that masses agree. A co-moving frame advances (c, A) with the density so
-that the mean and the covariance of ρ̂ stay what they were: weight decay and the drift of the data term then leave
-nothing, or little, to transport. Source: mathematics.md, section 5.
+The reference density is ρ̂(ξ) = |det A| ρ(θ), so that masses agree. A co-moving frame advances (c, A) with the density
+so that mean and covariance of ρ̂ stay what they were: of weight decay and of the drift by the data term then nothing,
+or little, is left to transport. Source: mathematics.md, section 5.
 """
 
 from __future__ import annotations

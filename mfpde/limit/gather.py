@@ -33,9 +33,7 @@ def gather(
     """
     space = group.space
     degree = max(space.degree, 1)
-    lattice = basix.create_element(
-        basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced
-    ).points
+    lattice = basix.create_element(basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced).points
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
     theta = frame.theta(space.points(shape))[..., blocks]  # (c, n, d, L)
     table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.settings import Density, Time, Training
 from mfpde.errors import ComputationError
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.flow import Flow, Potential
@@ -24,6 +23,7 @@ from mfpde.output.report import BlockMoments, Report
 from mfpde.output.snapshot import Snapshot
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density, Time, Training
 
 _LATER = ("gap", "energy_remainder", "risk_error")  # columns whose computation is not in this version
 
@@ -178,7 +178,7 @@ def history_columns(classification: bool) -> list[str]:
         "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
         "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "steps", "step_size", "test_risk",
     ]  # fmt: skip
-    return columns + ["accuracy", "test_accuracy"] if classification else columns
+    return [*columns, "accuracy", "test_accuracy"] if classification else columns
 
 
 def report_times(horizon: float, every: float) -> list[float]:
@@ -186,5 +186,3 @@ def report_times(horizon: float, every: float) -> list[float]:
     count = int(np.floor(horizon / every * (1 + 1e-12)))
     inner = [k * every for k in range(1, count + 1)]
     return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]
-
-

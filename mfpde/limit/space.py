@@ -22,9 +22,7 @@ Index = NDArray[np.int32]
 
 def density_element(cell: CellType, degree: int) -> basix.finite_element.FiniteElement:
     """The discontinuous element of the density with its orthonormal basis."""
-    return basix.create_element(
-        ElementFamily.P, cell, degree, LagrangeVariant.legendre, basix.DPCVariant.unset, True
-    )
+    return basix.create_element(ElementFamily.P, cell, degree, LagrangeVariant.legendre, basix.DPCVariant.unset, True)
 
 
 def potential_element(cell: CellType, degree: int) -> basix.finite_element.FiniteElement:
@@ -230,7 +228,7 @@ def _facets(
     views, table = np.unique(
         np.column_stack([local.reshape(-1, 1), order.reshape(-1, corners.shape[1])]), axis=0, return_inverse=True
     )
-    table = table.reshape(-1, 2).astype(np.int32)
+    table = table.reshape(-1, 2)
     kind = basix.cell.subentity_types(cell)[dim - 1][0]
     exactness = max(2 * degree + potential_degree - 1, 1)
     t, weights = basix.make_quadrature(kind, exactness) if dim > 1 else (np.zeros((1, 0)), np.ones(1))
@@ -248,7 +246,7 @@ def _facets(
     )
     return Facets(
         cells=np.ascontiguousarray(cells, dtype=np.int32),
-        table=table,
+        table=np.ascontiguousarray(table, dtype=np.int32),
         weights=np.asarray(weights, dtype=np.float64),
         density=np.stack([density_element(cell, degree).tabulate(0, x)[0, :, :, 0] for x in reference]),
         potential_gradient=np.ascontiguousarray(np.moveaxis(np.stack(gradients), 1, 3)),
@@ -293,5 +291,3 @@ def _facet_scale(cell: CellType) -> Array:
         return np.ones(2)
     jacobians = basix.cell.facet_jacobians(cell)
     return np.sqrt(np.linalg.det(np.swapaxes(jacobians, 1, 2) @ jacobians))
-
-

@@ -14,7 +14,6 @@ from dolfinx import mesh as dmesh
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
 from mfpde.limit.frame import Frame, box_frame
@@ -23,6 +22,7 @@ from mfpde.limit.transport import Transport
 from mfpde.limit.units import Units, build_units
 from mfpde.problem.family import Family
 from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 _LARGEST_DIMENSION = 3
@@ -68,7 +68,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     for place, family in enumerate(model.families):
         if family.dim > _LARGEST_DIMENSION:
             raise InputError(
-                f"family {family.name!r}: dim = {family.dim}; the limit is solved for at most {_LARGEST_DIMENSION} parameters"
+                f"family {family.name!r}: dim = {family.dim}; the limit takes at most {_LARGEST_DIMENSION} parameters"
             )
         kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
     groups = []
@@ -80,7 +80,11 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
             build_units(space, tuple(model.families[place].linear), slice(f * model.layers, (f + 1) * model.layers))
             for f, place in enumerate(places)
         )
-        groups.append(Group(space, Transport(space, len(places) * model.layers), tuple(places), units, density.frame == "comoving"))
+        groups.append(
+            Group(
+                space, Transport(space, len(places) * model.layers), tuple(places), units, density.frame == "comoving"
+            )
+        )
     return tuple(groups)
 
 
@@ -121,7 +125,7 @@ def _frame(group: Group, model: Transformer, densities: Mapping[str, Density]) -
 
 
 def _radius(family: Family, mean: Array, std: Array, density: Density) -> Array:
-    """Half-widths in θ units; by default the box reaches the origin, where weight decay carries the mass, and beyond."""
+    """Half-widths in θ units; by default wide enough for the law, and for the origin to which decay carries."""
     if density.radius is not None:
         return np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).copy()
     wide = np.where(np.isin(np.arange(family.dim), family.linear), 10.0, 5.0)
@@ -148,7 +152,7 @@ def _project(group: Group, frame: Frame, model: Transformer) -> Array:
     for f, place in enumerate(group.members):
         if not (mass[f * model.layers : (f + 1) * model.layers] > 0.0).all():
             raise InputError(
-                f"initial.{model.families[place].name}: the law has no mass on its mesh; enlarge density.radius or density.cells"
+                f"initial.{model.families[place].name}: the law has no mass on its mesh; "
+                "enlarge density.radius or density.cells"
             )
     return coefficients / mass
-

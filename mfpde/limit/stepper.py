@@ -17,11 +17,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mfpde.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.state import Group, State
+from mfpde.settings import Time
 
 Array = NDArray[np.float64]
 _LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 … 3

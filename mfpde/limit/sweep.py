@@ -88,14 +88,14 @@ class Sweep:
 
 def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:
     """The sweep over the training samples."""
-    return Sweep(comm, model, np.asarray(task.tokens), np.asarray(task.targets))
+    return Sweep(comm, model, task.tokens, task.targets)
 
 
 def testing(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep | None:
     """The sweep over the test samples, None where the task has none."""
     if task.test_tokens is None or task.test_targets is None:
         return None
-    return Sweep(comm, model, np.asarray(task.test_tokens), np.asarray(task.test_targets))
+    return Sweep(comm, model, task.test_tokens, task.test_targets)
 
 
 def _pair(theta: Sequence[Array], weights: Sequence[Array]) -> Units:
@@ -110,9 +110,7 @@ def _deal(comm: MPI.Intracomm, tokens: Array, targets: Array) -> tuple[jax.Array
     samples = len(tokens)
     tile = min(TILE, samples)
     count = -(-samples // (tile * comm.size))
-    mine = np.concatenate(
-        [np.arange(tile) + tile * (comm.rank + comm.size * t) for t in range(count)]
-    )
+    mine = np.concatenate([np.arange(tile) + tile * (comm.rank + comm.size * t) for t in range(count)])
     inside = mine < samples
     chosen = np.where(inside, mine, 0)
     weights = np.where(inside, 1.0 / samples, 0.0)

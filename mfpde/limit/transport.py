@@ -68,9 +68,7 @@ class Transport:
             facets.inverse_jacobian, facets.normal, facets.weights, facets.density, facets.potential_gradient,
             facets.vertex, *frame,
         )  # fmt: skip
-        volume = space.scale[: space.owned] @ (
-            np.array([tables.weights.sum()]) if space.affine else tables.weights
-        )
+        volume = space.scale[: space.owned] @ (np.array([tables.weights.sum()]) if space.affine else tables.weights)
         speed = speed[: space.owned] / volume[:, None]
         return space.invert_mass(residual[: space.owned]), speed.max(axis=0, initial=0.0)
 

@@ -23,6 +23,8 @@ from vtkmodules.vtkCommonDataModel import (
     vtkLagrangeTriangle,
 )
 
+from mfpde.errors import InputError
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
@@ -77,13 +79,13 @@ def degree_of(vtk: int, size: int) -> tuple[str, int]:
     """The cell's name and degree from VTK's number and the number of points.
 
     Raises:
-        ValueError: when no Lagrange cell is like that.
+        InputError: when no Lagrange cell is like that.
     """
     for kind in KINDS.values():
         for degree in range(1, 8):
             if kind.vtk == vtk and element(kind.name, degree).dim == size:
                 return kind.name, degree
-    raise ValueError(f"no Lagrange cell of VTK type {vtk} has {size} points")
+    raise InputError(f"density file: no Lagrange cell of VTK type {vtk} has {size} points")
 
 
 @cache

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mfpde.output.report import Report
 
-_BAR = "{percentage:3.0f}%|{bar}| τ {n:.4g}/{total:.4g} [{elapsed}<{remaining}]{postfix}"
+_BAR = "{percentage:3.0f}%|{bar}| tau {n:.4g}/{total:.4g} [{elapsed}<{remaining}]{postfix}"
 
 
 class Progress:
@@ -53,7 +53,7 @@ class Progress:
 
 
 def _line(report: Report) -> str:
-    words = [f"τ {report.tau:<8.6g}", *_said(report)]
+    words = [f"tau {report.tau:<8.6g}", *_said(report)]
     if "steps" in report.history:
         words.append(f"steps {report.history['steps']:.0f}")
     if "wall" in report.timings:

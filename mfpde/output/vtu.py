@@ -143,31 +143,39 @@ def read_vtu(path: Path) -> Snapshot:
         reader.SetFileName(str(path))
         reader.Update()
     grid = reader.GetOutput()
-    points = grid.GetPointData()
-    if complaints.GetOutput() or grid.GetNumberOfCells() == 0 or not all(points.HasArray(name) for name in ARRAYS):
+    if complaints.GetOutput() or not _is_complete(grid):
         raise InputError(f"{path} is not a density file")
     cell, degree = degree_of(grid.GetCellType(0), grid.GetCell(0).GetNumberOfPoints())
     layers = int(vtk_to_numpy(grid.GetCellData().GetArray("layer")).max()) + 1
-    inverse = np.argsort(vtk_order(cell, degree))
-    shape = (layers, -1, len(inverse))
-    dim = KINDS[cell].dim
+    back, dim = np.argsort(vtk_order(cell, degree)), KINDS[cell].dim
 
-    def back(array: object, vector: bool = True) -> NDArray[np.float64]:
-        values = vtk_to_numpy(array).reshape(*shape, *([3] if vector else []))[:, :, inverse]
-        return np.ascontiguousarray(values[..., :dim] if vector else values)
+    def values(array: object) -> NDArray[np.float64]:
+        flat = vtk_to_numpy(array)
+        return np.ascontiguousarray(flat.reshape(layers, -1, len(back), *flat.shape[1:])[:, :, back])
 
-    names = {
-        title: tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))
-        for title in ("family", "coordinates")
-        for array in [grid.GetFieldData().GetAbstractArray(title)]
-    }
+    data = grid.GetPointData()
     return Snapshot(
-        family=names["family"][0],
-        coordinates=names["coordinates"],
+        family=_names(grid, "family")[0],
+        coordinates=_names(grid, "coordinates"),
         cell=cell,
         degree=degree,
-        points=back(grid.GetPoints().GetData()),
-        density=back(points.GetArray("density"), vector=False),
-        potential=back(points.GetArray("potential"), vector=False),
-        velocity=back(points.GetArray("velocity")),
+        points=np.ascontiguousarray(values(grid.GetPoints().GetData())[..., :dim]),
+        density=values(data.GetArray("density")),
+        potential=values(data.GetArray("potential")),
+        velocity=np.ascontiguousarray(values(data.GetArray("velocity"))[..., :dim]),
     )
+
+
+def _is_complete(grid: vtkUnstructuredGrid) -> bool:
+    return (
+        grid.GetNumberOfCells() > 0
+        and all(grid.GetPointData().HasArray(name) for name in ARRAYS)
+        and bool(grid.GetCellData().HasArray("layer"))
+        and all(grid.GetFieldData().HasArray(title) for title in ("family", "coordinates"))
+    )
+
+
+def _names(grid: vtkUnstructuredGrid, title: str) -> tuple[str, ...]:
+    """Text that `_name` wrote."""
+    array = grid.GetFieldData().GetAbstractArray(title)
+    return tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))

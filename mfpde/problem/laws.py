@@ -64,10 +64,10 @@ class Law:
 class Normal(Law):
     """Independent normal coordinates."""
 
-    def standard(self, s: Array) -> Array:
+    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
         return np.asarray(np.exp(-0.5 * s**2) / np.sqrt(2 * np.pi))
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
         return rng.normal(size=shape)
 
 
@@ -75,10 +75,10 @@ class Normal(Law):
 class Uniform(Law):
     """Uniform on a box of half-width √3 std."""
 
-    def standard(self, s: Array) -> Array:
+    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
         return np.where(np.abs(s) <= np.sqrt(3.0), 0.5 / np.sqrt(3.0), 0.0)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
         return rng.uniform(-np.sqrt(3.0), np.sqrt(3.0), size=shape)
 
 
@@ -86,11 +86,11 @@ class Uniform(Law):
 class Bump(Law):
     """Proportional to (1 − (s/√11)²)⁴ where that is positive: compact support, three continuous derivatives."""
 
-    def standard(self, s: Array) -> Array:
+    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
         inside = np.maximum(1.0 - s**2 / 11.0, 0.0)
         return np.asarray(315.0 / 256.0 / np.sqrt(11.0) * inside**4)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
         # (1 − x²)⁴ on [−1, 1] is the symmetric beta law of parameter 5, stretched
         return np.sqrt(11.0) * (2.0 * rng.beta(5.0, 5.0, size=shape) - 1.0)
 

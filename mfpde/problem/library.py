@@ -39,7 +39,9 @@ def softmax_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Fam
     return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"))
 
 
-def neuron(name: str, e: ArrayLike, g: ArrayLike, initial: Initial, activation: Activation = "tanh", bias: bool = False) -> Family:
+def neuron(
+    name: str, e: ArrayLike, g: ArrayLike, initial: Initial, activation: Activation = "tanh", bias: bool = False
+) -> Family:
     """MLP neuron, θ = (a, w) or (a, w, b): a σ(w ⟨T_i, e⟩ + b) g, with e and g (D,)."""
     inward, outward = jnp.asarray(e, dtype=jnp.float64), jnp.asarray(g, dtype=jnp.float64)
     if activation not in _ACTIVATIONS:
@@ -129,7 +131,7 @@ def image_transformer(
         seed: of all projections and of the readout, which is never fitted.
     """
     rng = np.random.default_rng(seed)
-    channels, classes = np.shape(task.tokens)[2], np.shape(task.targets)[1]
+    channels, classes = task.tokens.shape[2], task.targets.shape[1]
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
         score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.problem.transformer import Transformer, residual_stream
@@ -34,10 +34,10 @@ class Task:
         InputError: for shapes that do not fit, values that are not finite, or no samples.
     """
 
-    tokens: ArrayLike
-    targets: ArrayLike
-    test_tokens: ArrayLike | None = None
-    test_targets: ArrayLike | None = None
+    tokens: Array
+    targets: Array
+    test_tokens: Array | None = None
+    test_targets: Array | None = None
     classification: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -134,9 +134,10 @@ def digits(
         raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
     data = load_digits()
     keep = np.flatnonzero(np.isin(data.target, chosen))
-    if not (1 <= samples and 0 <= test_samples and samples + test_samples <= len(keep)):
+    if not (samples >= 1 and test_samples >= 0 and samples + test_samples <= len(keep)):
         raise InputError(
-            f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, and at most {len(keep)} together"
+            f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, "
+            f"and at most {len(keep)} together"
         )
     order = np.random.default_rng(seed).permutation(keep)[: samples + test_samples]
     tokens = _patches(data.images[order] / 8.0 - 1.0, patch)
@@ -185,7 +186,12 @@ def in_context_regression(
 
 
 def scalars(
-    samples: int = 8, target_mean: float = 1.0, target_std: float = 0.5, mean: float = 0.0, std: float = 1.0, seed: int = 0
+    samples: int = 8,
+    target_mean: float = 1.0,
+    target_std: float = 0.5,
+    mean: float = 0.0,
+    std: float = 1.0,
+    seed: int = 0,
 ) -> Task:
     """One token of one channel per sample, and one number as its target, both normal: the exact solutions' task."""
     if samples < 1:

@@ -7,7 +7,6 @@ from pathlib import Path
 import basix
 import basix.ufl
 import dolfinx.fem as fem
-import dolfinx.fem.petsc
 import numpy as np
 import pytest
 import ufl
@@ -39,9 +38,7 @@ def some_potential(x: np.ndarray, b: int) -> np.ndarray:
 def motion(dim: int, rng: np.random.Generator) -> Motion:
     """Full metrics, drifts and stretches, so that a transposed index shows."""
     root = rng.normal(size=(BLOCKS, dim, dim)) + 2 * np.eye(dim)
-    return Motion(
-        root @ np.swapaxes(root, 1, 2), rng.normal(size=(BLOCKS, dim)), rng.normal(size=(BLOCKS, dim, dim))
-    )
+    return Motion(root @ np.swapaxes(root, 1, 2), rng.normal(size=(BLOCKS, dim)), rng.normal(size=(BLOCKS, dim, dim)))
 
 
 def assembled(space: Space, density: np.ndarray, moving: Motion, b: int) -> np.ndarray:
