@@ -48,26 +48,24 @@ type Section = dict[str, str]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; prints from one rank and returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = frozenset(os.environ)
-    return parallel.run_command(lambda: _report(words, given))
+    return parallel.run_command(lambda: _report(words))
 
 
-def _report(words: list[str], given: frozenset[str]) -> int:
+def _report(words: list[str]) -> int:
     if not set(words) <= {"-h", "--help"}:
         raise InputError(f"{words[0]!r}: python -m mfpde.info takes no arguments")
     comm = parallel.start()
-    text = f"usage: python -m mfpde.info\n\n{__doc__}\n" if words else render(sections(comm, given))
+    text = f"usage: python -m mfpde.info\n\n{__doc__}\n" if words else render(sections(comm))
     if comm.rank == 0:
         sys.stdout.write(text)
     return 0
 
 
-def sections(comm: MPI.Intracomm, given: frozenset[str]) -> dict[str, Section]:
+def sections(comm: MPI.Intracomm) -> dict[str, Section]:
     """What is installed and how a run would use it; collective.
 
     Args:
         comm: the communicator of all ranks.
-        given: names of the environment variables that were set before mfpde set its own.
 
     Returns:
         Title of a section → name → value.
@@ -84,7 +82,7 @@ def sections(comm: MPI.Intracomm, given: frozenset[str]) -> dict[str, Section]:
         "MPI": _mpi(comm),
         "PETSc": _petsc(),
         "cores": {"in the machine": str(os.cpu_count()), "for this process": str(_cores())},
-        "environment": _environment(given),
+        "environment": _environment(),
         "caches": _caches(),
     }
 
@@ -151,12 +149,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _environment(given: frozenset[str]) -> Section:
-    """Variables that steer threads and JAX; those that mfpde has set, not the user, are marked."""
-    wanted = [
-        n for n in sorted(os.environ) if n.endswith("_NUM_THREADS") or n in ("NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
-    ]
-    return {name: os.environ[name] + ("" if name in given else "  (set by mfpde)") for name in wanted}
+def _environment() -> Section:
+    """Variables that steer threads and JAX, as a run sees them: yours where you set them, else mfpde's."""
+    others = ("NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
+    return {n: os.environ[n] for n in sorted(os.environ) if n.endswith("_NUM_THREADS") or n in others}
 
 
 def _caches() -> Section:

@@ -25,8 +25,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file in one step: a reader sees the old text or the new one."""
-    with replacing(path) as part:
+    with naming(path), replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the file, and hand it to the system at once."""
+    with naming(path), path.open("ab") as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say which file an error was about: the system names it when opening, but not when writing."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -13,7 +14,7 @@ _BAR = "{percentage:3.0f}%|{bar}| tau {n:.4g}/{total:.4g} [{elapsed}<{remaining}
 
 
 class Progress:
-    """Rank 0's view of the run."""
+    """Rank 0's view of the run; a terminal or a pipe that goes away ends the view, not the run."""
 
     def __init__(self, horizon: float, stream: TextIO | None = None) -> None:
         """Nothing is shown before the first report.
@@ -29,27 +30,31 @@ class Progress:
 
     def report(self, report: Report) -> None:
         """Show a report's τ, risk, energy, and accuracy if there is one."""
-        if not self._live:
-            self._stream.write(_line(report) + "\n")
-            self._stream.flush()
-            return
-        self.advance(report.tau)
-        if self._bar is not None:
-            self._bar.set_postfix_str("  ".join(_said(report)))
+        with suppress(OSError):
+            if self._live:
+                self._move(report.tau).set_postfix_str("  ".join(_said(report)))
+            else:
+                self._stream.write(_line(report) + "\n")
+                self._stream.flush()
 
     def advance(self, tau: float) -> None:
         """Move the live bar between reports; without one, nothing happens."""
-        if not self._live:
-            return
-        if self._bar is None:
-            self._bar = tqdm(total=self._horizon, initial=tau, file=self._stream, bar_format=_BAR, dynamic_ncols=True)
-        self._bar.update(max(min(tau, self._horizon) - self._bar.n, 0.0))
+        with suppress(OSError):
+            if self._live:
+                self._move(tau)
 
     def close(self) -> None:
         """Leave the last state of the bar on the screen."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.close()
+        self._bar = None
+
+    def _move(self, tau: float) -> tqdm:
+        if self._bar is None:
+            self._bar = tqdm(total=self._horizon, initial=tau, file=self._stream, bar_format=_BAR, dynamic_ncols=True)
+        self._bar.update(max(min(tau, self._horizon) - self._bar.n, 0.0))
+        return self._bar
 
 
 def _line(report: Report) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
+from mfpde.output.files import append_text, write_text
 from mfpde.output.report import BlockMoments, Report
 
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
@@ -30,7 +31,7 @@ class Table:
         """Replace the file by its header alone."""
         self.path = path
         self.columns = tuple(columns)
-        path.write_bytes(_encode([self.columns]))
+        write_text(path, _encode([self.columns]))
 
     def append(self, rows: Iterable[Mapping[str, Value]]) -> None:
         """Add whole rows at once; a column that a row lacks becomes nan.
@@ -43,8 +44,7 @@ class Table:
             if unknown := row.keys() - set(self.columns):
                 raise ValueError(f"{self.path.name} has no column {sorted(unknown)}")
             lines.append([_text(name, row.get(name, float("nan"))) for name in self.columns])
-        with self.path.open("ab") as file:
-            file.write(_encode(lines))
+        append_text(self.path, _encode(lines))
 
 
 class Tables:
@@ -126,7 +126,7 @@ def _text(name: str, value: Value) -> str:
     return str(int(number)) if name in _COUNTS and number.is_integer() else repr(number)
 
 
-def _encode(rows: Iterable[Iterable[str]]) -> bytes:
+def _encode(rows: Iterable[Iterable[str]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")
+    return text.getvalue()

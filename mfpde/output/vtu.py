@@ -62,7 +62,8 @@ def write_vtu(path: Path, snapshot: Snapshot) -> None:
         writer.SetFileName(str(part))
         writer.SetDataModeToAppended()
         writer.EncodeAppendedDataOff()
-        writer.SetCompressorTypeToLZ4()  # several times faster than zlib, which all other ranks would wait for
+        writer.SetCompressorTypeToZLib()  # unlike LZ4 it has a checksum; level 1 is fast, and all other ranks wait
+        writer.SetCompressionLevel(1)
         writer.SetInputData(grid)
         done, code = writer.Write(), writer.GetErrorCode()
         if done != 1 or code != 0 or complaints.GetOutput():

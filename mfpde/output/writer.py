@@ -71,8 +71,7 @@ class RunWriter:
             self._tables.append(report)
         self._last = report
         if self._progress is not None:
-            with suppress(OSError):  # a terminal that went away ends nobody's run
-                self._progress.report(report)
+            self._progress.report(report)
 
     def close(self, outcome: str = "done") -> None:
         """Write summary.json and end the progress display; a second call does nothing.
@@ -94,8 +93,7 @@ class RunWriter:
             "outcome": outcome,
         }
         if self._progress is not None:
-            with suppress(OSError):
-                self._progress.close()
+            self._progress.close()
         with failing_clearly(self.directory):
             write_json(self.directory / SUMMARY, summary)
 

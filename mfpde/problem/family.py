@@ -13,6 +13,7 @@ from mfpde.errors import InputError
 from mfpde.problem.laws import Law
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
+type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 _LINEAR_TOLERANCE = 1e-9
 
 
@@ -27,6 +28,8 @@ class Family:
         initial: the law of θ at τ = 0, or a function from the layer to its law.
         linear: indices of θ in which f is *jointly* linear and homogeneous; they make the solver fast.
         coordinates: names of the d coordinates, for axes; θ_0, … unless given.
+        integral: Σ_u w_u f(T, θ_u) from tokens (N, D), θ (u, d) and w (u,) where there is a faster way than one unit
+            at a time; checked against `update`.
 
     Raises:
         InputError: for names, dimensions or indices that do not fit.
@@ -38,6 +41,7 @@ class Family:
     initial: Law | Callable[[int], Law]
     linear: tuple[int, ...] = ()
     coordinates: tuple[str, ...] = ()
+    integral: Integral | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -73,6 +77,14 @@ class Family:
         return law
 
 
+def integrate(family: Family, tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
+    """Σ_u w_u f(T, θ_u), which stands for ∫ f dρ: tokens (N, D), θ (u, d), w (u,) -> (N, D)."""
+    if family.integral is not None:
+        return family.integral(tokens, theta, weights)
+    each = jax.vmap(family.update, in_axes=(None, 0))(tokens, theta)
+    return jnp.tensordot(weights, each, axes=1)
+
+
 def check_family(family: Family, tokens: jax.Array) -> None:
     """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
 
@@ -99,6 +111,8 @@ def check_family(family: Family, tokens: jax.Array) -> None:
         raise InputError(f"{where} has a derivative that is not finite at theta = {np.asarray(theta).tolist()}")
     if family.linear:
         _check_linear(family, tokens, rng)
+    if family.integral is not None:
+        _check_integral(family, family.integral, tokens, rng)
 
 
 def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -> None:
@@ -119,6 +133,17 @@ def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -
                 f"family {family.name!r}: linear = {family.linear}, but update is not jointly linear and homogeneous "
                 "in these coordinates"
             )
+
+
+def _check_integral(family: Family, integral: Integral, tokens: jax.Array, rng: np.random.Generator) -> None:
+    theta, weights = jnp.asarray(family.law(0).sample(rng, 3)), jnp.asarray(rng.normal(size=3))
+    expected = sum(w * family.update(tokens, t) for w, t in zip(weights, theta, strict=True))
+    try:
+        got = jnp.asarray(integral(tokens, theta, weights))
+    except Exception as error:  # the user's own code
+        raise InputError(f"family {family.name!r}: integral failed: {_brief(error)}") from error
+    if got.shape != tokens.shape or not np.allclose(got, expected, rtol=1e-9, atol=1e-12):
+        raise InputError(f"family {family.name!r}: integral is not the weighted sum of update over units")
 
 
 def _brief(error: Exception) -> str:

@@ -36,7 +36,12 @@ def softmax_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Fam
         weights = jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=1)
         return theta[1] * (weights @ (tokens @ out))
 
-    return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"))
+    def integral(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
+        scores = tokens @ score @ tokens.T
+        heads = jax.nn.softmax(theta[:, :1, None] * scores, axis=2)  # (u, N, N), before any channel is touched
+        return jnp.tensordot(weights * theta[:, 1], heads, axes=1) @ (tokens @ out)
+
+    return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"), integral=integral)
 
 
 def neuron(
@@ -52,8 +57,13 @@ def neuron(
         shift = theta[2] if bias else 0.0
         return theta[0] * sigma(theta[1] * (tokens @ inward) + shift)[:, None] * outward
 
+    def integral(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
+        shift = theta[:, 2:3] if bias else 0.0
+        fired = sigma(theta[:, 1:2] * (tokens @ inward) + shift)  # (u, N)
+        return ((weights * theta[:, 0]) @ fired)[:, None] * outward
+
     names = ("a", "w", "b") if bias else ("a", "w")
-    return Family(name, len(names), update, initial, linear=(0,), coordinates=names)
+    return Family(name, len(names), update, initial, linear=(0,), coordinates=names, integral=integral)
 
 
 def linear_head(name: str, channels: int, initial: Initial) -> Family:
@@ -139,7 +149,7 @@ def image_transformer(
     for k in range(neurons):
         inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
         stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))
-    reading = jnp.asarray(rng.normal(size=(channels, classes)) / np.sqrt(channels))
+    reading = jnp.asarray(rng.normal(size=(channels, classes)))
 
     def readout(tokens: jax.Array) -> jax.Array:
         return tokens[-1] @ reading

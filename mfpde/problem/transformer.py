@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mfpde.errors import InputError
-from mfpde.problem.family import Family, check_family
+from mfpde.problem.family import Family, check_family, integrate
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -83,9 +83,7 @@ def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.
         for stage in model.stages:
             added = jnp.zeros_like(stream)
             for family in stage:
-                theta, weights = layer_units[place]
-                each = jax.vmap(family.update, in_axes=(None, 0))(stream, theta)
-                added = added + jnp.tensordot(weights, each, axes=1)
+                added = added + integrate(family, stream, *layer_units[place])
                 place += 1
             stream = stream + (model.step / model.layers) * added
         return stream, None

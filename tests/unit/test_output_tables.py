@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snapshots import make_report, make_snapshot
 
 from mfpde.errors import InputError
 from mfpde.output.tables import Table, Tables, moment_columns, read_table
+from snapshots import make_report, make_snapshot
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1)
 

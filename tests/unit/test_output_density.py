@@ -1,0 +1,169 @@
+"""Density files: VTK's point order and evaluation of the polynomials, ParaView's times, and what we read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import basix
+import numpy as np
+import pytest
+import pyvista as pv
+
+from mfpde.errors import InputError
+from mfpde.output import lattice
+from mfpde.output.pvd import read_pvd, series_family, series_name
+from mfpde.output.vtu import DensitySeries, read_vtu, write_vtu
+from snapshots import CELLS, DEGREES, make_snapshot, polynomial
+
+ARRAYS = ("points", "density", "potential", "velocity")
+
+
+def interior(cell, count, seed=0):
+    """Random points (count, d) inside the reference cell."""
+    corners = basix.geometry(basix.CellType[cell])
+    return np.random.default_rng(seed).dirichlet(np.ones(len(corners)), count) @ corners
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_point_order_is_that_of_dolfinx(cell, degree):
+    from dolfinx.cpp.io import perm_vtk
+    from dolfinx.cpp.mesh import CellType
+
+    order = lattice.vtk_order(cell, degree)
+    assert order.tolist() == np.argsort(perm_vtk(getattr(CellType, cell), len(order))).tolist()
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_is_read_is_what_was_written(tmp_path, cell, degree):
+    snapshot = make_snapshot(cell, degree, count=2)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    read = read_vtu(tmp_path / "a.vtu")
+    for name in ARRAYS:
+        assert np.array_equal(getattr(read, name), getattr(snapshot, name)), name
+    assert (read.family, read.coordinates) == (snapshot.family, snapshot.coordinates)
+    assert (read.cell, read.degree, read.layers, read.dim) == (cell, degree, snapshot.layers, snapshot.dim)
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_vtk_evaluates_the_same_polynomial(tmp_path, cell, degree):
+    """A polynomial of θ, evaluated in every cell by VTK's own Lagrange cells, at θ by VTK's own map."""
+    dim = lattice.KINDS[cell].dim
+    density = polynomial(dim, degree)
+    snapshot = make_snapshot(cell, degree, count=2, density=density)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    grid = pv.read(tmp_path / "a.vtu")
+    assert {*grid.celltypes} == {lattice.KINDS[cell].vtk}
+    values, (cells, size) = grid["density"], snapshot.points.shape[1:3]
+    for number in range(grid.n_cells):
+        layer = grid.cell_data["layer"][number]
+        assert layer == number // cells
+        for x in interior(cell, 3, seed=number):
+            place, weights = [0.0] * 3, [0.0] * size
+            grid.GetCell(number).EvaluateLocation(pv._vtk.mutable(0), [*x, *[0.0] * (3 - dim)], place, weights)
+            theta = np.array(place[:dim])
+            straight = lattice.tabulate(cell, degree, x[None]) @ snapshot.points[layer, number % cells]
+            assert np.allclose(theta, straight[0], rtol=0, atol=1e-12)
+            if dim < 3:
+                assert place[dim] == pytest.approx((layer + 0.5) / snapshot.layers, abs=1e-12)
+            own = values[number * size : (number + 1) * size]
+            assert np.dot(weights, own) == pytest.approx(density(theta), rel=1e-11)
+
+
+@pytest.mark.parametrize("cell", ["triangle", "quadrilateral", "tetrahedron", "hexahedron"])
+def test_pyvista_probes_the_polynomial(tmp_path, cell):
+    degree, dim = 2, lattice.KINDS[cell].dim
+    density = polynomial(dim, degree)
+    snapshot = make_snapshot(cell, degree, count=2, density=density)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    grid = pv.read(tmp_path / "a.vtu")
+    for layer in range(snapshot.layers):
+        inside = grid.extract_cells(grid.cell_data["layer"] == layer)
+        theta = snapshot.points[layer].mean(axis=1)  # midpoints of the cells
+        height = np.full((len(theta), 3 - dim), (layer + 0.5) / snapshot.layers)
+        probed = pv.PolyData(np.hstack([theta, height])).sample(inside)
+        assert probed["vtkValidPointMask"].all()
+        assert np.allclose(probed["density"], density(theta), rtol=1e-6)
+
+
+def test_jumps_between_cells_are_kept(tmp_path):
+    snapshot = make_snapshot("quadrilateral", 1, layers=1, count=2)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    grid = pv.read(tmp_path / "a.vtu")
+    assert grid.n_points == 4 * 4
+    assert len(np.unique(grid.points.round(9), axis=0)) == 9
+    assert len(np.unique(grid["density"])) == 16
+
+
+def test_pyvista_opens_the_series_with_its_times(tmp_path):
+    taus, names = (0.0, 0.1, 1.0 / 3.0), ("attention", "a/b <ü> & 100%")
+    for name in names:
+        series = DensitySeries(tmp_path, name)
+        shots = [make_snapshot("triangle", 2, family=name, seed=k) for k in range(len(taus))]
+        for tau, shot in zip(taus, shots, strict=True):
+            series.write(tau, shot)
+        reader = pv.get_reader(series.path)
+        assert tuple(reader.time_values) == taus
+        for tau, shot in zip(taus, shots, strict=True):
+            reader.set_active_time_value(tau)
+            (block,) = reader.read()
+            order = lattice.vtk_order("triangle", 2)
+            assert np.array_equal(block["density"], shot.density[:, :, order].ravel())
+            assert np.array_equal(block["potential"], shot.potential[:, :, order].ravel())
+            assert np.array_equal(block["velocity"][:, :2], shot.velocity[:, :, order].reshape(-1, 2))
+            assert not block["velocity"][:, 2].any()
+            assert block.active_scalars_name == "density"
+            assert list(block.field_data["coordinates"]) == ["q", "v"]
+    assert sorted(map(series_family, tmp_path.glob("*.pvd"))) == sorted(names)
+    assert (tmp_path / "density_attention.pvd").is_file()
+
+
+def test_the_series_can_be_moved_and_read_while_it_grows(tmp_path):
+    (tmp_path / "old").mkdir()
+    series = DensitySeries(tmp_path / "old", "heads")
+    series.write(0.0, make_snapshot("interval", 1))
+    assert [tau for tau, _ in read_pvd(series.path)] == [0.0]
+    series.write(0.5, make_snapshot("interval", 1))
+    moved = (tmp_path / "old").rename(tmp_path / "new")
+    entries = read_pvd(moved / series_name("heads"))
+    assert [tau for tau, _ in entries] == [0.0, 0.5]
+    assert all(read_vtu(path).family == "heads" for _, path in entries)
+    assert not list(moved.rglob("*.part"))
+    assert str(tmp_path) not in (moved / series_name("heads")).read_text()
+
+
+@pytest.mark.parametrize("keep", [0, 200, 0.5, 0.97])
+def test_a_cut_file_is_refused_in_one_line(tmp_path, capfd, keep):
+    path = tmp_path / "a.vtu"
+    write_vtu(path, make_snapshot("quadrilateral", 2))
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(InputError, match=r"a\.vtu"):
+        read_vtu(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_file_is_refused(tmp_path, capfd):
+    """Of its full length, with compressed numbers that are not the ones written."""
+    path = tmp_path / "a.vtu"
+    write_vtu(path, make_snapshot("quadrilateral", 2))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"_", content.index(b"<AppendedData")) + 400
+    content[start : start + 1500] = bytes(1500)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.vtu"):
+        read_vtu(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_files_of_other_programs_are_refused(tmp_path):
+    pv.UnstructuredGrid({pv.CellType.TRIANGLE: np.array([[0, 1, 2]])}, np.eye(3)).save(tmp_path / "b.vtu")
+    with pytest.raises(InputError, match=r"b\.vtu"):
+        read_vtu(tmp_path / "b.vtu")
+    with pytest.raises(InputError, match="does not exist"):
+        read_vtu(tmp_path / "c.vtu")
+    Path(tmp_path / "d.pvd").write_text("<VTKFile><DataSet/></VTKFile>")
+    with pytest.raises(InputError, match=r"d\.pvd"):
+        read_pvd(tmp_path / "d.pvd")
