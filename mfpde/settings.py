@@ -45,11 +45,12 @@ class Density:
         potential_degree: k of the potential, 1 … 4; max(p, 1) unless given.
         cells: per direction of the reference box.
         cell_type: "tensor" (intervals, quadrilaterals, hexahedra) or "simplex" (triangles, tetrahedra).
-        mesh: a .msh file instead of the box; its coordinates are multiples of the radius around the initial mean.
-        radius: half-width of the box around the initial mean in θ units, a number or one per coordinate; by default
-            wide enough for 5 standard deviations (10 in linear coordinates) and the origin.
+        mesh: a .msh file instead of the box [−1, 1]^d; its coordinates are multiples of the radius.
+        radius: half-width of the box around the initial mean, a number or one per coordinate: in initial standard
+            deviations for a co-moving frame (5 unless given, 10 in linear coordinates, where tails are heavy), in θ
+            units for a fixed one (unless given, that many standard deviations and the distance to the origin).
         positivity: only "off" in this version.
-        frame: only "fixed" in this version.
+        frame: "comoving" follows the density's mean and covariance, "fixed" stays.
     """
 
     degree: int = 2
@@ -59,7 +60,7 @@ class Density:
     mesh: Path | None = None
     radius: float | tuple[float, ...] | None = None
     positivity: Literal["off", "output", "scheme"] = "off"
-    frame: Literal["fixed", "comoving", "lagrangian"] = "fixed"
+    frame: Literal["fixed", "comoving", "lagrangian"] = "comoving"
 
     def __post_init__(self) -> None:
         whole("density.degree", self.degree, 0, 3)
@@ -68,7 +69,7 @@ class Density:
         whole("density.cells", self.cells, 1, 4096)
         one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
         one_of("density.positivity", self.positivity, ("off", "output", "scheme"), available=("off",))
-        one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed",))
+        one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
         if self.mesh is not None:
             if not isinstance(self.mesh, str | Path) or not str(self.mesh):
                 raise InputError(f"density.mesh = {self.mesh!r}: must be the name of a .msh file")
@@ -83,11 +84,11 @@ class Density:
 
 @dataclass(frozen=True)
 class Time:
-    """The time step: the CFL bound, or a fixed step.
+    """The time step: from an error estimate and the CFL bound together, or fixed.
 
     Attributes:
         step: a fixed Δτ; shortened so that reports are met exactly.
-        tolerance: only None in this version.
+        tolerance: of a step, relative, on density moments, frames and risk; 1e-6 unless given.
         risk_error: largest estimated risk error of a run that counts as done.
     """
 
@@ -102,8 +103,12 @@ class Time:
             real("time.step", self.step, above=0.0)
         if self.tolerance is not None:
             real("time.tolerance", self.tolerance, above=0.0)
-            raise InputError("time.tolerance is not available in this version; leave it out for the CFL bound")
         real("time.risk_error", self.risk_error, above=0.0)
+
+    @property
+    def relative_tolerance(self) -> float:
+        """The tolerance in force."""
+        return 1e-6 if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True)

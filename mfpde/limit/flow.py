@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
@@ -23,6 +22,7 @@ from mfpde.limit.transport import pack_moments, unpack_moments
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
+_LEAST_RISK = 1e-8  # a risk below is as good as zero: errors relative to it are not asked for
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class Potential:
 
 @dataclass(frozen=True)
 class Rate:
-    """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, and this rank's largest CFL speed over blocks and cells."""
+    """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, this rank's largest CFL speed, and the sweep that led to them."""
 
     density: tuple[Array, ...]
     frame: tuple[Frame, ...]
     speed: float
+    outcome: Outcome
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Flow:
             speed = max(speed, float(speeds.max()))
         moved = tuple(motion.rate(frame) for motion, frame in zip(motions, state.frame, strict=True))
         self.clock.transport += time.perf_counter() - start
-        return Rate(tuple(rates), moved, speed)
+        return Rate(tuple(rates), moved, speed, potential.outcome)
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""
@@ -95,16 +96,13 @@ class Flow:
         ]
         if not shares:
             return [at_rest(frame) for frame in state.frame]
-        flat = np.concatenate([share.ravel() for share in shares])
-        total = np.empty_like(flat)
-        self.sweep.comm.Allreduce(flat, total, op=MPI.SUM)
-        parts = iter(np.split(total, np.cumsum([share.size for share in shares])[:-1]))
+        sums = iter(self.sweep.sum_over_ranks(shares))
         motions = []
         for group, frame in zip(self.groups, state.frame, strict=True):
             if not group.comoving:
                 motions.append(at_rest(frame))
                 continue
-            moments = unpack_moments(next(parts).reshape(-1, group.transport.blocks))
+            moments = unpack_moments(next(sums))
             motions.append(follow(frame, moments, group.linear))
         return motions
 
@@ -132,6 +130,36 @@ class Flow:
         penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
         self.clock.sweep += time.perf_counter() - start
         return Potential(tuple(values), outcome, penalty)
+
+    def error(self, state: State, rate: Rate, difference: State) -> float:
+        """The relative size of a difference to a state, as the Transformer sees it; one reduction.
+
+        The largest of: over blocks, the sum of absolute changes of the units' weights over that of the weights, and
+        the frame's change in its own coordinates; and the first-order change of the risk over the risk.
+
+        Args:
+            state: the state.
+            rate: its rate, with the outcome of its sweep.
+            difference: of densities and frames.
+        """
+        count = len(self.model.families)
+        weights, changes = ([np.empty(0)] * count for _ in range(2))
+        for group, density, change, frame in zip(
+            self.groups, state.density, difference.density, state.frame, strict=True
+        ):
+            nodes = frame.theta(group.space.nodes)
+            for place, units in zip(group.members, group.units, strict=True):
+                weights[place] = units.weights(group.space, density, nodes)[0]
+                changes[place] = units.weights(group.space, change, nodes)[0]
+        summed = self.sweep.sum_over_ranks([*weights, *changes])
+        weights, changes = summed[:count], summed[count:]
+        relative = [np.abs(c).sum(axis=1) / np.abs(w).sum(axis=1) for w, c in zip(weights, changes, strict=True)]
+        for frame, change in zip(state.frame, difference.frame, strict=True):
+            relative.append(np.abs(frame.inverse @ change.matrix))
+            relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, change.centre)))
+        gradient = rate.outcome.gradient or ()
+        risk = sum(float((g * c).sum()) for g, c in zip(gradient, changes, strict=True)) / self.model.layers
+        return max(*(float(r.max()) for r in relative), abs(risk) / max(rate.outcome.risk, _LEAST_RISK))
 
     def units(self, state: State) -> tuple[list[Array], list[Array], list[Array]]:
         """Per family: the units' parameters, and this rank's share of their weights and of Σ m|θ|²."""

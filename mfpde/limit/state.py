@@ -125,11 +125,13 @@ def _frame(group: Group, model: Transformer, densities: Mapping[str, Density]) -
 
 
 def _radius(family: Family, mean: Array, std: Array, density: Density) -> Array:
-    """Half-widths in θ units; by default wide enough for the law, and for the origin to which decay carries."""
-    if density.radius is not None:
-        return np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).copy()
+    """Half-widths of a block's box in θ units (`Density.radius` tells the defaults)."""
     wide = np.where(np.isin(np.arange(family.dim), family.linear), 10.0, 5.0)
-    return np.asarray(np.abs(mean) + wide * std)
+    if density.frame == "comoving":
+        return np.asarray((wide if density.radius is None else np.asarray(density.radius)) * std)
+    if density.radius is None:
+        return np.asarray(np.abs(mean) + wide * std)
+    return np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).copy()
 
 
 def _project(group: Group, frame: Frame, model: Transformer) -> Array:

@@ -2,14 +2,16 @@
 
     u¹ = u + Δ/2 f(u),  u² = u¹ + Δ/2 f(u¹),  u³ = ⅔ u + ⅓ (u² + Δ/2 f(u²)),  u⁺ = u³ + Δ/2 f(u³)
 
-is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2.
-Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693. PETSc's own SSP type ignores step
-bounds that change, and offers no hook between stages.
+is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2, and the
+difference estimates the error. The step obeys that estimate and the CFL bound together, or is fixed.
+Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693; Hairer, Nørsett & Wanner, *Solving
+Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error estimates, and offers no hook between stages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -26,15 +28,18 @@ from mfpde.settings import Time
 Array = NDArray[np.float64]
 _LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 … 3
 _SAFETY = 0.9
+_CAUTION, _LEAST_FACTOR, _MOST_FACTOR = 0.85, 0.2, 3.0  # how boldly the step follows the error estimate
+_MOST_REJECTIONS = 60
 _SHRINK_LIMIT = 1e-12  # of the horizon: a smaller step can no longer reach the end
 
 
 class Stepper:
-    """Advances a state; owns the PETSc Vec and TS, whose monitors and iteration limits act on it.
+    """Advances a state; owns the PETSc Vec and TS, whose tolerance, monitors and iteration limits act on it.
 
     Attributes:
         good: the last state from which a finite right-hand side was computed.
-        step_size: Δ of the last step.
+        step_size: Δ of the last accepted step.
+        rejected: steps that were tried again.
         watch: told the new τ after every step, on the ranks where it is set.
     """
 
@@ -42,17 +47,20 @@ class Stepper:
         self.flow = flow
         self.good = state
         self.watch: Callable[[float], None] | None = None
-        self._time = time
-        self._horizon = horizon
+        self.step_size = float("nan")
+        self.rejected = 0
         self._comm = comm
+        self._fixed = time.step
+        self._horizon = horizon
         self._frame = state.frame  # replicated on every rank, and advanced by the same stages
         self._degree = max(group.space.degree for group in flow.groups)
-        self.step_size = float("nan")
+        self._first: tuple[float, Rate] | None = None  # the rate at the present state, kept when a step is rejected
+        self._trial = _Trial(horizon if time.step is None else time.step)
+        self._failure: ComputationError | None = None
         local = _density_values(state)
         self._vec = PETSc.Vec().createMPI((len(local), PETSc.DETERMINE), comm=comm)
         self._vec.array[:] = local
-        self._ts = self._create_ts(comm)
-        self._failure: ComputationError | None = None
+        self._ts = self._create_ts(comm, time)
 
     @property
     def steps(self) -> int:
@@ -89,7 +97,7 @@ class Stepper:
         self._ts.destroy()
         self._vec.destroy()
 
-    def _create_ts(self, comm: MPI.Intracomm) -> PETSc.TS:
+    def _create_ts(self, comm: MPI.Intracomm, time: Time) -> PETSc.TS:
         kind = PETSc.Options().getString("ts_type", "python")
         if kind != "python":
             raise InputError(f"-ts_type {kind}: not supported; the step is the pair SSP43(2), of type 'python'")
@@ -98,6 +106,8 @@ class Stepper:
         ts.setPythonContext(self)
         ts.setProblemType(PETSc.TS.ProblemType.NONLINEAR)
         ts.setMaxSteps(np.iinfo(np.int32).max)
+        ts.setMaxStepRejections(_MOST_REJECTIONS)
+        ts.setTolerances(rtol=time.relative_tolerance)
         ts.setTimeStep(self._horizon)
         ts.setExactFinalTime(PETSc.TS.ExactFinalTime.STEPOVER)
         ts.setSolution(self._vec)
@@ -105,48 +115,73 @@ class Stepper:
         return ts
 
     def solveStep(self, ts: PETSc.TS, _end: float, u: PETSc.Vec) -> None:
-        """One step of the pair, called by the TS: `u` holds the state, and afterwards the new one."""
-        tau = float(ts.getTime())
+        """One trial step, called by the TS: `u` holds the state, and afterwards the new one."""
         try:
-            self._step(ts, tau, u)
+            self._try(ts, float(ts.getTime()), u)
         except ComputationError as error:
             # Raising through PETSc would print its own stack; the reason is kept and raised by `advance`.
             self._failure = error
             ts.setConvergedReason(PETSc.TS.ConvergedReason.DIVERGED_STEP_REJECTED)
 
-    def _step(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
+    def adaptStep(self, ts: PETSc.TS, _end: float, _u: PETSc.Vec) -> tuple[float, bool]:
+        """Accept the trial or not, called by the TS; returns the next step to try."""
+        if self._failure is not None:
+            return float(ts.getTimeStep()), False
+        trial, tolerance = self._trial, float(ts.getTolerances()[0])
+        accepted = self._fixed is not None or trial.error <= tolerance
+        if self._fixed is None:
+            growth = _CAUTION * (tolerance / max(trial.error, 1e-300)) ** (1.0 / 3.0)
+            trial.wish = trial.step * float(np.clip(growth, _LEAST_FACTOR, _MOST_FACTOR if accepted else 1.0))
+        if not accepted:
+            self.rejected += 1
+            return trial.wish, False
+        self._first = None
+        self._frame = trial.frame
+        self.step_size = trial.step
+        if self.watch is not None:
+            self.watch(float(ts.getTime()) + trial.step)
+        return trial.wish, True
+
+    def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
         start = np.concatenate([u.array_r, _frame_values(self._frame)])
-        first, speed = self._rate(tau, start)
-        self.good = self._unpack(tau, start)
-        step = self._choose(ts, tau, speed)
+        begin = self._unpack(tau, start)
+        if self._first is None:
+            rate = self.flow.rate(begin)
+            self._first = (self._comm.allreduce(rate.speed, op=MPI.MAX), rate)
+            self.good = begin
+        fastest, rate = self._first
+        step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         half = 0.5 * step
-        stage = start + half * first
-        stage += half * self._rate(tau + half, stage)[0]
-        stage = (2.0 / 3.0) * start + (1.0 / 3.0) * (stage + half * self._rate(tau + step, stage)[0])
-        stage += half * self._rate(tau + half, stage)[0]
+        k = [_rate_values(rate)]
+        stage = start + half * k[0]
+        k.append(self._rate(tau + half, stage))
+        stage += half * k[1]
+        k.append(self._rate(tau + step, stage))
+        stage = (2.0 / 3.0) * start + (1.0 / 3.0) * (stage + half * k[2])
+        k.append(self._rate(tau + half, stage))
+        stage += half * k[3]
         end = self._unpack(tau + step, stage)
+        self._trial.step, self._trial.frame = step, end.frame
+        if self._fixed is None:
+            difference = (step / 12.0) * (3.0 * k[3] - k[0] - k[1] - k[2])
+            self._trial.error = self.flow.error(begin, rate, self._unpack(tau, difference))
         u.array[:] = _density_values(end)
-        self._frame = end.frame
-        self.step_size = step
-        if self.watch is not None:
-            self.watch(tau + step)
 
-    def _choose(self, ts: PETSc.TS, tau: float, speed: float) -> float:
-        """The given step or the CFL bound, cut so that the target is met by equal steps."""
-        fastest = self._comm.allreduce(speed, op=MPI.MAX)
+    def _choose(self, ts: PETSc.TS, tau: float, fastest: float) -> float:
+        """The wish, or the CFL bound if that is smaller, cut so that the target is met by equal steps."""
         if not np.isfinite(fastest):
             raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
         remaining = float(ts.getMaxTime()) - tau
-        bound = stable_step(self._degree, fastest)
-        wanted = bound if self._time.step is None else self._time.step
-        if min(wanted, remaining) < _SHRINK_LIMIT * self._horizon and remaining > wanted:
+        wanted = self._trial.wish
+        if self._fixed is None:
+            wanted = min(wanted, stable_step(self._degree, fastest))
+        if wanted < _SHRINK_LIMIT * self._horizon and remaining > wanted:
             raise ComputationError(f"the step collapsed to {wanted:.3g} at tau = {tau:.6g}")
         return remaining / max(1, int(np.ceil(remaining / wanted - 1e-9)))
 
-    def _rate(self, tau: float, values: Array) -> tuple[Array, float]:
-        rate = self.flow.rate(self._unpack(tau, values))
-        return np.concatenate([*(d.ravel() for d in rate.density), _frame_values(rate.frame)]), rate.speed
+    def _rate(self, tau: float, values: Array) -> Array:
+        return _rate_values(self.flow.rate(self._unpack(tau, values)))
 
     def _unpack(self, tau: float, values: Array) -> State:
         """Density coefficients of all groups, then their frames, as a state (views)."""
@@ -162,6 +197,20 @@ class Stepper:
             frame.append(Frame(centre, values[at : at + blocks * dim * dim].reshape(blocks, dim, dim)))
             at += blocks * dim * dim
         return State(tau, tuple(density), tuple(frame))
+
+
+@dataclass
+class _Trial:
+    """The step under way: its size and estimated error, the frames at its end, and the step wished for next."""
+
+    wish: float
+    step: float = 0.0
+    error: float = 0.0
+    frame: tuple[Frame, ...] = ()
+
+
+def _rate_values(rate: Rate) -> Array:
+    return np.concatenate([*(d.ravel() for d in rate.density), _frame_values(rate.frame)])
 
 
 def _density_values(state: State) -> Array:
@@ -181,6 +230,9 @@ class RightHandSide(Protocol):
 
     def rate(self, state: State) -> Rate:
         """∂_τ of a state, and this rank's largest CFL speed."""
+
+    def error(self, state: State, rate: Rate, difference: State) -> float:
+        """The relative size, equal on every rank, of a difference to a state with this rate."""
 
 
 def stable_step(degree: int, speed: float) -> float:

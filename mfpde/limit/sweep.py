@@ -58,26 +58,26 @@ class Sweep:
             weights: per family this rank's share of their weights (L, u).
             square: per family this rank's share of Σ_j m_j |θ_j|², shape (L,).
         """
-        weights, square = self._sum(weights, square)
+        summed = self.sum_over_ranks([*weights, *square])
+        weights, square = summed[: len(weights)], summed[len(weights) :]
         value, gradient = _value_and_gradient(self.model, _pair(theta, weights), self._tiles)
         flat = np.concatenate([np.asarray(value), *(np.asarray(g).ravel() for g in gradient)])
         total = self._reduce(flat)
         parts = np.split(total[2:] * self.model.layers, np.cumsum([w.size for w in weights])[:-1])
         shaped = tuple(part.reshape(w.shape) for part, w in zip(parts, weights, strict=True))
-        return Outcome(float(total[0]), float(total[1]), square, shaped)
+        return Outcome(float(total[0]), float(total[1]), tuple(square), shaped)
 
     def evaluate(self, theta: Sequence[Array], weights: Sequence[Array]) -> Outcome:
         """R and accuracy without the gradient, from this rank's shares of the weights; two reductions."""
-        weights, _ = self._sum(weights, [np.zeros(1)])
+        weights = self.sum_over_ranks(weights)
         total = self._reduce(np.asarray(_value(self.model, _pair(theta, weights), self._tiles)))
         return Outcome(float(total[0]), float(total[1]), (), None)
 
-    def _sum(self, weights: Sequence[Array], square: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        parts = [*weights, *square]
+    def sum_over_ranks(self, parts: Sequence[Array]) -> list[Array]:
+        """The sum over ranks of several arrays, in one reduction."""
         total = self._reduce(np.concatenate([part.ravel() for part in parts]))
         pieces = np.split(total, np.cumsum([part.size for part in parts])[:-1])
-        shaped = tuple(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
-        return shaped[: len(weights)], shaped[len(weights) :]
+        return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
     def _reduce(self, share: Array) -> Array:
         total = np.empty_like(share)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from mfpde.errors import InputError
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.task import Task
+from mfpde.problem.task import FREE_CHANNELS, Task
 from mfpde.problem.transformer import Transformer
 
 type Initial = Law | Callable[[int], Law]
@@ -122,34 +122,45 @@ def attention_mlp(
 
 def image_transformer(
     task: Task,
-    heads: int = 4,
+    heads: int = 12,
     neurons: int = 4,
     layers: int = 4,
-    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
-    seed: int = 0,
+    loss: Literal["squared", "cross_entropy"] = "squared",
+    sharpness: float = 4.0,
+    seed: int = 1,
 ) -> Transformer:
-    """Several families of heads, then several of neurons a layer; a random linear readout of the last token.
+    """Families of attention heads, then of neurons, and a random linear readout of the class token.
 
+    Head h looks from the class token at patch h modulo their number: ⟨T_class, W T_patch⟩ = `sharpness` at the start.
+    All else is drawn from the seed: what a head brings (U, pixels to all channels), the neurons' e and g, the readout.
     Each family has its own fixed projections; in the limit there are infinitely many units in each.
 
     Args:
-        task: whose tokens (n, N, D) and targets (n, C) it must fit.
+        task: `digits`, or one whose tokens end with one-hot positions and free channels in the same way.
         heads: attention families, named head_0, …
         neurons: neuron families, named neuron_0, …
         layers: L.
-        loss: cross-entropy, or squared loss on unit vectors.
+        loss: squared loss on unit vectors, or cross-entropy.
+        sharpness: of the heads' looks.
         seed: of all projections and of the readout, which is never fitted.
     """
+    if heads < 0 or neurons < 0 or heads + neurons < 1:
+        raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
     rng = np.random.default_rng(seed)
-    channels, classes = task.tokens.shape[2], task.targets.shape[1]
+    positions, channels = task.tokens.shape[1:]
+    pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
+    if pixels < 1 or positions < 2:
+        raise InputError(f"model.name = 'image': needs tokens like those of the task 'digits', not {task.tokens.shape}")
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
-        score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))
+        score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
+        score[pixels + positions - 1, pixels + k % (positions - 1)] = sharpness
+        out[:pixels] = rng.normal(size=(channels, channels))[:pixels] / np.sqrt(pixels)
         stages[0].append(softmax_head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
     for k in range(neurons):
-        inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
+        inward, outward = 2.0 * rng.normal(size=(2, channels)) / np.sqrt(channels)
         stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))
-    reading = jnp.asarray(rng.normal(size=(channels, classes)))
+    reading = jnp.asarray(0.5 * rng.normal(size=(channels, classes)))
 
     def readout(tokens: jax.Array) -> jax.Array:
         return tokens[-1] @ reading

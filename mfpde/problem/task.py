@@ -16,7 +16,7 @@ from mfpde.errors import InputError
 from mfpde.problem.transformer import Transformer, residual_stream
 
 Array = NDArray[np.float64]
-_FREE = 4  # channels of the digits' tokens that start at zero
+FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def digits(
 
 
 def _patches(images: Array, patch: int) -> Array:
-    """(n, 8, 8) -> (n, patches + 1, patch² + patches + 1 + _FREE): grey values, one-hot position, free channels."""
+    """(n, 8, 8) -> (n, patches + 1, patch² + patches + 1 + FREE_CHANNELS): grey values, one-hot position, free channels."""
     side = 8 // patch
     count = side * side
     cut = images.reshape(-1, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(-1, count, patch * patch)
-    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + _FREE))
+    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + FREE_CHANNELS))
     tokens[:, :count, : patch * patch] = cut
     tokens[:, :, patch * patch : patch * patch + count + 1] = np.eye(count + 1)
     return tokens

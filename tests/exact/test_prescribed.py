@@ -19,6 +19,7 @@ from mfpde.limit.frame import Frame, at_rest, box_frame
 from mfpde.limit.space import build_space, tabulate
 from mfpde.limit.state import Group, State
 from mfpde.limit.stepper import Stepper
+from mfpde.limit.sweep import Outcome
 from mfpde.limit.transport import Transport
 from mfpde.settings import Time
 
@@ -58,7 +59,11 @@ class Prescribed:
     def rate(self, state: State) -> Rate:
         group, frame = self.groups[0], state.frame[0]
         rate, speed = group.transport.rate(state.density[0], self.potential, at_rest(frame))
-        return Rate((rate,), (Frame(np.zeros_like(frame.centre), np.zeros_like(frame.matrix)),), float(speed.max()))
+        still = Frame(np.zeros_like(frame.centre), np.zeros_like(frame.matrix))
+        return Rate((rate,), (still,), float(speed.max()), Outcome(0.0, 0.0, (), None))
+
+    def error(self, state: State, rate: Rate, difference: State) -> float:  # the step is fixed
+        raise NotImplementedError
 
 
 def initial(theta: np.ndarray, block: int) -> np.ndarray:
