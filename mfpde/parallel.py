@@ -11,9 +11,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -29,6 +33,7 @@ _THREADS = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     "JAX_PLATFORMS": "cpu",
 }
+_NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 
 
@@ -124,6 +129,28 @@ def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType
     sys.stderr.flush()
     if comm.size > 1:
         comm.Abort(1)
+
+
+def sum_over_ranks(comm: MPI.Intracomm, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of an array over all ranks; one reduction.
+
+    A rank that waits in a blocking reduction spins. Where there are more ranks than cores that takes the core from
+    the rank that is being waited for, so there a waiting rank sleeps between looks.
+    """
+    total = np.empty_like(share)
+    if not _crowded(comm.size):
+        comm.Allreduce(share, total)
+        return total
+    request = comm.Iallreduce(share, total)
+    while not request.Test():
+        time.sleep(_NAP)
+    return total
+
+
+@cache
+def _crowded(ranks: int) -> bool:
+    """Are there more ranks than cores, if all of them run on machines like this one?"""
+    return ranks > (os.process_cpu_count() or 1) if hasattr(os, "process_cpu_count") else ranks > (os.cpu_count() or 1)
 
 
 def agree[Result](work: Callable[[], Result]) -> Result:

@@ -88,7 +88,7 @@ class Time:
 
     Attributes:
         step: a fixed Δτ; shortened so that reports are met exactly.
-        tolerance: of a step, relative, on density moments, frames and risk; 1e-6 unless given.
+        tolerance: of a step, relative, on density moments, frames and risk; 1e-5 unless given.
         risk_error: largest estimated risk error of a run that counts as done.
     """
 
@@ -108,7 +108,7 @@ class Time:
     @property
     def relative_tolerance(self) -> float:
         """The tolerance in force."""
-        return 1e-6 if self.tolerance is None else self.tolerance
+        return 1e-5 if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def at_rest(frame: Frame) -> Motion:
     return Motion(frame.metric, np.zeros((blocks, dim)), np.zeros((blocks, dim, dim)))
 
 
-def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[Sequence[int]]) -> Motion:
+def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, ...]]) -> Motion:
     """The motion under which mean and covariance of ρ̂ stay.
 
     With û = û₀ − b − C ξ, mean μ and covariance Σ of ρ̂: b = E[û₀] − C μ, and C solves
@@ -122,14 +122,21 @@ def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[Sequence[int
     covariance = moments.second / mass[..., None] - mean[:, :, None] * mean[:, None, :]
     shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :]
     stretch = np.empty_like(covariance)
-    for b, axes in enumerate(linear):
-        dim = covariance.shape[1]
-        order = [a for a in range(dim) if a not in axes] + [a for a in range(dim) if a in axes]
-        pick = np.ix_(order, order)
-        root = np.linalg.cholesky(covariance[b][pick])
-        inverse = np.linalg.inv(root)
-        right = inverse @ (shear[b][pick] + shear[b][pick].T) @ inverse.T
-        lower = np.tril(right)
-        lower[np.diag_indices(dim)] *= 0.5
-        stretch[b][pick] = root @ lower @ inverse
+    for axes in set(linear):  # blocks of one kind at once
+        kind = np.array([other == axes for other in linear])
+        stretch[kind] = _stretch(covariance[kind], shear[kind], axes)
     return Motion(frame.metric, velocity - np.einsum("bij,bj->bi", stretch, mean), stretch)
+
+
+def _stretch(covariance: Array, shear: Array, linear: tuple[int, ...]) -> Array:
+    """C of `follow` for blocks (b, d, d) of the same linear coordinates."""
+    dim = covariance.shape[1]
+    order = [a for a in range(dim) if a not in linear] + list(linear)
+    pick = np.ix_(range(len(covariance)), order, order)
+    root = np.linalg.cholesky(covariance[pick])
+    inverse = np.linalg.inv(root)
+    right = inverse @ (shear[pick] + np.swapaxes(shear[pick], 1, 2)) @ np.swapaxes(inverse, 1, 2)
+    lower = np.tril(right, -1) + 0.5 * right * np.eye(dim)
+    stretch = np.empty_like(covariance)
+    stretch[pick] = root @ lower @ inverse
+    return stretch

@@ -5,7 +5,7 @@
 is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2, and the
 difference estimates the error. The step obeys that estimate and the CFL bound together, or is fixed.
 Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693; Hairer, Nørsett & Wanner, *Solving
-Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error estimates, and offers no hook between stages.
+Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error estimates and has no hook between stages.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class Stepper:
             self._failure = error
             ts.setConvergedReason(PETSc.TS.ConvergedReason.DIVERGED_STEP_REJECTED)
 
-    def adaptStep(self, ts: PETSc.TS, _end: float, _u: PETSc.Vec) -> tuple[float, bool]:
+    def adaptStep(  # noqa: N802  (likewise)
+        self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
+    ) -> tuple[float, bool]:
         """Accept the trial or not, called by the TS; returns the next step to try."""
         if self._failure is not None:
             return float(ts.getTimeStep()), False

@@ -17,11 +17,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde import parallel
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units, risk
 
 Array = NDArray[np.float64]
-TILE = 16  # samples swept together: one shape for every tile, whatever the number of ranks
+TILE = 8  # samples swept together: one shape for every tile, whatever the number of ranks
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,8 @@ class Sweep:
         return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
     def _reduce(self, share: Array) -> Array:
-        total = np.empty_like(share)
-        self.comm.Allreduce(share, total, op=MPI.SUM)
         self.reductions += 1
-        return total
+        return parallel.sum_over_ranks(self.comm, share)
 
 
 def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:
@@ -99,7 +98,8 @@ def testing(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep | None
 
 
 def _pair(theta: Sequence[Array], weights: Sequence[Array]) -> Units:
-    return tuple((jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, weights, strict=True))
+    """As the compiled functions take them; NumPy arrays go in without a detour."""
+    return tuple(zip(theta, weights, strict=True))  # type: ignore[arg-type]
 
 
 def _deal(comm: MPI.Intracomm, tokens: Array, targets: Array) -> tuple[jax.Array, jax.Array, jax.Array]:

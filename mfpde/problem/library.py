@@ -38,8 +38,11 @@ def softmax_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Fam
 
     def integral(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
         scores = tokens @ score @ tokens.T
-        heads = jax.nn.softmax(theta[:, :1, None] * scores, axis=2)  # (u, N, N), before any channel is touched
-        return jnp.tensordot(weights * theta[:, 1], heads, axes=1) @ (tokens @ out)
+        exponents = scores[:, :, None] * theta[:, 0]  # (N, N, u): units last, for the processor
+        top = jax.lax.stop_gradient(exponents.max(axis=1, keepdims=True))
+        grown = jnp.exp(exponents - top)
+        share = weights * theta[:, 1] / grown.sum(axis=1)  # (N, u)
+        return jnp.einsum("iju,iu->ij", grown, share) @ (tokens @ out)
 
     return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"), integral=integral)
 
@@ -58,9 +61,9 @@ def neuron(
         return theta[0] * sigma(theta[1] * (tokens @ inward) + shift)[:, None] * outward
 
     def integral(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
-        shift = theta[:, 2:3] if bias else 0.0
-        fired = sigma(theta[:, 1:2] * (tokens @ inward) + shift)  # (u, N)
-        return ((weights * theta[:, 0]) @ fired)[:, None] * outward
+        shift = theta[:, 2] if bias else 0.0
+        fired = sigma((tokens @ inward)[:, None] * theta[:, 1] + shift)  # (N, u)
+        return (fired @ (weights * theta[:, 0]))[:, None] * outward
 
     names = ("a", "w", "b") if bias else ("a", "w")
     return Family(name, len(names), update, initial, linear=(0,), coordinates=names, integral=integral)

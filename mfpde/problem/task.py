@@ -147,7 +147,7 @@ def digits(
 
 
 def _patches(images: Array, patch: int) -> Array:
-    """(n, 8, 8) -> (n, patches + 1, patch² + patches + 1 + FREE_CHANNELS): grey values, one-hot position, free channels."""
+    """(n, 8, 8) -> (n, N, D): grey values, one-hot positions and free channels of all patches, then the class token."""
     side = 8 // patch
     count = side * side
     cut = images.reshape(-1, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(-1, count, patch * patch)
