@@ -154,9 +154,9 @@ class Flow:
         summed = self.sweep.sum_over_ranks([*weights, *changes])
         weights, changes = summed[:count], summed[count:]
         relative = [np.abs(c).sum(axis=1) / np.abs(w).sum(axis=1) for w, c in zip(weights, changes, strict=True)]
-        for frame, change in zip(state.frame, difference.frame, strict=True):
-            relative.append(np.abs(frame.inverse @ change.matrix))
-            relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, change.centre)))
+        for frame, moved in zip(state.frame, difference.frame, strict=True):
+            relative.append(np.abs(frame.inverse @ moved.matrix))
+            relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, moved.centre)))
         gradient = rate.outcome.gradient or ()
         risk = sum(float((g * c).sum()) for g, c in zip(gradient, changes, strict=True)) / self.model.layers
         return max(*(float(r.max()) for r in relative), abs(risk) / max(rate.outcome.risk, _LEAST_RISK))
