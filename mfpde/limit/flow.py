@@ -74,8 +74,11 @@ class Flow:
         Raises:
             ComputationError: on every rank alike, when the numbers are no longer finite.
         """
+        return self.transport(state, self.potential(state))
+
+    def transport(self, state: State, potential: Potential) -> Rate:
+        """∂_τ ρ̂ at a state whose potential is known."""
         self.clock.evaluations += 1
-        potential = self.potential(state)
         start = time.perf_counter()
         motions = self._motions(state, potential)
         rates, speed = [], 0.0
@@ -130,6 +133,31 @@ class Flow:
         penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
         self.clock.sweep += time.perf_counter() - start
         return Potential(tuple(values), outcome, penalty)
+
+    def energy_rate(self, state: State, potential: Potential, rate: Rate) -> float:
+        """dQ/dτ of the discrete energy along a rate, by the chain rule through moments and moving nodes.
+
+        Q depends on the moments m_j and on the nodes θ_j. The first part, (1/L) Σ V_j ṁ_j, is −dissipation to rounding
+        in a fixed frame with k ≤ p; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; three reductions.
+        """
+        layers, count = self.model.layers, len(self.model.families)
+        theta, still, motion = ([np.empty(0)] * count for _ in range(3))
+        changes, penalty = [np.empty(0)] * count, [np.empty(0)] * count
+        for g, (group, density, _, frame) in enumerate(self._each(state, potential)):
+            nodes, moved = (f.theta(group.space.nodes) for f in (frame, rate.frame[g]))
+            for place, units in zip(group.members, group.units, strict=True):
+                at_rest_change, square = units.weights(group.space, rate.density[g], nodes)
+                still[place], size = units.weights(group.space, density, nodes)
+                carried, moved_size = units.weights(group.space, density, moved)
+                _, both = units.weights(group.space, density, nodes + moved)
+                changes[place] = at_rest_change + (carried if units.linear else 0.0)
+                penalty[place] = square + both - size - moved_size
+                theta[place], motion[place] = units.theta(frame), units.motion(rate.frame[g])
+        summed = self.sweep.sum_over_ranks([*changes, *penalty])
+        gradient = potential.outcome.gradient or ()
+        data = sum(float((g * c).sum()) for g, c in zip(gradient, summed[:count], strict=True)) / layers
+        decay = self.weight_decay / (2 * layers) * sum(float(p.sum()) for p in summed[count:])
+        return data + decay + self.sweep.slope(theta, still, motion)
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size of a difference to a state, as the Transformer sees it; one reduction.

@@ -25,7 +25,7 @@ from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.settings import Density, Time, Training
 
-_LATER = ("gap", "energy_remainder", "risk_error")  # columns whose computation is not in this version
+_LATER = ("gap", "risk_error")  # columns whose computation is not in this version
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Solver:
 
     def _history(self, state: State, potential: Potential, blocks: list[BlockDiagnostics]) -> dict[str, float]:
         densities = totals(self.problem.model.layers, blocks)
+        energy_rate = self.flow.energy_rate(state, potential, self.flow.transport(state, potential))
         test = None
         if self.test is not None:
             theta, weights, _ = self.flow.units(state)
@@ -121,6 +122,7 @@ class Solver:
             "penalty": potential.penalty,
             "energy": potential.energy,
             **densities,
+            "energy_remainder": energy_rate + densities["dissipation"],
             **dict.fromkeys(_LATER, float("nan")),
             "steps": float(self.stepper.steps),
             "step_size": self.stepper.step_size,

@@ -74,6 +74,17 @@ class Sweep:
         total = self._reduce(np.asarray(_value(self.model, _pair(theta, weights), self._tiles)))
         return Outcome(float(total[0]), float(total[1]), (), None)
 
+    def slope(self, theta: Sequence[Array], weights: Sequence[Array], motion: Sequence[Array]) -> float:
+        """dR/dτ when the units move at `motion` (L, u, d) with their weights kept; two reductions.
+
+        Args:
+            theta: per family the units' parameters (L, u, d).
+            weights: per family this rank's share of their weights (L, u).
+            motion: per family the units' velocities (L, u, d).
+        """
+        share = _slope(self.model, _pair(theta, self.sum_over_ranks(weights)), tuple(motion), self._tiles)
+        return float(self._reduce(np.asarray(share)[None])[0])
+
     def sum_over_ranks(self, parts: Sequence[Array]) -> list[Array]:
         """The sum over ranks of several arrays, in one reduction."""
         total = self._reduce(np.concatenate([part.ravel() for part in parts]))
@@ -129,6 +140,22 @@ def _value(model: Transformer, units: Units, tiles: tuple[jax.Array, jax.Array, 
         return total + jnp.stack(risk(model, units, *tile)), None
 
     return jax.lax.scan(add, jnp.zeros(2), tiles)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _slope(
+    model: Transformer,
+    units: Units,
+    motion: tuple[jax.Array, ...],
+    tiles: tuple[jax.Array, jax.Array, jax.Array],
+) -> jax.Array:
+    """Derivative of this rank's share of the risk along a motion of the units' parameters."""
+    theta, weights = zip(*units, strict=True)
+
+    def shifted(moved: tuple[jax.Array, ...]) -> jax.Array:
+        return _value(model, tuple(zip(moved, weights, strict=True)), tiles)[0]
+
+    return jax.jvp(shifted, (theta,), (motion,))[1]
 
 
 @partial(jax.jit, static_argnums=0)

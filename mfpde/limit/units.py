@@ -55,6 +55,13 @@ class Units:
             theta[:, :, self.linear] = np.tile(np.eye(self.directions), (len(self.coordinates), 1))
         return np.ascontiguousarray(theta)
 
+    def motion(self, rate: Frame) -> Array:
+        """The units' velocities (L, count, d) when the frame moves at (ċ, Ȧ): linear coordinates stay e_a."""
+        velocity = np.moveaxis(rate.theta(self.coordinates)[..., self.blocks], 2, 0)
+        velocity = np.repeat(velocity, self.directions, axis=1)
+        velocity[:, :, list(self.linear)] = 0.0
+        return np.ascontiguousarray(velocity)
+
     def weights(self, space: Space, density: Array, theta: Array) -> tuple[Array, Array]:
         """This rank's share of the units' weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
 
