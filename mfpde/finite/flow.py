@@ -1,0 +1,129 @@
+"""The gradient flow of a finite Transformer: the energy of its units, and their velocity by differentiating the loss.
+
+    Q = R + (1/L) Σ_{ℓ,c} λ/2 Σ_j w_j |θ_j|²,        dθ_j/dτ = −(L/w_j) ∂Q/∂θ_j
+
+Nothing here knows about densities, moments or potentials: agreement with the limit is evidence only because of that.
+Source: mathematics.md, sections 1 and 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer, Units, risk
+
+type Parameters = tuple[jax.Array, ...]
+"""Per family θ (L, u, d)."""
+type Weights = tuple[jax.Array, ...]
+"""Per family w (L, u); the weights of a layer sum to 1."""
+
+_MEMORY = 2**27  # bytes that one batch of samples may take, roughly
+_COPIES = 6  # arrays of the size of the largest intermediate that its derivative keeps
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A model, its samples in batches, and the weight decay λ.
+
+    Attributes:
+        model: the Transformer.
+        tokens: (batches, b, N, D), the last batch padded.
+        targets: (batches, b, C).
+        shares: (batches, b), 1/n, and 0 for padding.
+        weight_decay: λ.
+    """
+
+    model: Transformer
+    tokens: jax.Array
+    targets: jax.Array
+    shares: jax.Array
+    weight_decay: float
+
+    def risk(self, parameters: Parameters, weights: Weights) -> tuple[jax.Array, jax.Array]:
+        """R, and the share of samples whose largest output is where the target is largest."""
+
+        def add(sums: tuple[jax.Array, jax.Array], batch: Batch) -> tuple[tuple[jax.Array, jax.Array], None]:
+            loss, hits = risk(self.model, _units(parameters, weights), *batch)
+            return (sums[0] + loss, sums[1] + hits), None
+
+        start = (jnp.zeros(()), jnp.zeros(()))
+        return jax.lax.scan(add, start, (self.tokens, self.targets, self.shares))[0]
+
+    def penalty(self, parameters: Parameters, weights: Weights) -> jax.Array:
+        """(λ/2L) Σ_{ℓ,c} Σ_j w_j |θ_j|²."""
+        squares = [jnp.sum(w * jnp.sum(p**2, axis=-1)) for p, w in zip(parameters, weights, strict=True)]
+        return 0.5 * self.weight_decay / self.model.layers * sum(squares, start=jnp.zeros(()))
+
+    def energy(self, parameters: Parameters, weights: Weights) -> jax.Array:
+        """Q."""
+        return self.risk(parameters, weights)[0] + self.penalty(parameters, weights)
+
+    def gradient(self, parameters: Parameters, weights: Weights) -> Parameters:
+        """∂Q/∂θ_j; differentiates inside the loop over batches, so that one batch at a time is in memory."""
+
+        def loss(inner: Parameters, batch: Batch) -> jax.Array:
+            return risk(self.model, _units(inner, weights), *batch)[0]
+
+        def add(sums: Parameters, batch: Batch) -> tuple[Parameters, None]:
+            return jax.tree.map(jnp.add, sums, jax.grad(loss)(parameters, batch)), None
+
+        start = jax.grad(self.penalty)(parameters, weights)
+        return jax.lax.scan(add, start, (self.tokens, self.targets, self.shares))[0]
+
+    def velocity(self, parameters: Parameters, weights: Weights) -> Parameters:
+        """−(L/w_j) ∂Q/∂θ_j; a unit without weight stays where it is."""
+        slopes = self.gradient(parameters, weights)
+        return tuple(_per_weight(-self.model.layers * s, w) for s, w in zip(slopes, weights, strict=True))
+
+
+type Batch = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def make_flow(
+    model: Transformer, task: Task, weight_decay: float, units: Units, batch: int | None = None, test: bool = False
+) -> Flow:
+    """The flow on a task's training samples, or its test samples.
+
+    Args:
+        model: the Transformer.
+        task: whose samples are trained on.
+        weight_decay: λ.
+        units: whose number decides, with the tokens', how many samples fit in a batch.
+        batch: samples in a batch, if that is not wanted.
+        test: take the test samples.
+    """
+    tokens, targets = (task.test_tokens, task.test_targets) if test else (task.tokens, task.targets)
+    tokens, targets = np.asarray(tokens), np.asarray(targets)
+    size = min(batch or _batch(model, tokens.shape[1], units), len(tokens))
+    count = -(-len(tokens) // size)
+    pad = count * size - len(tokens)
+    padded = [np.concatenate([a, np.repeat(a[:1], pad, axis=0)]) for a in (tokens, targets)]
+    shares = np.concatenate([np.full(len(tokens), 1.0 / len(tokens)), np.zeros(pad)])
+    split = [jnp.asarray(a.reshape(count, size, *a.shape[1:])) for a in (*padded, shares)]
+    return Flow(model, split[0], split[1], split[2], weight_decay)
+
+
+def split(units: Units) -> tuple[Parameters, Weights]:
+    """θ and w of units, apart."""
+    return tuple(theta for theta, _ in units), tuple(weights for _, weights in units)
+
+
+def _units(parameters: Parameters, weights: Weights) -> Units:
+    return tuple(zip(parameters, weights, strict=True))
+
+
+def _per_weight(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Values (L, u, d) over weights (L, u), 0 where there is no weight."""
+    some = weights > 0.0
+    return jnp.where(some[..., None], values / jnp.where(some, weights, 1.0)[..., None], 0.0)
+
+
+def _batch(model: Transformer, tokens: int, units: Units) -> int:
+    """How many samples fit: a head makes N² numbers a unit, and every layer keeps them for the reverse sweep."""
+    largest = max(weights.shape[1] for _, weights in units)
+    return max(1, _MEMORY // (8 * _COPIES * model.layers * tokens**2 * largest))

@@ -1,0 +1,156 @@
+"""Training a finite Transformer: gradient descent with a learning rate, or its flow by an adaptive Runge–Kutta method.
+
+Times are the flow's τ. A step of gradient descent is θ_j ← θ_j − h (L/w_j) ∂Q/∂θ_j: with the learning rate h fixed, M
+equal units and n steps, τ = n h, whatever M and L are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import diffrax
+import equinox
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mfpde.errors import ComputationError, InputError
+from mfpde.finite.flow import Flow, Parameters, Weights, split
+from mfpde.problem.transformer import Units
+
+type Advance = Callable[[Parameters, Weights, float, float], tuple[Parameters, int]]
+"""From units at one τ to units at a later one, and the number of steps between."""
+
+_MAX_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A finite Transformer at one τ.
+
+    Attributes:
+        tau: τ.
+        risk: R.
+        accuracy: share of samples whose largest output is where the target is largest; meant for classification.
+        penalty: (λ/2L) Σ Σ w_j |θ_j|².
+        units: per family θ (L, u, d) and w (L, u).
+        steps: since τ = 0.
+    """
+
+    tau: float
+    risk: float
+    accuracy: float
+    penalty: float
+    units: Units
+    steps: int
+
+    @property
+    def energy(self) -> float:
+        """Q."""
+        return self.risk + self.penalty
+
+
+def descend(flow: Flow, units: Units, times: Sequence[float], learning_rate: float) -> Iterator[Snapshot]:
+    """Gradient descent, which is the explicit Euler method for the flow.
+
+    Args:
+        flow: model, samples and weight decay.
+        units: at τ = 0.
+        times: τ of the snapshots, increasing; the learning rate is shortened so that each is met exactly.
+        learning_rate: h, the largest Δτ of a step.
+
+    Raises:
+        InputError: for times that do not increase from 0, or a learning rate that is not positive.
+        ComputationError: when the units are not finite any more.
+    """
+    if not learning_rate > 0.0:
+        raise InputError(f"learning rate {learning_rate!r}: must be positive")
+
+    @jax.jit
+    def repeat(parameters: Parameters, weights: Weights, size: float, count: int) -> Parameters:
+        def step(_: int, inner: Parameters) -> Parameters:
+            slopes = flow.velocity(inner, weights)
+            return jax.tree.map(lambda p, v: p + size * v, inner, slopes)
+
+        return jax.lax.fori_loop(0, count, step, parameters)
+
+    def advance(parameters: Parameters, weights: Weights, start: float, end: float) -> tuple[Parameters, int]:
+        count = max(1, int(np.ceil((end - start) / learning_rate - 1e-9)))
+        return repeat(parameters, weights, (end - start) / count, count), count
+
+    return _train(flow, units, times, advance)
+
+
+def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: float = 1e-8) -> Iterator[Snapshot]:
+    """The flow by the Runge–Kutta pair of Dormand and Prince of order 8(7), with steps chosen by its error estimate.
+
+    The error of a step is measured in the root mean square over units, counted by their weights.
+
+    Args:
+        flow: model, samples and weight decay.
+        units: at τ = 0.
+        times: τ of the snapshots, increasing; steps end on them.
+        tolerance: of a step, relative and absolute.
+
+    Raises:
+        InputError: for times that do not increase from 0, or a tolerance that is not positive.
+        ComputationError: when the units are not finite any more, or the step size collapses.
+    """
+    if not tolerance > 0.0:
+        raise InputError(f"tolerance {tolerance!r}: must be positive")
+
+    @jax.jit
+    def solve(parameters: Parameters, weights: Weights, start: float, end: float) -> tuple[Parameters, jax.Array]:
+        controller = diffrax.PIDController(tolerance, tolerance, norm=lambda error: _weighted_norm(error, weights))
+        term = diffrax.ODETerm(lambda _, inner, args: flow.velocity(inner, args))
+        solution = diffrax.diffeqsolve(
+            term, diffrax.Dopri8(), start, end, None, parameters, weights,
+            stepsize_controller=controller, max_steps=_MAX_STEPS,
+        )  # fmt: skip
+        return jax.tree.map(lambda y: y[-1], solution.ys), solution.stats["num_steps"]
+
+    def advance(parameters: Parameters, weights: Weights, start: float, end: float) -> tuple[Parameters, int]:
+        try:
+            parameters, steps = solve(parameters, weights, start, end)
+            return jax.block_until_ready(parameters), int(steps)
+        except equinox.EquinoxRuntimeError as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ComputationError(f"the finite flow broke down after τ = {start:g}: {reason}") from error
+
+    return _train(flow, units, times, advance)
+
+
+def _train(flow: Flow, units: Units, times: Sequence[float], advance: Advance) -> Iterator[Snapshot]:
+    """A snapshot at every time."""
+    wanted = [float(t) for t in times]
+    if not wanted or min(wanted) < 0.0 or any(a >= b for a, b in pairwise(wanted)):
+        raise InputError(f"times {wanted}: must be at least one τ ≥ 0, and increase")
+    measure = jax.jit(lambda parameters, weights: (*flow.risk(parameters, weights), flow.penalty(parameters, weights)))
+    return _snapshots(units, wanted, advance, measure)
+
+
+def _snapshots(
+    units: Units,
+    times: Sequence[float],
+    advance: Advance,
+    measure: Callable[[Parameters, Weights], tuple[jax.Array, jax.Array, jax.Array]],
+) -> Iterator[Snapshot]:
+    parameters, weights = split(units)
+    tau, steps = 0.0, 0
+    for time in times:
+        if time > tau:
+            parameters, taken = advance(parameters, weights, tau, time)
+            tau, steps = time, steps + taken
+        risk, accuracy, penalty = (float(value) for value in measure(parameters, weights))
+        if not np.isfinite(risk + penalty):
+            raise ComputationError(f"the finite Transformer is not finite at τ = {tau:g}")
+        now = tuple(zip(parameters, weights, strict=True))
+        yield Snapshot(tau, risk, accuracy, penalty, now, steps)
+
+
+def _weighted_norm(error: Parameters, weights: Weights) -> jax.Array:
+    """Root mean square over layers, families and coordinates of errors (L, u, d), units counted by w (L, u)."""
+    parts = [jnp.mean(jnp.sum(w[..., None] * e**2, axis=1)) for e, w in zip(error, weights, strict=True)]
+    return jnp.sqrt(jnp.mean(jnp.stack(parts)))
