@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from mfpde import parallel, toml
+from mfpde.checks import show
+from mfpde.errors import InputError
 from mfpde.output.reader import Run, open_run
 from mfpde.problem.task import Task
-from mfpde.problem.transformer import Transformer, check_model
+from mfpde.problem.transformer import Transformer
+from mfpde.problem.trial import try_out
 from mfpde.settings import Density, Output, Time, Training
 from mfpde.suggest import reject_unknown
 
@@ -55,26 +55,25 @@ def solve_limit(
         InputError: for values that do not fit, before anything is written.
         ComputationError: when the numbers fail; the last sound state has been saved.
     """
-    comm = parallel.start()
+    parallel.start()
     parallel.start_petsc()
     from mfpde.limit.solver import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import solve_into  # noqa: PLC0415
 
     training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
+    output = Output(directory=None if directory is None else Path(directory), every=every)
+    try_out(model, task)
     names = [family.name for family in model.families]
     if isinstance(density, Mapping):
         reject_unknown("density", density, names)
         densities = {name: density.get(name, Density()) for name in names}
     else:
         densities = dict.fromkeys(names, density or Density())
-    check_model(model, jnp.asarray(task.tokens[0]), jnp.asarray(task.targets[0]))
-    where = tempfile.mkdtemp(prefix="mfpde-") if directory is None and comm.rank == 0 else directory
-    output = Output(directory=comm.bcast(where, root=0), every=every)
+    for kind, values in ((Density, densities.values()), (Time, [time or Time()])):
+        if not all(isinstance(value, kind) for value in values):
+            raise InputError(f"{kind.__name__.lower()} = {show(values)}: must be a mfpde.{kind.__name__}")
     problem = Problem(model, task, training, densities, time or Time())
-    assert output.directory is not None  # noqa: S101  (given, or made above)
-    solve_into(problem, output, _text(problem), overwrite=overwrite, quiet=not progress)
-    comm.Barrier()
-    return open_run(output.directory)
+    return open_run(solve_into(problem, output, _text(problem), overwrite=overwrite, quiet=not progress))
 
 
 def _text(problem: object) -> str:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from mfpde.checks import existing, file_name, inside, one_of, real, show, whole
 from mfpde.errors import InputError
 from mfpde.problem import library
 from mfpde.problem import task as tasks
@@ -20,7 +24,6 @@ from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import real, whole
 from mfpde.suggest import reject_unknown
 
 _TASKS: Mapping[str, Callable[..., Task]] = {
@@ -38,58 +41,114 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
 }
 _LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}
 _MODEL_KEYS = ("layers", "step", "depth")
+_OTHER = {"task": "model", "model": "task"}  # what a function may ask for, by the name of a parameter
 
 
-def build_task(table: Mapping[str, Any], base: Path, model: Transformer | None) -> Task:
-    """The task of [task]: `name`, `npz` or `python`.
+def build(content: Mapping[str, Any], base: Path) -> tuple[Transformer, Task]:
+    """The model and the task of a run file's tables; runs the user's code if they name some.
 
-    Raises:
-        InputError: naming the key.
-    """
-    if "npz" in table:
-        reject_unknown("task", table, ("npz",))
-        if not isinstance(table["npz"], str):
-            raise InputError(f"task.npz = {table['npz']!r}: must be a file name")
-        return tasks.from_npz(base / table["npz"])
-    function = _function(table, "task", _TASKS, base)
-    return _call(function, table, "task", Task, {} if model is None else {"model": model})
-
-
-def build_model(table: Mapping[str, Any], base: Path, task: Task | None) -> Transformer:
-    """The model of [model]: `name` or `python`; the file's layers, step and depth win over the function's.
+    Args:
+        content: the run file, whose tables [task], [model] and [initial] are read.
+        base: the folder that paths are relative to.
 
     Raises:
         InputError: naming the key.
     """
-    function = _function(table, "model", _MODELS, base)
-    winning = {key: table[key] for key in _MODEL_KEYS if key in table}
+    modules: dict[Path, ModuleType] = {}
+    make_task = _maker(content["task"], "task", _TASKS, base, modules)
+    make_model = _maker(content["model"], "model", _MODELS, base, modules)
+    if not make_task.takes("model"):
+        task = make_task(Task)
+        return _model(make_model, content, task), task
+    if make_model.takes("task"):
+        raise InputError("[task] and [model]: each of the two functions asks for what the other makes")
+    model = _model(make_model, content, None)
+    return model, make_task(Task, {"model": model})
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """The function that a table names, and the table's other keys, its arguments."""
+
+    kind: str
+    function: Callable[..., Any]
+    parameters: Mapping[str, inspect.Parameter]
+    given: Mapping[str, Any]
+
+    def takes(self, name: str) -> bool:
+        """Has the function a parameter of this name?"""
+        return name in self.parameters
+
+    def __call__[Result](self, result: type[Result], made: Mapping[str, object] | None = None) -> Result:
+        """Call the function, after checking the names and simple types of its arguments.
+
+        Args:
+            result: what it must return.
+            made: what the other table has made; given to a function that asks for it.
+        """
+        kind, parameters = self.kind, self.parameters
+        winning = _MODEL_KEYS if kind == "model" else ()
+        for key, value in self.given.items():
+            _check_type(f"{kind}.{key}", value, parameters.get(key))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            reject_unknown(kind, self.given, [*(p for p in parameters if p != _OTHER[kind]), *winning])
+        arguments = {key: value for key, value in self.given.items() if key not in winning or key in parameters}
+        arguments |= {key: value for key, value in (made or {}).items() if key in parameters}
+        missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments
+                   and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]  # fmt: skip
+        if missing:
+            raise InputError(f"{kind}.{missing[0]} is missing")
+        value = _run(f"{kind}: {getattr(self.function, '__name__', 'function')} failed", self.function, arguments)
+        if not isinstance(value, result):
+            raise InputError(f"{kind}: the function returned {type(value).__name__}, not mfpde.{result.__name__}")
+        return value
+
+
+def _maker(
+    table: Mapping[str, Any],
+    kind: str,
+    shipped: Mapping[str, Callable[..., Any]],
+    base: Path,
+    modules: dict[Path, ModuleType],
+) -> _Maker:
+    """From `name`, `python` or, for tasks, `npz`; `modules` holds the user's files that have run already."""
+    ways = ("name", "python", "npz") if kind == "task" else ("name", "python")
+    named = [way for way in ways if way in table]
+    if len(named) != 1:
+        raise InputError(f"[{kind}] needs exactly one of {', '.join(ways)}; it has {' and '.join(named) or 'none'}")
+    way = named[0]
+    value, others = table[way], {key: v for key, v in table.items() if key != way}
+    if way == "npz":
+        archive = base / file_name("task.npz", value, "a file name")
+        return _Maker(kind, lambda: tasks.from_npz(archive), {}, others)
+    if way == "name":
+        one_of(f"{kind}.name", value, list(shipped))
+        function, where = shipped[value], ""
+    else:
+        where = f"{kind}.python = {show(value)}"
+        function = _from_file(where, value, base, modules)
+    try:
+        return _Maker(kind, function, inspect.signature(function).parameters, others)
+    except (TypeError, ValueError) as error:  # some built-in ones
+        raise InputError(f"{where}: not a function whose parameters are known") from error
+
+
+def _model(make: _Maker, content: Mapping[str, Any], task: Task | None) -> Transformer:
+    """The model of [model] and [initial]; the file's layers, step and depth win over the function's."""
+    winning = {key: make.given[key] for key in _MODEL_KEYS if key in make.given}
     if "layers" in winning:
         whole("model.layers", winning["layers"], 1, 100_000)
     if "step" in winning:
-        winning["step"] = real("model.step", winning["step"])
-    taken = inspect.signature(function).parameters
-    passed = {key: value for key, value in table.items() if key not in _MODEL_KEYS or key in taken}
-    model = _call(function, passed, "model", Transformer, {} if task is None else {"task": task})
-    return dataclasses.replace(model, **winning)
+        winning["step"] = real("model.step", winning["step"], above=0.0)
+    model = make(Transformer, {} if task is None else {"task": task})
+    return _with_laws(dataclasses.replace(model, **winning), content.get("initial", {}))
 
 
-def build_initial(model: Transformer, table: Mapping[str, Any]) -> Transformer:
-    """The model with the initial laws of [initial.FAMILY], a table, or an array of tables, one per layer.
-
-    Raises:
-        InputError: naming the key.
-    """
+def _with_laws(model: Transformer, table: Mapping[str, Any]) -> Transformer:
+    """The model with the initial laws of [initial.FAMILY], a table, or an array of tables, one per layer."""
     reject_unknown("initial", table, [family.name for family in model.families])
     stages = [[_with_law(family, table.get(family.name), model.layers) for family in stage] for stage in model.stages]
     return dataclasses.replace(model, stages=stages)
-
-
-def needs(table: Mapping[str, Any], kind: str, parameter: str, base: Path) -> bool:
-    """Does the table's function have a parameter of this name that the table does not give?"""
-    if "npz" in table:
-        return False
-    function = _function(table, kind, _TASKS if kind == "task" else _MODELS, base)
-    return parameter in inspect.signature(function).parameters and parameter not in table
 
 
 def _with_law(family: Family, given: object, layers: int) -> Family:
@@ -107,93 +166,56 @@ def _with_law(family: Family, given: object, layers: int) -> Family:
 def _law(table: Mapping[str, Any], where: str) -> Law:
     reject_unknown(where, table, ("law", "mean", "std"))
     kind = table.get("law", "normal")
-    if not isinstance(kind, str) or kind not in _LAWS:
-        raise InputError(f"{where}.law = {kind!r}: must be one of {', '.join(map(repr, _LAWS))}")
+    one_of(f"{where}.law", kind, list(_LAWS))
     for key in ("mean", "std"):
         if key not in table:
             raise InputError(f"{where}.{key} is missing")
-    try:
-        return _LAWS[kind](table["mean"], table["std"])
-    except InputError as error:
-        raise InputError(f"{where}.{error}") from error
+    with inside(where):
+        return _LAWS[str(kind)](table["mean"], table["std"])
 
 
-def _function(
-    table: Mapping[str, Any], kind: str, shipped: Mapping[str, Callable[..., Any]], base: Path
-) -> Callable[..., Any]:
-    named = [key for key in ("name", "npz", "python") if key in table]
-    if len(named) != 1 or named == ["npz"]:
-        raise InputError(f"[{kind}] needs exactly one of name and python{', npz' if kind == 'task' else ''}")
-    value = table[named[0]]
-    if not isinstance(value, str):
-        raise InputError(f"{kind}.{named[0]} = {value!r}: must be a text")
-    if named == ["python"]:
-        return _from_file(value, kind, base)
-    if value not in shipped:
-        raise InputError(f"{kind}.name = {value!r}: must be one of {', '.join(map(repr, shipped))}")
-    return shipped[value]
-
-
-def _from_file(text: str, kind: str, base: Path) -> Callable[..., Any]:
-    where = f"{kind}.python = {text!r}"
-    name, colon, attribute = text.rpartition(":")
-    path = base / name
+def _from_file(where: str, text: object, base: Path, modules: dict[Path, ModuleType]) -> Callable[..., Any]:
+    name, colon, attribute = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     if not colon or not name or not attribute.isidentifier():
         raise InputError(f'{where}: must look like "file.py:function"')
-    if not path.is_file():
-        raise InputError(f"{where}: no such file")
-    spec = importlib.util.spec_from_file_location(f"mfpde_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{where}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # the user's own code
-        raise InputError(f"{where}: failed to import: {_brief(error)}") from error
-    function = getattr(module, attribute, None)
+    path = existing(where.partition(" ")[0], base / name)
+    if path not in modules:
+        modules[path] = _module(where, path)
+    function = getattr(modules[path], attribute, None)
     if not callable(function):
         raise InputError(f"{where}: the file has no function {attribute!r}")
     return function
 
 
-def _call[Result](
-    function: Callable[..., Any], table: Mapping[str, Any], kind: str, result: type[Result], extra: Mapping[str, Any]
-) -> Result:
-    """Call with the table's other keys, after checking their names and simple types."""
-    keywords = {key: value for key, value in table.items() if key not in ("name", "python")}
-    parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        reject_unknown(kind, keywords, [*parameters, *(_MODEL_KEYS if kind == "model" else ())])
-    for key, value in keywords.items():
-        _check_type(f"{kind}.{key}", value, parameters.get(key))
-    keywords.update({key: value for key, value in extra.items() if key in parameters and key not in keywords})
-    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in keywords
-               and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]  # fmt: skip
-    if missing:
-        raise InputError(f"{kind}.{missing[0]} is missing")
+def _module(where: str, path: Path) -> ModuleType:
+    """Run a user's file, as an import would."""
+    spec = importlib.util.spec_from_file_location(f"mfpde_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{where}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look there
+    _run(f"{where}: failed to import", spec.loader.exec_module, {"module": module})
+    return module
+
+
+def _run(failing: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call the user's own code, or a shipped function with values that no annotation describes."""
     try:
-        value = function(**keywords)
+        return function(**arguments)
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # the user's own code, or values that no annotation describes
-        raise InputError(f"{kind}: {getattr(function, '__name__', 'function')} failed: {_brief(error)}") from error
-    if not isinstance(value, result):
-        raise InputError(f"{kind}: the function returned {type(value).__name__}, not mfpde.{result.__name__}")
-    return value
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{failing}: {type(error).__name__}{f': {text[:200]}' if text else ''}") from error
 
 
 def _check_type(key: str, value: object, parameter: inspect.Parameter | None) -> None:
     annotation = parameter.annotation if parameter is not None else ""
     if annotation in ("int", int):
-        whole(key, value, -(2**53), 2**53)
+        whole(key, value, -(2**63), 2**63 - 1)
     elif annotation in ("float", float):
         real(key, value)
     elif annotation in ("str", str) and not isinstance(value, str):
-        raise InputError(f"{key} = {value!r}: must be a text")
+        raise InputError(f"{key} = {show(value)}: must be a text")
     elif annotation in ("bool", bool) and not isinstance(value, bool):
-        raise InputError(f"{key} = {value!r}: must be true or false")
-
-
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+        raise InputError(f"{key} = {show(value)}: must be true or false")

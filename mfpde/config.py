@@ -12,13 +12,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-
 from mfpde import toml
-from mfpde.builders import build_initial, build_model, build_task, needs
+from mfpde.builders import build
+from mfpde.checks import existing, file_name, inside, show
 from mfpde.errors import InputError
 from mfpde.problem.task import Task
-from mfpde.problem.transformer import Transformer, check_model
+from mfpde.problem.transformer import Transformer
+from mfpde.problem.trial import try_out
 from mfpde.settings import Density, Output, Time, Training
 from mfpde.suggest import reject_unknown
 
@@ -26,6 +26,8 @@ __all__ = ["Density", "Output", "RunFile", "Time", "Training", "load"]
 
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _LATER = ("training.stationary",)
+_DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
+_BOX = ("cells", "cell_type")  # what a mesh file says instead
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,25 @@ class RunFile:
         Raises:
             InputError: one line naming file, key and what is wrong.
         """
-        try:
-            return self._build()
-        except InputError as error:
-            raise InputError(f"{self.source}: {error}") from error
+        with inside(self.source):
+            model, task = build(self.content, self.base)
+            reject_unknown("density", _families(self.content), [family.name for family in model.families])
+            try_out(model, task)
+            return model, task
 
     def densities(self, family: str) -> Density:
         """The settings of one family: [density] with [density.FAMILY] over it."""
-        own = self.content.get("density", {}).get(family, {})
-        return dataclasses.replace(self.density, **_resolved_density(own, self.base)) if own else self.density
+        own = _families(self.content).get(family)
+        return self.density if own is None else _density(own, self.base, _common(self.content))
 
     def text(self) -> str:
         """The resolved run file: what was given, and the defaults of the settings."""
         resolved = dict(self.content)
         for table, settings in (("training", self.training), ("time", self.time)):
             resolved[table] = {**_plain(settings), **self.content.get(table, {})}
-        resolved["density"] = {**_plain(self.density), **self.content.get("density", {})}
+        without = () if self.density.mesh is None else _BOX
+        defaults = {k: v for k, v in _plain(self.density).items() if k not in without}
+        resolved["density"] = {**defaults, **self.content.get("density", {})}
         resolved["output"] = {k: v for k, v in _plain(self.output).items() if k != "directory"}
         return toml.dumps(resolved)
 
@@ -89,42 +94,14 @@ class RunFile:
 
     def _files(self) -> list[str]:
         """Files whose content matters."""
-        content = self.content
-        named = [content["task"].get("npz"), content["task"].get("python"), content["model"].get("python")]
-        density = content.get("density", {})
-        named += [density.get("mesh"), *(t.get("mesh") for t in density.values() if isinstance(t, dict))]
-        return [name.partition(":")[0] for name in named if isinstance(name, str)]
-
-    def _build(self) -> tuple[Transformer, Task]:
-        task_table, model_table = self.content["task"], self.content["model"]
-        task: Task | None = None
-        if not needs(task_table, "task", "model", self.base):
-            task = build_task(task_table, self.base, None)
-        model = build_model(model_table, self.base, task)
-        model = build_initial(model, self.content.get("initial", {}))
-        if task is None:
-            task = build_task(task_table, self.base, model)
-        if model.depth != "residual":
-            raise InputError(f"model.depth = {model.depth!r}: only 'residual' is available in this version")
-        names = [family.name for family in model.families]
-        families = {key: v for key, v in self.content.get("density", {}).items() if isinstance(v, dict)}
-        reject_unknown("density", families, names)
-        for family in model.families:
-            self._check_density(family.name, family.dim)
-        check_model(model, jnp.asarray(task.tokens[0]), jnp.asarray(task.targets[0]))
-        return model, task
-
-    def _check_density(self, family: str, dim: int) -> None:
-        density = self.densities(family)
-        if isinstance(density.radius, tuple) and len(density.radius) != dim:
-            raise InputError(f"density.radius = {list(density.radius)}: family {family!r} needs one number, or {dim}")
-        if dim > 3:
-            raise InputError(f"family {family!r}: dim = {dim}; the limit is solved for at most 3 parameters")
-        if density.mesh is not None and not density.mesh.is_file():
-            raise InputError(f"density.mesh = {str(density.mesh)!r}: no such file")
+        task, model = self.content["task"], self.content["model"]
+        densities = [_common(self.content), *_families(self.content).values()]
+        named = [task.get("npz"), *(density.get("mesh") for density in densities)]
+        named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
+        return [name for name in named if isinstance(name, str)]
 
 
-def load(path: Path | None, overrides: Sequence[str] = (), directory: Path | None = None) -> RunFile:
+def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path | None = None) -> RunFile:
     """Read a run file, apply `a.b=value` overrides, and validate its settings.
 
     Args:
@@ -135,27 +112,24 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: Path | Non
     Raises:
         InputError: one line naming file, key, value and what is allowed.
     """
-    source = "quick start" if path is None else str(path)
-    content = _read(path, source)
+    source = "quick start" if path is None else str(existing("run file", path))
+    with inside(source):
+        content = _read(path)
     for text in overrides:
         _override(content, text)
-    try:
+    with inside(source):
         return _validate(source, path, content, directory)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
 
 
-def _read(path: Path | None, source: str) -> dict[str, Any]:
+def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return tomllib.loads(resources.files("mfpde").joinpath("quickstart.toml").read_text(encoding="utf-8"))
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such run file") from error
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: cannot be read as a text file ({type(error).__name__})") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{source}: not valid TOML: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot be read as a text in UTF-8 ({type(error).__name__})") from error
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses thousands of digits
+        raise InputError(f"not valid TOML: {' '.join(str(error).split())}") from error
 
 
 def _override(content: dict[str, Any], text: str) -> None:
@@ -164,72 +138,91 @@ def _override(content: dict[str, Any], text: str) -> None:
     if not equals or not all(parts):
         raise InputError(f"--set {text}: must look like table.key=value")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = value  # a bare word is a string
+        parsed = tomllib.loads(f"value = {value}") if "\n" not in value else {}
+    except (ValueError, RecursionError):
+        parsed = {}
     table: Any = content
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {text}: {part} is not a table")
-    table[parts[-1]] = parsed
+    table[parts[-1]] = parsed.get("value", value)  # a bare word is a string
 
 
-def _validate(source: str, path: Path | None, content: dict[str, Any], directory: Path | None) -> RunFile:
+def _validate(source: str, path: Path | None, content: dict[str, Any], directory: str | Path | None) -> RunFile:
     reject_unknown("", content, ("name", *_TABLES))
     base = path.parent if path is not None else Path("runs")
-    content.setdefault("name", path.stem if path is not None else "quickstart")
-    name = content["name"]
-    if not isinstance(name, str) or not name.strip() or Path(name).name != name or name in (".", ".."):
+    name = content.setdefault("name", path.stem if path is not None else "quickstart")
+    if file_name("name", name, "a text without path separators").name != name or name == "..":
         raise InputError(f"name = {name!r}: must be a text without path separators")
+    _check_tables(content)
+    _check_sizes("", content)
+    for family, own in _families(content).items():
+        with inside(f"[density.{family}]"):
+            _density(own, base, _common(content))
+    output = _settings(Output, "output", {"directory": name, **content.get("output", {})})
+    where = base / str(output.directory) if directory is None else directory
+    return RunFile(
+        source=source,
+        base=base,
+        content=content,
+        training=_settings(Training, "training", content["training"]),
+        density=_density(_common(content), base),
+        time=_settings(Time, "time", content.get("time", {})),
+        output=dataclasses.replace(output, directory=file_name("--directory", where, "the name of a folder")),
+    )
+
+
+def _check_tables(content: Mapping[str, Any]) -> None:
     for table in _TABLES:
         if not isinstance(content.get(table, {}), dict):
-            raise InputError(f"{table} = {content[table]!r}: must be a table, [{table}]")
+            raise InputError(f"{table} = {show(content[table])}: must be a table, [{table}]")
     for table in ("task", "model", "training"):
         if table not in content:
             raise InputError(f"the table [{table}] is missing")
     for key in _LATER:
         table, _, last = key.partition(".")
         if last in content.get(table, {}):
-            raise InputError(f"{key} is not available in this version")
-    density = content.get("density", {})
-    plain = {key: value for key, value in density.items() if not isinstance(value, dict)}
-    for family, own in density.items():
-        if isinstance(own, dict):
-            _settings(Density, f"density.{family}", {**_resolved_density(plain, base), **_resolved_density(own, base)})
-    output = dict(content.get("output", {}))
-    given = output.pop("directory", name)
-    settings = _settings(Output, "output", output)
-    Output(directory=given)  # its type, before it is joined
-    where = directory if directory is not None else base / given
-    return RunFile(
-        source=source,
-        base=base,
-        content=content,
-        training=_settings(Training, "training", content["training"]),
-        density=_settings(Density, "density", _resolved_density(plain, base)),
-        time=_settings(Time, "time", content.get("time", {})),
-        output=dataclasses.replace(settings, directory=where),
-    )
+            raise InputError(f"{key} = {show(content[table][last])}: not available in this version")
+
+
+def _check_sizes(key: str, value: object) -> None:
+    """TOML's whole numbers have 64 bits; Python's parser takes any."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in inner:
+        _check_sizes(f"{key}.{name}" if key else str(name), part)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InputError(f"{key}: must be a number of at most 64 bits")
 
 
 def _settings[Kind](kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    reject_unknown(
-        table,
-        values,
-        [f.name for f in fields if (kind, f.name) != (Output, "directory")] + ["directory"] * (kind is Output),
-    )
+    reject_unknown(table, values, [f.name for f in fields])
     missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
     if missing:
         raise InputError(f"{table}.{missing[0]} is missing")
     return kind(**values)
 
 
-def _resolved_density(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The table with its mesh file found from the run file's folder."""
-    mesh = values.get("mesh")
-    return {**values, "mesh": base / mesh} if isinstance(mesh, str) and mesh else dict(values)
+def _families(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tables [density.FAMILY]."""
+    return {k: v for k, v in content.get("density", {}).items() if isinstance(v, dict) and k not in _DENSITY}
+
+
+def _common(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of [density] that hold for all families."""
+    families = _families(content)
+    return {key: value for key, value in content.get("density", {}).items() if key not in families}
+
+
+def _density(own: Mapping[str, Any], base: Path, common: Mapping[str, Any] | None = None) -> Density:
+    """The settings of a table, over those common to all families; a mesh file is found from the run file's folder."""
+    boxed = [key for key in _BOX if key in own]
+    if "mesh" in own and boxed:
+        raise InputError(f"density.mesh = {show(own['mesh'])} and density.{boxed[0]} exclude each other; give one")
+    inherited = {key: value for key, value in (common or {}).items() if key != "mesh" or not boxed}
+    density = _settings(Density, "density", {**inherited, **own})
+    return density if density.mesh is None else dataclasses.replace(density, mesh=base / density.mesh)
 
 
 def _plain(settings: object) -> dict[str, Any]:

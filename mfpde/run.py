@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 from mpi4py import MPI
 
 from mfpde import parallel
+from mfpde.checks import inside
 from mfpde.config import RunFile
-from mfpde.limit.solver import Problem, Solver
+from mfpde.errors import InputError
+from mfpde.limit.solver import Problem, Solver, report_times
 from mfpde.output.directory import prepare
 from mfpde.output.manifest import describe
 from mfpde.output.progress import Progress
 from mfpde.output.writer import RunWriter
+from mfpde.problem.trial import fingerprint
 from mfpde.settings import Output
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
@@ -33,10 +38,11 @@ def execute(run: RunFile, overwrite: bool, options: Sequence[str] = ()) -> None:
         ComputationError: after the last sound state has been saved.
     """
     model, task = parallel.agree(run.build)
-    densities = {family.name: run.densities(family.name) for family in model.families}
-    problem = Problem(model, task, run.training, densities, run.time)
-    run_hash = parallel.agree(run.hash)
-    solve_into(problem, run.output, run.text(), run_hash, overwrite=overwrite, options=options)
+    with inside(run.source):
+        densities = {family.name: run.densities(family.name) for family in model.families}
+        problem = Problem(model, task, run.training, densities, run.time)
+        run_hash = parallel.agree(run.hash)
+        solve_into(problem, run.output, run.text(), run_hash, overwrite=overwrite, options=options)
 
 
 def solve_into(
@@ -48,17 +54,20 @@ def solve_into(
     overwrite: bool,
     options: Sequence[str] = (),
     quiet: bool = False,
-) -> None:
+) -> Path:
     """Solve a problem and write its run directory from rank 0; collective.
 
     Args:
         problem: what is solved.
-        output: with a directory.
+        output: where and how often; a new temporary folder unless a directory is given.
         text: the content of run.toml.
         run_hash: for the manifest.
         overwrite: replace a run that the directory already holds.
         options: for the manifest.
         quiet: show no progress.
+
+    Returns:
+        The run directory.
 
     Raises:
         InputError: bad input, before anything is written.
@@ -66,12 +75,14 @@ def solve_into(
     """
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
-    directory = Path(output.directory or ".")
     horizon = problem.training.horizon
+    times = report_times(horizon, output.every or horizon / _REPORTS)
+    _check_same(comm, problem)
     with ExitStack() as stack:
         solver = Solver(comm, problem)
         stack.callback(solver.close)
-        parallel.agree(lambda: prepare(directory, overwrite) if first else None)
+        made = parallel.agree(lambda: _directory(output, overwrite) if first else None)
+        directory: Path = comm.bcast(made, root=0)
 
         def observe() -> RunWriter | None:
             if not first:
@@ -84,5 +95,26 @@ def solve_into(
             return stack.enter_context(writer)
 
         writer = parallel.agree(observe)
-        for report in solver.run(output.every or horizon / _REPORTS):
+        for report in solver.run(times):
             parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
+    comm.Barrier()
+    return directory
+
+
+def _directory(output: Output, overwrite: bool) -> Path:
+    if output.directory is None:
+        return Path(tempfile.mkdtemp(prefix="mfpde-"))
+    prepare(output.directory, overwrite)
+    return output.directory
+
+
+def _check_same(comm: MPI.Intracomm, problem: Problem) -> None:
+    """Have all ranks made the same model and task? A user's function may draw numbers of its own on each."""
+    mine = fingerprint(problem.model, problem.task)
+    first = comm.bcast(mine, root=0)
+
+    def compare() -> None:
+        if mine.shape != first.shape or not np.allclose(mine, first, rtol=1e-9, atol=0.0, equal_nan=True):
+            raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
+
+    parallel.agree(compare)

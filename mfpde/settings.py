@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mfpde.checks import duration, file_name, one_of, real, whole
 from mfpde.errors import InputError
 
-_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_FINEST = 1e-14  # a smaller error of a step is below rounding
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Training:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        real("training.weight_decay", self.weight_decay, least=0.0)
-        real("training.horizon", self.horizon, above=0.0)
-        real("training.temperature", self.temperature, least=0.0)
+        _keep(self, "weight_decay", real("training.weight_decay", self.weight_decay, least=0.0))
+        _keep(self, "horizon", real("training.horizon", self.horizon, above=0.0))
+        _keep(self, "temperature", real("training.temperature", self.temperature, least=0.0))
         if self.temperature > 0.0:
             raise InputError(f"training.temperature = {self.temperature}: only 0 is available in this version")
 
@@ -63,23 +62,19 @@ class Density:
     frame: Literal["fixed", "comoving", "lagrangian"] = "comoving"
 
     def __post_init__(self) -> None:
-        whole("density.degree", self.degree, 0, 3)
+        _keep(self, "degree", whole("density.degree", self.degree, 0, 3))
         if self.potential_degree is not None:
-            whole("density.potential_degree", self.potential_degree, 1, 4)
-        whole("density.cells", self.cells, 1, 4096)
+            _keep(self, "potential_degree", whole("density.potential_degree", self.potential_degree, 1, 4))
+        _keep(self, "cells", whole("density.cells", self.cells, 1, 4096))
         one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
         one_of("density.positivity", self.positivity, ("off", "output", "scheme"), available=("off",))
         one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
         if self.mesh is not None:
-            if not isinstance(self.mesh, str | Path) or not str(self.mesh):
-                raise InputError(f"density.mesh = {self.mesh!r}: must be the name of a .msh file")
-            object.__setattr__(self, "mesh", Path(self.mesh))
-        if self.radius is not None:
-            radius = self.radius if isinstance(self.radius, Sequence) else (self.radius,)
-            for value in radius:
-                real("density.radius", value, above=0.0)
-            if isinstance(self.radius, Sequence):
-                object.__setattr__(self, "radius", tuple(float(v) for v in radius))
+            _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))
+        if isinstance(self.radius, Sequence) and not isinstance(self.radius, str):
+            _keep(self, "radius", tuple(real("density.radius", value, above=0.0) for value in self.radius))
+        elif self.radius is not None:
+            _keep(self, "radius", real("density.radius", self.radius, above=0.0))
 
 
 @dataclass(frozen=True)
@@ -98,12 +93,14 @@ class Time:
 
     def __post_init__(self) -> None:
         if self.step is not None and self.tolerance is not None:
-            raise InputError("time.step and time.tolerance exclude each other; give one")
+            raise InputError(
+                f"time.step = {self.step!r} and time.tolerance = {self.tolerance!r} exclude each other; give one"
+            )
         if self.step is not None:
-            real("time.step", self.step, above=0.0)
+            _keep(self, "step", real("time.step", self.step, above=0.0))
         if self.tolerance is not None:
-            real("time.tolerance", self.tolerance, above=0.0)
-        real("time.risk_error", self.risk_error, above=0.0)
+            _keep(self, "tolerance", real("time.tolerance", self.tolerance, least=_FINEST))
+        _keep(self, "risk_error", real("time.risk_error", self.risk_error, above=0.0))
 
     @property
     def relative_tolerance(self) -> float:
@@ -127,67 +124,12 @@ class Output:
 
     def __post_init__(self) -> None:
         if self.every is not None:
-            real("output.every", self.every, above=0.0)
+            _keep(self, "every", real("output.every", self.every, above=0.0))
         duration("output.checkpoint_every", self.checkpoint_every)
         if self.directory is not None:
-            if not isinstance(self.directory, str | Path) or not str(self.directory):
-                raise InputError(f"output.directory = {self.directory!r}: must be the name of a folder")
-            object.__setattr__(self, "directory", Path(self.directory))
+            _keep(self, "directory", file_name("output.directory", self.directory, "the name of a folder"))
 
 
-def real(key: str, value: object, least: float = -math.inf, above: float = -math.inf) -> float:
-    """A finite number ≥ least and > above.
-
-    Raises:
-        InputError: naming key, value and what is allowed.
-    """
-    allowed = "a finite number"
-    if above > -math.inf:
-        allowed = f"a finite number above {above:g}"
-    elif least > -math.inf:
-        allowed = f"a finite number, at least {least:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{key} = {_show(value)}: must be {allowed}")
-    if value < least or value <= above:
-        raise InputError(f"{key} = {value!r}: must be {allowed}")
-    return float(value)
-
-
-def whole(key: str, value: object, least: int, most: int) -> int:
-    """A whole number between least and most.
-
-    Raises:
-        InputError: naming key, value and what is allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{key} = {_show(value)}: must be a whole number, {least} … {most}")
-    return value
-
-
-def one_of(key: str, value: object, allowed: Sequence[str], available: Sequence[str] | None = None) -> None:
-    """One of the allowed words, and one that this version has.
-
-    Raises:
-        InputError: naming key, value and what is allowed.
-    """
-    if value not in allowed:
-        raise InputError(f"{key} = {_show(value)}: must be one of {', '.join(map(repr, allowed))}")
-    if available is not None and value not in available:
-        raise InputError(f"{key} = {value!r}: not available in this version; must be {', '.join(map(repr, available))}")
-
-
-def duration(key: str, value: object) -> float:
-    """Seconds of a text such as "90s", "10m", "2h".
-
-    Raises:
-        InputError: naming key, value and what is allowed.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", value) if isinstance(value, str) else None
-    if match is None or float(match[1]) == 0.0:
-        raise InputError(f'{key} = {_show(value)}: must be a time such as "90s", "10m" or "2h"')
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _keep(settings: Training | Density | Time | Output, name: str, value: object) -> None:
+    """Store a value that has been checked, in the type that its field says."""
+    object.__setattr__(settings, name, value)

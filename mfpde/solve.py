@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("run", nargs="?", type=Path, metavar="RUN.toml", help="run file; without one, the quick start")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
-    p.add_argument("--directory", type=Path, help="where the results go; default NAME/ beside the run file")
+    p.add_argument("--directory", help="where the results go; default NAME/ beside the run file")
     p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
     p.add_argument("--resume", action="store_true", help="not in this version")
     p.add_argument("--estimate-error", action="store_true", help="not in this version")

@@ -11,6 +11,7 @@ import numpy as np
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
 
+from mfpde.checks import existing
 from mfpde.errors import InputError
 from mfpde.parallel import agree
 
@@ -70,8 +71,7 @@ def _load(path: Path, dim: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Points (n, dim) and cells (m, vertices) of the file's cells of dimension `dim`."""
     import meshio  # noqa: PLC0415
 
-    if not path.is_file():
-        raise InputError(f"density.mesh = {str(path)!r}: no such file")
+    existing("density.mesh", path)
     try:
         content = meshio.gmsh.read(path)
     except Exception as error:  # a parser meets anything in a damaged file

@@ -6,13 +6,13 @@ Data flows one way: model and task → groups (mesh, spaces, units) → flow (sw
 from __future__ import annotations
 
 import time as wall
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.errors import ComputationError
+from mfpde.errors import ComputationError, InputError
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.gather import gather
@@ -25,6 +25,7 @@ from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.settings import Density, Time, Training
 
+_MOST_STEPS, _MOST_REPORTS = 1e9, 1e5
 _LATER = ("gap", "risk_error")  # columns whose computation is not in this version
 
 
@@ -38,6 +39,9 @@ class Problem:
         training: λ, horizon.
         densities: the discretisation of each family, by name.
         time: the time step.
+
+    Raises:
+        InputError: for settings that are sound one by one but not together.
     """
 
     model: Transformer
@@ -45,6 +49,16 @@ class Problem:
     training: Training
     densities: Mapping[str, Density]
     time: Time
+
+    def __post_init__(self) -> None:
+        if self.model.depth != "residual":
+            raise InputError(f"model.depth = {self.model.depth!r}: only 'residual' is available in this version")
+        step, horizon = self.time.step, self.training.horizon
+        if step is not None and horizon / step > _MOST_STEPS:
+            raise InputError(
+                f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
+                f"must be at least {horizon / _MOST_STEPS:g}"
+            )
 
 
 class Solver:
@@ -67,20 +81,24 @@ class Solver:
         """Density unknowns of all layers and families."""
         return sum(g.space.global_cells * g.space.size * g.transport.blocks for g in self.groups)
 
-    def run(self, every: float) -> Iterator[Report]:
-        """Solve to the horizon, yielding a report at τ = 0, every `every`, and the horizon.
+    def run(self, times: Sequence[float]) -> Iterator[Report]:
+        """Solve to the last of the times, yielding a report at τ = 0 and at each of them.
+
+        Args:
+            times: of `report_times`.
 
         Raises:
             ComputationError: after the report of the last sound state.
         """
         yield self.report(self.stepper.state)
-        for target in report_times(self.problem.training.horizon, every):
+        for target in times:
             try:
                 arrived = self.stepper.advance(target)
+                report = self.report(self.stepper.state)
             except ComputationError:
                 yield self.report(self.stepper.good)
                 raise
-            yield self.report(self.stepper.state)
+            yield report
             if not arrived:
                 return
 
@@ -184,7 +202,16 @@ def history_columns(classification: bool) -> list[str]:
 
 
 def report_times(horizon: float, every: float) -> list[float]:
-    """Multiples of `every` below the horizon, then the horizon; a multiple within rounding of it is dropped."""
+    """Multiples of `every` below the horizon, then the horizon; a multiple within rounding of it is dropped.
+
+    Raises:
+        InputError: when that is more reports than anyone reads.
+    """
+    if horizon / every > _MOST_REPORTS:
+        raise InputError(
+            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}; "
+            f"must be at least {horizon / _MOST_REPORTS:g}"
+        )
     count = int(np.floor(horizon / every * (1 + 1e-12)))
     inner = [k * every for k in range(1, count + 1)]
     return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]

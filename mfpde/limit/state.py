@@ -26,6 +26,7 @@ from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 _LARGEST_DIMENSION = 3
+_MOST_CELLS = 2**27  # of a box; more do not even have a number in PETSc's 32 bits once there are several unknowns each
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     """
     kinds: dict[tuple[object, ...], list[int]] = {}
     for place, family in enumerate(model.families):
-        if family.dim > _LARGEST_DIMENSION:
-            raise InputError(
-                f"family {family.name!r}: dim = {family.dim}; the limit takes at most {_LARGEST_DIMENSION} parameters"
-            )
+        _check(family, densities[family.name])
         kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
     groups = []
     for places in kinds.values():
@@ -86,6 +84,18 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
             )
         )
     return tuple(groups)
+
+
+def _check(family: Family, density: Density) -> None:
+    """Does the discretisation fit the number of the family's parameters?"""
+    where = f"family {family.name!r} has dim = {family.dim}"
+    if family.dim > _LARGEST_DIMENSION:
+        raise InputError(f"{where}; the limit takes at most {_LARGEST_DIMENSION} parameters")
+    if isinstance(density.radius, tuple) and len(density.radius) != family.dim:
+        raise InputError(f"density.radius = {list(density.radius)}: {where}; give one number, or {family.dim}")
+    if density.mesh is None and density.cells**family.dim > _MOST_CELLS:
+        most = int(_MOST_CELLS ** (1.0 / family.dim) + 1e-6)
+        raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
 
 
 def _discretisation(density: Density) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -50,6 +50,8 @@ class Family:
             raise InputError(f"family {self.name!r}: dim = {self.dim!r}: must be a whole number, at least 1")
         if not callable(self.update):
             raise InputError(f"family {self.name!r}: update must be a function (tokens, theta) -> tokens")
+        if not isinstance(self.linear, Sequence) or not isinstance(self.coordinates, Sequence):
+            raise InputError(f"family {self.name!r}: linear and coordinates must be lists, one entry per coordinate")
         linear = tuple(self.linear)
         if len(set(linear)) != len(linear) or not all(isinstance(a, int) and 0 <= a < self.dim for a in linear):
             raise InputError(f"family {self.name!r}: linear = {linear}: must be distinct indices below {self.dim}")
@@ -58,7 +60,7 @@ class Family:
         if len(names) != self.dim:
             raise InputError(f"family {self.name!r}: coordinates = {names}: needs {self.dim} names")
         object.__setattr__(self, "coordinates", names)
-        if isinstance(self.initial, Law):
+        if not callable(self.initial):
             self.law(0)
 
     def law(self, layer: int) -> Law:
@@ -67,7 +69,12 @@ class Family:
         Raises:
             InputError: when it is not a law of d coordinates.
         """
-        law = self.initial if isinstance(self.initial, Law) else self.initial(layer)
+        law: object = self.initial
+        if callable(self.initial):
+            try:
+                law = self.initial(layer)
+            except Exception as error:  # the user's own code
+                raise InputError(f"family {self.name!r}: initial failed for layer {layer}: {_brief(error)}") from error
         if not isinstance(law, Law):
             raise InputError(f"family {self.name!r}: initial of layer {layer} is {law!r}, not a law such as Normal")
         if law.dim != self.dim:
@@ -97,22 +104,33 @@ def check_family(family: Family, tokens: jax.Array) -> None:
     where = f"family {family.name!r}: update"
     try:
         value = jnp.asarray(family.update(tokens, theta))
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         raise InputError(f"{where} failed on tokens {tokens.shape}: {_brief(error)}") from error
     if value.shape != tokens.shape:
         raise InputError(f"{where} returns shape {value.shape}; needs the tokens' shape {tokens.shape}")
     if not bool(jnp.isfinite(value).all()):
         raise InputError(f"{where} is not finite at theta = {np.asarray(theta).tolist()}")
-    try:
-        slopes = jax.grad(lambda t, p: jnp.sum(family.update(t, p) ** 2), argnums=(0, 1))(tokens, theta)
-    except Exception as error:  # the user's own code
-        raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
+    check_traced(where, jax.vmap(family.update, in_axes=(None, 0)), tokens, theta[None])
+    slopes = jax.grad(lambda t, p: jnp.sum(family.update(t, p) ** 2), argnums=(0, 1))(tokens, theta)
     if not all(bool(jnp.isfinite(s).all()) for s in slopes):
         raise InputError(f"{where} has a derivative that is not finite at theta = {np.asarray(theta).tolist()}")
     if family.linear:
         _check_linear(family, tokens, rng)
     if family.integral is not None:
         _check_integral(family, family.integral, tokens, rng)
+
+
+def check_traced(where: str, function: Callable[..., jax.Array], *arguments: jax.Array) -> None:
+    """Can JAX differentiate a function without seeing the numbers? Nothing is computed.
+
+    Raises:
+        InputError: one line that begins with `where`.
+    """
+    every = tuple(range(len(arguments)))
+    try:
+        jax.eval_shape(jax.grad(lambda *given: jnp.sum(function(*given) ** 2), argnums=every), *arguments)
+    except Exception as error:  # the user's own code
+        raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
 
 
 def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -> None:
@@ -144,9 +162,10 @@ def _check_integral(family: Family, integral: Integral, tokens: jax.Array, rng: 
         raise InputError(f"family {family.name!r}: integral failed: {_brief(error)}") from error
     if got.shape != tokens.shape or not np.allclose(got, expected, rtol=1e-9, atol=1e-12):
         raise InputError(f"family {family.name!r}: integral is not the weighted sum of update over units")
+    check_traced(f"family {family.name!r}: integral", integral, tokens, theta, weights)
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     """The first line of an exception, shortened."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, show
 from mfpde.errors import InputError
 
 Array = NDArray[np.float64]
@@ -33,8 +34,8 @@ class Law:
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         if len(self.mean) != len(self.std):
             raise InputError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one per coordinate")
-        if min(self.std) <= 0.0:
-            raise InputError(f"std = {list(self.std)}: every standard deviation must be positive")
+        for value in self.std:
+            real("std", value, above=0.0)
 
     @property
     def dim(self) -> int:
@@ -96,10 +97,7 @@ class Bump(Law):
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.full((1, 1), np.nan)
-    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise InputError(f"{name} = {values!r}: must be a list of finite numbers, one per coordinate")
-    return tuple(float(v) for v in array)
+    given = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise InputError(f"{name} = {show(values)}: must be a list of finite numbers, one per coordinate")
+    return tuple(real(name, value) for value in given)

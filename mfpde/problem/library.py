@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mfpde.checks import one_of, show, whole
 from mfpde.errors import InputError
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.task import FREE_CHANNELS, Task
+from mfpde.problem.task import FREE_CHANNELS, Task, generator
 from mfpde.problem.transformer import Transformer
+
+_MOST_CHANNELS, _MOST_FAMILIES = 4096, 1000
 
 type Initial = Law | Callable[[int], Law]
 type Activation = Literal["tanh", "gelu", "softplus"]
@@ -52,8 +55,7 @@ def neuron(
 ) -> Family:
     """MLP neuron, θ = (a, w) or (a, w, b): a σ(w ⟨T_i, e⟩ + b) g, with e and g (D,)."""
     inward, outward = jnp.asarray(e, dtype=jnp.float64), jnp.asarray(g, dtype=jnp.float64)
-    if activation not in _ACTIVATIONS:
-        raise InputError(f"model.activation = {activation!r}: must be one of {', '.join(_ACTIVATIONS)}")
+    one_of("model.activation", activation, list(_ACTIVATIONS))
     sigma = _ACTIVATIONS[activation]
 
     def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
@@ -103,7 +105,8 @@ def attention(
         layers: L.
         seed: of W and U.
     """
-    rng = np.random.default_rng(seed)
+    whole("model.channels", channels, 2, _MOST_CHANNELS)
+    rng = generator("model.seed", seed)
     score = _matrix("model.w", w, (channels, channels), rng)
     out = _matrix("model.u", u, (channels, channels), rng)
     head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
@@ -114,7 +117,8 @@ def attention_mlp(
     channels: int = 2, layers: int = 4, seed: int = 0, bias: bool = False, activation: Activation = "tanh"
 ) -> Transformer:
     """One attention head, then one neuron a layer; the output is all channels but the first of the last token."""
-    rng = np.random.default_rng(seed)
+    whole("model.channels", channels, 2, _MOST_CHANNELS)
+    rng = generator("model.seed", seed)
     score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))
     inward, outward = (rng.normal(size=channels) / np.sqrt(channels) for _ in range(2))
     head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
@@ -147,9 +151,9 @@ def image_transformer(
         sharpness: of the heads' looks.
         seed: of all projections and of the readout, which is never fitted.
     """
-    if heads < 0 or neurons < 0 or heads + neurons < 1:
+    if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
         raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
-    rng = np.random.default_rng(seed)
+    rng = generator("model.seed", seed)
     positions, channels = task.tokens.shape[1:]
     pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
     if pixels < 1 or positions < 2:
@@ -173,7 +177,7 @@ def image_transformer(
 
 def linear(channels: int = 1, layers: int = 3) -> Transformer:
     """Linear heads; the output is the last token. Its exact solution is known (mathematics.md, section 7)."""
-    ones = [1.0] * channels
+    ones = [1.0] * whole("model.channels", channels, 1, _MOST_CHANNELS)
     head = linear_head("linear", channels, Normal([0.0] * channels, ones))
     return Transformer([[head]], layers, lambda tokens: tokens[-1])
 
@@ -197,5 +201,5 @@ def _matrix(name: str, given: ArrayLike | None, shape: Sequence[int], rng: np.ra
     except (TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape != tuple(shape) or not np.isfinite(matrix).all():
-        raise InputError(f"{name} = {given!r}: must be finite numbers of shape {tuple(shape)}")
+        raise InputError(f"{name} = {show(given)}: must be finite numbers of shape {tuple(shape)}")
     return matrix

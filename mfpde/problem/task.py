@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import existing, inside, real, show, whole
 from mfpde.errors import InputError
 from mfpde.problem.transformer import Transformer, residual_stream
 
 Array = NDArray[np.float64]
 FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero
+_MOST_CLASSES, _MOST_SAMPLES, _MOST_TOKENS = 100_000, 10**8, 10_000
+_MOST_ENTRIES = 2**28  # 2 GB
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,29 @@ def _targets(name: str, array: Array, samples: int, classes: int | None) -> Arra
         return array
     if classes is None or (array < 0).any() or (array != np.round(array)).any():
         raise InputError(f"task: {name} has shape ({samples},) and so must hold labels 0, 1, 2, …")
-    if classes > 100_000:
-        raise InputError(f"task: {name} holds the label {classes - 1}; at most 99999")
-    return np.eye(classes)[array.astype(np.int64)]
+    if classes > _MOST_CLASSES:
+        raise InputError(f"task: {name} holds the label {classes - 1}; at most {_MOST_CLASSES - 1}")
+    unit_vectors = np.zeros((samples, classes))
+    unit_vectors[np.arange(samples), array.astype(np.int64)] = 1.0
+    return unit_vectors
+
+
+def generator(key: str, seed: int) -> np.random.Generator:
+    """Random numbers from a seed.
+
+    Raises:
+        InputError: naming the key, when the seed is none.
+    """
+    return np.random.default_rng(whole(key, seed, 0, 2**63 - 1))
+
+
+def _check_counts(samples: int, test_samples: int = 0, tokens: int = 1, channels: int = 1) -> None:
+    """Of a task that is generated: whole numbers, and arrays that fit into memory."""
+    whole("task.samples", samples, 1, _MOST_SAMPLES)
+    whole("task.test_samples", test_samples, 0, _MOST_SAMPLES)
+    entries = (samples + test_samples) * tokens * channels
+    if entries > _MOST_ENTRIES:
+        raise InputError(f"task.samples = {samples}: {entries} numbers in all tokens; at most {_MOST_ENTRIES}")
 
 
 def digits(
@@ -127,9 +149,12 @@ def digits(
     """
     from sklearn.datasets import load_digits  # noqa: PLC0415  (heavy, and only needed here)
 
-    chosen = list(range(classes)) if isinstance(classes, int) else list(classes)
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(10)):
-        raise InputError(f"task.classes = {classes!r}: must be 2 … 10, or a list of at least two different digits")
+    if isinstance(classes, Sequence) and not isinstance(classes, str):
+        chosen = [whole("task.classes", digit, 0, 9) for digit in classes]
+    else:
+        chosen = list(range(whole("task.classes", classes, 2, 10)))
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        raise InputError(f"task.classes = {show(classes)}: must be 2 … 10, or a list of at least two different digits")
     if patch not in (1, 2, 4, 8):
         raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
     data = load_digits()
@@ -139,7 +164,7 @@ def digits(
             f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, "
             f"and at most {len(keep)} together"
         )
-    order = np.random.default_rng(seed).permutation(keep)[: samples + test_samples]
+    order = generator("task.seed", seed).permutation(keep)[: samples + test_samples]
     tokens = _patches(data.images[order] / 8.0 - 1.0, patch)
     labels = np.array([chosen.index(t) for t in data.target[order]])
     test = (tokens[samples:], labels[samples:]) if test_samples else (None, None)
@@ -171,9 +196,9 @@ def in_context_regression(
         test_samples: further samples for testing.
         seed: of all draws.
     """
-    if samples < 1 or test_samples < 0 or context < 1 or not noise >= 0.0:
-        raise InputError("task: in-context-regression needs samples ≥ 1, test_samples ≥ 0, context ≥ 1, noise ≥ 0")
-    rng = np.random.default_rng(seed)
+    _check_counts(samples, test_samples, whole("task.context", context, 1, _MOST_TOKENS) + 1, 2)
+    real("task.noise", noise, least=0.0)
+    rng = generator("task.seed", seed)
     count = samples + test_samples
     slope = rng.normal(size=(count, 1))
     x = rng.normal(size=(count, context + 1))
@@ -194,9 +219,10 @@ def scalars(
     seed: int = 0,
 ) -> Task:
     """One token of one channel per sample, and one number as its target, both normal: the exact solutions' task."""
-    if samples < 1:
-        raise InputError(f"task.samples = {samples}: must be at least 1")
-    rng = np.random.default_rng(seed)
+    _check_counts(samples)
+    real("task.std", std, least=0.0)
+    real("task.target_std", target_std, least=0.0)
+    rng = generator("task.seed", seed)
     x, y = rng.normal(mean, std, size=samples), rng.normal(target_mean, target_std, size=samples)
     return Task(x[:, None, None], y[:, None])
 
@@ -226,7 +252,11 @@ def teacher(
         test_samples: further samples for testing.
         seed: of tokens and atoms.
     """
-    rng = np.random.default_rng(seed)
+    whole("task.tokens", tokens, 1, _MOST_TOKENS)
+    whole("task.channels", channels, 1, _MOST_TOKENS)
+    whole("task.units", units, 1, _MOST_TOKENS)
+    _check_counts(samples, test_samples, tokens, channels)
+    rng = generator("task.seed", seed)
     stream = rng.normal(size=(samples + test_samples, tokens, channels))
     weights = jnp.full((model.layers, units), 1.0 / units)
     measure = []
@@ -250,9 +280,7 @@ def from_npz(path: Path) -> Task:
     Raises:
         InputError: for a missing or damaged file, Python objects in it, missing or unknown names, wrong shapes.
     """
-    where = f"task.npz = {str(path)!r}"
-    if not path.is_file():
-        raise InputError(f"{where}: no such file")
+    where = f"task.npz = {str(existing('task.npz', path))!r}"
     known = ("tokens", "targets", "test_tokens", "test_targets")
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -261,12 +289,10 @@ def from_npz(path: Path) -> Task:
             arrays = {name: archive[name] for name in archive.files}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError, KeyError) as error:
+    except Exception as error:  # a parser meets anything in a damaged file
         raise InputError(f"{where}: not a readable archive of arrays ({' '.join(str(error).split())[:160]})") from error
     missing, unknown = {"tokens", "targets"} - set(arrays), set(arrays) - set(known)
     if missing or unknown:
         raise InputError(f"{where}: holds {sorted(arrays)}; needs tokens and targets, and may hold {known[2:]}")
-    try:
+    with inside(where):
         return Task(*(arrays.get(name) for name in known))  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error

@@ -1,0 +1,129 @@
+"""Is a value that a user gave of the right kind and in range? If not: one line with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+
+from mfpde.errors import InputError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SMALLEST, _LARGEST = 1e-50, 1e50  # beyond, squares and determinants leave the range of double precision
+
+
+@contextmanager
+def inside(place: str) -> Iterator[None]:
+    """Put the name of a file or table in front of the line of an InputError.
+
+    Raises:
+        InputError: the body's, with the place named first.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def real(key: str, value: object, least: float = -math.inf, above: float = -math.inf) -> float:
+    """A finite number ≥ least and > above, of a size that can be computed with.
+
+    Raises:
+        InputError: naming key, value and what is allowed.
+    """
+    allowed = "a finite number"
+    if above > -math.inf:
+        allowed = f"a finite number above {above:g}"
+    elif least > -math.inf:
+        allowed = f"a finite number, at least {least:g}"
+    number = _float(value)
+    if not math.isfinite(number) or number < least or number <= above:
+        raise InputError(f"{key} = {show(value)}: must be {allowed}")
+    if abs(number) > _LARGEST or (above == 0.0 and number < _SMALLEST):
+        raise InputError(f"{key} = {show(value)}: must be {allowed}, of a size between {_SMALLEST:g} and {_LARGEST:g}")
+    return number
+
+
+def _float(value: object) -> float:
+    """As a float; nan for what is no number, inf for a whole number that no float holds."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def whole(key: str, value: object, least: int, most: int) -> int:
+    """A whole number between least and most.
+
+    Raises:
+        InputError: naming key, value and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise InputError(f"{key} = {show(value)}: must be a whole number, {least} … {most}")
+    return int(value)
+
+
+def one_of(key: str, value: object, allowed: Sequence[str], available: Sequence[str] | None = None) -> None:
+    """One of the allowed words, and one that this version has.
+
+    Raises:
+        InputError: naming key, value and what is allowed.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(f"{key} = {show(value)}: must be one of {', '.join(map(repr, allowed))}")
+    if available is not None and value not in available:
+        raise InputError(f"{key} = {value!r}: not available in this version; must be {', '.join(map(repr, available))}")
+
+
+def duration(key: str, value: object) -> float:
+    """Seconds of a text such as "90s", "10m", "2h".
+
+    Raises:
+        InputError: naming key, value and what is allowed.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|d)", value) if isinstance(value, str) else None
+    if match is None or float(match[1]) == 0.0:
+        raise InputError(f'{key} = {show(value)}: must be a time such as "90s", "10m" or "2h"')
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def file_name(key: str, value: object, what: str) -> Path:
+    """The path of a file or folder, which may not exist yet.
+
+    Args:
+        key: where it was given.
+        value: a text or a path.
+        what: "the name of a folder" and the like, for the message.
+
+    Raises:
+        InputError: naming key, value and what is allowed.
+    """
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        raise InputError(f"{key} = {show(value)}: must be {what}")
+    return Path(value)
+
+
+def existing(key: str, given: Path) -> Path:
+    """A file that exists.
+
+    Raises:
+        InputError: naming key and path.
+    """
+    try:
+        found = given.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        raise InputError(f"{key} = {show(str(given))}: {error.strerror or error}") from error
+    if not found:
+        raise InputError(f"{key} = {str(given)!r}: {'not a file' if given.exists() else 'no such file'}")
+    return given
+
+
+def show(value: object) -> str:
+    """A value as in a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
