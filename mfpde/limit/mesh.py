@@ -5,8 +5,11 @@ Every layer and family is solved on the same reference mesh; its frame (`limit.f
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 
+import basix.ufl
 import numpy as np
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
@@ -25,6 +28,7 @@ _FILE_CELLS = {
     "tetra": ("tetrahedron", 3, [0, 1, 2, 3]),
     "hexahedron": ("hexahedron", 3, [0, 1, 3, 2, 4, 5, 7, 6]),
 }
+_FLAT = 1e-10  # a cell whose edges span less than this part of what they would at right angles
 
 
 def box(comm: MPI.Intracomm, dim: int, cells: int, simplex: bool = False) -> dmesh.Mesh:
@@ -57,8 +61,6 @@ def read(comm: MPI.Intracomm, path: Path, dim: int) -> dmesh.Mesh:
     Raises:
         InputError: on every rank, for a missing, truncated or unsuitable file.
     """
-    import basix.ufl  # noqa: PLC0415
-
     name, points, cells = comm.bcast(agree(lambda: _load(path, dim) if comm.rank == 0 else ("", None, None)), root=0)
     if comm.rank != 0:
         points, cells = np.empty((0, dim)), np.empty((0, cells.shape[1]), dtype=np.int64)
@@ -73,7 +75,11 @@ def _load(path: Path, dim: int) -> tuple[str, np.ndarray, np.ndarray]:
 
     existing("density.mesh", path)
     try:
-        content = meshio.gmsh.read(path)
+        last = path.read_bytes().rstrip().rpartition(b"\n")[2]
+        if not last.startswith(b"$End"):
+            raise ValueError("it ends inside a section: truncated?")
+        with redirect_stderr(io.StringIO()):  # its warnings
+            content = meshio.gmsh.read(path)
     except Exception as error:  # a parser meets anything in a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"density.mesh = {str(path)!r}: not a readable gmsh file ({reason})") from error
@@ -97,11 +103,23 @@ def _load(path: Path, dim: int) -> tuple[str, np.ndarray, np.ndarray]:
 def _validate(path: Path, points: np.ndarray, cells: np.ndarray, name: str, dim: int) -> None:
     if not np.isfinite(points).all() or np.ptp(points[:, dim:], axis=0).any():
         raise InputError(f"density.mesh = {str(path)!r}: points must be finite and lie in {dim} dimensions")
-    tensor = name in ("quadrilateral", "hexahedron")
-    corners = [1 << axis for axis in range(dim)] if tensor else list(range(1, dim + 1))
-    x = points[:, :dim]
-    edges = np.stack([x[cells[:, j]] - x[cells[:, 0]] for j in corners], axis=1)
-    size = np.prod(np.linalg.norm(edges, axis=2), axis=1)
-    bad = np.abs(np.linalg.det(edges)) <= 1e-10 * np.maximum(size, np.finfo(float).tiny)
+    bad = _degenerate(points[:, :dim], cells, tensor=name in ("quadrilateral", "hexahedron"))
     if bad.any():
         raise InputError(f"density.mesh = {str(path)!r}: {bad.sum()} degenerate cells, the first is {bad.argmax()}")
+    facets = np.vstack([cells[:, corners] for corners in basix.topology(getattr(basix.CellType, name))[dim - 1]])
+    shared = np.unique(np.sort(facets, axis=1), axis=0, return_counts=True)[1].max()
+    if shared > 2 or len(np.unique(np.sort(cells, axis=1), axis=0)) < len(cells):
+        raise InputError(f"density.mesh = {str(path)!r}: cells overlap; a facet must belong to one cell or two")
+
+
+def _degenerate(x: np.ndarray, cells: np.ndarray, tensor: bool) -> np.ndarray:
+    """Cells (m,) whose Jacobian vanishes, or changes sign between their corners; x (n, d), cells (m, v)."""
+    dim = x.shape[1]
+    signed = []
+    for corner in range(cells.shape[1] if tensor else 1):
+        ends = [corner ^ (1 << axis) for axis in range(dim)] if tensor else range(1, dim + 1)
+        edges = np.stack([x[cells[:, end]] - x[cells[:, corner]] for end in ends], axis=1)
+        size = np.maximum(np.prod(np.linalg.norm(edges, axis=2), axis=1), np.finfo(float).tiny)
+        signed.append((-1) ** corner.bit_count() * np.linalg.det(edges) / size)
+    least, most = np.min(signed, axis=0), np.max(signed, axis=0)
+    return np.asarray((least * most <= 0.0) | (np.minimum(np.abs(least), np.abs(most)) <= _FLAT))
