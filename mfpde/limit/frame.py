@@ -90,6 +90,12 @@ class VelocityMoments:
     velocity: Array
     shear: Array
 
+    @property
+    def covariance(self) -> Array:
+        """Of ρ̂ over its mass, (b, d, d)."""
+        mean = self.mean / self.mass[:, None]
+        return np.asarray(self.second / self.mass[:, None, None] - mean[:, :, None] * mean[:, None, :])
+
 
 def box_frame(mean: Array, half_width: Array) -> Frame:
     """The frame whose reference box [−1, 1]^d is centred at mean (b, d) with half-widths (b, d) in θ units."""
@@ -116,10 +122,13 @@ def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, .
         frame: the frame.
         moments: integrals over the whole mesh.
         linear: the linear coordinates of each block's family.
+
+    Raises:
+        numpy.linalg.LinAlgError: when a covariance is not positive definite.
     """
     mass = moments.mass[:, None]
     mean, velocity = moments.mean / mass, moments.velocity / mass
-    covariance = moments.second / mass[..., None] - mean[:, :, None] * mean[:, None, :]
+    covariance = moments.covariance
     shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :]
     stretch = np.empty_like(covariance)
     for axes in set(linear):  # blocks of one kind at once
