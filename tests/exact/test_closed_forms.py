@@ -65,6 +65,12 @@ def layered(centres: np.ndarray, widths: np.ndarray, kind: type[Law] = Normal) -
     return laws.__getitem__
 
 
+def shrunk(law: Law, end: np.ndarray, start: np.ndarray) -> Exact:
+    """The law contracted by e^{λτ} around `start`, which has moved to `end`; both (d,)."""
+    grow = np.exp(DECAY * HORIZON)
+    return lambda theta: grow**law.dim * law.density(grow * (theta - end) + start)
+
+
 def decay(dim: int, kind: type[Law] = Normal) -> Case:
     """f = 0: ρ(θ, τ) = e^{dλτ} ρ₀(e^{λτ} θ)."""
     centres = 0.3 * np.cos(np.arange(LAYERS * dim)).reshape(LAYERS, dim)
@@ -73,7 +79,7 @@ def decay(dim: int, kind: type[Law] = Normal) -> Case:
     grow = np.exp(DECAY * HORIZON)
 
     def answer(mean: np.ndarray, covariance: np.ndarray) -> Answer:
-        densities = [lambda t, p=law(i): grow**dim * p.density(grow * t) for i in range(LAYERS)]
+        densities = [shrunk(law(i), np.zeros(dim), np.zeros(dim)) for i in range(LAYERS)]
         risk = 0.5 * np.mean((task(1).tokens[:, 0] - task(1).targets) ** 2)
         return Answer(mean / grow, covariance / grow**2, densities, float(risk))
 
@@ -95,10 +101,7 @@ def linear(dim: int) -> Case:
     def answer(mean: np.ndarray, covariance: np.ndarray) -> Answer:
         end = integrate(slope, mean.ravel()).reshape(LAYERS, dim)
         real = integrate(slope, centres.ravel()).reshape(LAYERS, dim)  # of the law itself, for the density
-        densities = [
-            lambda t, p=law(i), m=real[i], c=centres[i]: grow**dim * p.density(grow * (t - m) + c)
-            for i in range(LAYERS)
-        ]
+        densities = [shrunk(law(i), real[i], centres[i]) for i in range(LAYERS)]
         output = data.tokens[:, 0] + STEP / LAYERS * end.sum(axis=0)
         risk = 0.5 * ((output - data.targets) ** 2).sum(axis=1).mean()
         return Answer(end, covariance / grow**2, densities, float(risk))

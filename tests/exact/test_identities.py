@@ -1,4 +1,4 @@
-"""Identities that hold to rounding: the energy law, the discrete gradient, and the limit's potential as a finite model's.
+"""Identities that hold to rounding: the energy law, the discrete gradient, the potential as a finite model has it.
 
 Each compares the solver with something computed another way: a directional derivative of the energy, difference
 quotients, the gradient of a finite Transformer in its units' parameters, and the depth recursion written out.
@@ -182,7 +182,7 @@ def finite_gradient(
 
 
 def test_nodal_potential_is_the_depth_recursions() -> None:
-    """V_h at its nodes equals η mean_n ⟨P_{ℓ,r+1}, f(T_{ℓ,r}, θ)⟩ + λ/2 |θ|² with T and P from the recursion written out.
+    """V_h at its nodes is η mean_n ⟨P_{ℓ,r+1}, f(T_{ℓ,r}, θ)⟩ + λ/2 |θ|², T and P from the recursion written out.
 
     The measure is that of the solver's own signed units.
     """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import run
 
+from launch import run
 from mfpde.output.reader import open_run
 
 RUN = """
@@ -37,49 +37,68 @@ every = 0.25
 """
 
 
-def solve(folder: Path, text: str, ranks: int) -> Path:
-    """Solve a run file on some ranks; returns the run directory."""
-    file = folder / "small.toml"
-    file.write_text(text)
-    out = folder / f"ranks-{ranks}"
-    done = run("-m", "mfpde.solve", str(file), "--directory", str(out), ranks=ranks, directory=folder)
-    assert done.returncode == 0, done.stderr
-    return out
+ALL = """
+import sys
+from pathlib import Path
+from mfpde import config, parallel
+parallel.start()
+parallel.start_petsc()
+from mfpde.run import execute
+for file in map(Path, sys.argv[2:]):
+    execute(config.load(file, [], Path(sys.argv[1]) / file.stem), overwrite=False)
+"""
+CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells nor samples
+    "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
+    "triangles": RUN.format(cells=5, cell="simplex", frame="comoving", radius=""),
+    "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
+}
 
 
-@pytest.mark.parametrize(
-    ("cells", "cell", "frame"), [(6, "tensor", "fixed"), (5, "simplex", "comoving"), (2, "tensor", "comoving")]
-)
-def test_same_result_on_1_2_3_and_8_ranks(tmp_path: Path, cells: int, cell: str, frame: str) -> None:
-    """Fixed steps, 1e-11 relative; with 2 × 2 cells and 20 samples some of 8 ranks own neither cells nor samples."""
-    radius = "radius = 2.5" if frame == "fixed" else ""
-    text = RUN.format(cells=cells, cell=cell, frame=frame, radius=radius)
-    alone = open_run(solve(tmp_path, text, 1))
-    for ranks in (2, 3, 8):
-        other = open_run(solve(tmp_path, text, ranks))
-        for table in ("history", "moments"):
-            for column, values in getattr(alone, table).items():
-                same = getattr(other, table)[column]
-                if values.dtype.kind != "f":
-                    assert (values == same).all()
-                elif column in ("mass_error", "energy_remainder"):  # rounding itself, or a difference that cancels
-                    assert np.abs(values - same).max() < 1e-12
-                else:
-                    scale = np.nanmax(np.abs(values), initial=0.0)
-                    assert np.array_equal(np.isnan(values), np.isnan(same)), column
-                    assert np.nanmax(np.abs(values - same), initial=0.0) <= 1e-11 * max(scale, 1e-6), column
-        points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
-        densities = [r.density(tau=0.5, family="attention", layer=1, theta=points) for r in (alone, other)]
-        assert np.abs(densities[0] - densities[1]).max() <= 1e-11 * np.abs(densities[0]).max()
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """All cases solved on 1, 2, 3 and 8 ranks, one job for each number of ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "all.py").write_text(ALL)
+    for name, text in CASES.items():
+        (folder / f"{name}.toml").write_text(text)
+    for ranks in (1, 2, 3, 8):
+        files = [f"{name}.toml" for name in CASES]
+        done = run("all.py", str(ranks), *files, ranks=ranks, directory=folder)
+        assert done.returncode == 0, done.stderr
+    return {ranks: folder / str(ranks) for ranks in (1, 2, 3, 8)}
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize("name", CASES)
+def test_same_result_on_any_number_of_ranks(runs: dict[int, Path], name: str, ranks: int) -> None:
+    """Fixed steps: every column of the tables and the density itself to 1e-11 relative."""
+    alone, other = (open_run(runs[n] / name) for n in (1, ranks))
+    for table in ("history", "moments"):
+        for column, values in getattr(alone, table).items():
+            same = getattr(other, table)[column]
+            if values.dtype.kind != "f":
+                assert (values == same).all()
+            elif column in ("mass_error", "energy_remainder"):  # rounding itself, or a difference that cancels
+                assert np.abs(values - same).max() < 1e-12
+            else:
+                scale = np.nanmax(np.abs(values), initial=0.0)
+                assert np.array_equal(np.isnan(values), np.isnan(same)), column
+                assert np.nanmax(np.abs(values - same), initial=0.0) <= 1e-11 * max(scale, 1e-6), column
+    points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
+    densities = [r.density(tau=0.5, family="attention", layer=1, theta=points) for r in (alone, other)]
+    assert np.abs(densities[0] - densities[1]).max() <= 1e-11 * np.abs(densities[0]).max()
 
 
 def test_bad_input_on_one_rank_ends_all(tmp_path: Path) -> None:
     """A task that fails on rank 1 only: one line, exit code 2, nothing written."""
     (tmp_path / "user.py").write_text(
-        "from mpi4py import MPI\n\ndef task():\n    if MPI.COMM_WORLD.rank == 1:\n        raise OSError('no such disk')\n"
+        "from mpi4py import MPI\n\ndef task():\n"
+        "    if MPI.COMM_WORLD.rank == 1:\n        raise OSError('no such disk')\n"
         "    import mfpde, numpy as np\n    return mfpde.Task(np.ones((2, 3, 2)), np.ones((2, 1)))\n"
     )
-    text = 'name = "x"\n[task]\npython = "user.py:task"\n[model]\nname = "attention"\n[training]\nweight_decay = 0.1\nhorizon = 1.0\n'
+    text = (
+        '[task]\npython = "user.py:task"\n[model]\nname = "attention"\n[training]\nweight_decay = 0.1\nhorizon = 1.0\n'
+    )
     (tmp_path / "x.toml").write_text(text)
     done = run("-m", "mfpde.solve", "x.toml", ranks=2, directory=tmp_path)
     assert done.returncode == 2
