@@ -212,7 +212,8 @@ def _run(failing: str, function: Callable[..., Any], arguments: Mapping[str, Any
 def _check_type(key: str, value: object, parameter: inspect.Parameter | None) -> None:
     annotation = parameter.annotation if parameter is not None else ""
     if annotation in ("int", int):
-        whole(key, value, -(2**63), 2**63 - 1)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"{key} = {show(value)}: must be a whole number")
     elif annotation in ("float", float):
         real(key, value)
     elif annotation in ("str", str) and not isinstance(value, str):

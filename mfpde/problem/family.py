@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mfpde.checks import show
 from mfpde.errors import InputError
 from mfpde.problem.laws import Law
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 _LINEAR_TOLERANCE = 1e-9
+_LONGEST_NAME = 60  # files are named after it
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class Family:
     integral: Integral | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise InputError(f"family name {self.name!r}: must be letters, digits and underscores")
+        if not isinstance(self.name, str) or not self.name.isidentifier() or len(self.name) > _LONGEST_NAME:
+            allowed = f"letters, digits and underscores, at most {_LONGEST_NAME}"
+            raise InputError(f"family name {show(self.name)}: must be {allowed}")
         if not isinstance(self.dim, int) or isinstance(self.dim, bool) or self.dim < 1:
             raise InputError(f"family {self.name!r}: dim = {self.dim!r}: must be a whole number, at least 1")
         if not callable(self.update):
@@ -99,8 +102,7 @@ def check_family(family: Family, tokens: jax.Array) -> None:
         InputError: one line that names the family and what is wrong.
     """
     rng = np.random.default_rng(0)
-    law = family.law(0)
-    theta = jnp.asarray(law.sample(rng, 1)[0])
+    theta = jnp.asarray(_try_law(family, rng)[0])
     where = f"family {family.name!r}: update"
     try:
         value = jnp.asarray(family.update(tokens, theta))
@@ -118,6 +120,23 @@ def check_family(family: Family, tokens: jax.Array) -> None:
         _check_linear(family, tokens, rng)
     if family.integral is not None:
         _check_integral(family, family.integral, tokens, rng)
+
+
+def _try_law(family: Family, rng: np.random.Generator) -> np.ndarray:
+    """Points (3, d) drawn from the first layer's law, which the user may have written."""
+    law, where = family.law(0), f"family {family.name!r}: initial"
+    try:
+        theta = np.asarray(law.sample(rng, 3), dtype=np.float64)
+        density = np.asarray(law.density(theta), dtype=np.float64)
+    except Exception as error:  # the user's own code
+        raise InputError(f"{where} is a law that failed: {_brief(error)}") from error
+    if theta.shape != (3, family.dim) or density.shape != (3,):
+        raise InputError(
+            f"{where} is a law of samples {theta.shape} and densities {density.shape}, not (3, d) and (3,)"
+        )
+    if not np.isfinite(theta).all() or not np.isfinite(density).all() or (density < 0.0).any():
+        raise InputError(f"{where} is a law with samples or densities that are not finite, or negative densities")
+    return theta
 
 
 def check_traced(where: str, function: Callable[..., jax.Array], *arguments: jax.Array) -> None:
@@ -146,7 +165,7 @@ def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -
         right = alpha * np.asarray(family.update(tokens, jnp.asarray(x))) + beta * np.asarray(
             family.update(tokens, jnp.asarray(y))
         )
-        if np.abs(left - right).max() > _LINEAR_TOLERANCE * (np.abs(left).max() + np.abs(right).max() + 1e-300):
+        if not np.abs(left - right).max() <= _LINEAR_TOLERANCE * (np.abs(left).max() + np.abs(right).max() + 1e-300):
             raise InputError(
                 f"family {family.name!r}: linear = {family.linear}, but update is not jointly linear and homogeneous "
                 "in these coordinates"

@@ -283,14 +283,12 @@ def from_npz(path: Path) -> Task:
     where = f"task.npz = {str(existing('task.npz', path))!r}"
     known = ("tokens", "targets", "test_tokens", "test_targets")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(f"{where}: one array, not an archive with the names {', '.join(known)}")
-            arrays = {name: archive[name] for name in archive.files}
-    except InputError:
-        raise
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = {} if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
     except Exception as error:  # a parser meets anything in a damaged file
-        raise InputError(f"{where}: not a readable archive of arrays ({' '.join(str(error).split())[:160]})") from error
+        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        raise InputError(f"{where}: not a readable archive of arrays ({reason[:160]})") from error
     missing, unknown = {"tokens", "targets"} - set(arrays), set(arrays) - set(known)
     if missing or unknown:
         raise InputError(f"{where}: holds {sorted(arrays)}; needs tokens and targets, and may hold {known[2:]}")
