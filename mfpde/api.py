@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mfpde import parallel, toml
-from mfpde.checks import show
+from mfpde.checks import file_name, show
 from mfpde.errors import InputError
 from mfpde.output.reader import Run, open_run
 from mfpde.problem.task import Task
@@ -61,7 +61,8 @@ def solve_limit(
     from mfpde.run import solve_into  # noqa: PLC0415
 
     training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
-    output = Output(directory=None if directory is None else Path(directory), every=every)
+    where = None if directory is None else file_name("directory", directory, "the name of a folder")
+    output = Output(directory=where, every=every)
     try_out(model, task)
     names = [family.name for family in model.families]
     if isinstance(density, Mapping):
@@ -69,9 +70,9 @@ def solve_limit(
         densities = {name: density.get(name, Density()) for name in names}
     else:
         densities = dict.fromkeys(names, density or Density())
-    for kind, values in ((Density, densities.values()), (Time, [time or Time()])):
-        if not all(isinstance(value, kind) for value in values):
-            raise InputError(f"{kind.__name__.lower()} = {show(values)}: must be a mfpde.{kind.__name__}")
+    for key, value, kind in (*(("density", d, Density) for d in densities.values()), ("time", time or Time(), Time)):
+        if not isinstance(value, kind):
+            raise InputError(f"{key} = {show(value)}: must be a mfpde.{kind.__name__}")
     problem = Problem(model, task, training, densities, time or Time())
     return open_run(solve_into(problem, output, _text(problem), overwrite=overwrite, quiet=not progress))
 

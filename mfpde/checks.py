@@ -123,6 +123,11 @@ def existing(key: str, given: Path) -> Path:
     return given
 
 
+def plain(value: object) -> object:
+    """An array or a number of NumPy or JAX as Python's own; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def show(value: object) -> str:
     """A value as in a message, shortened."""
     text = repr(value)

@@ -77,8 +77,9 @@ def solve_into(
     first = comm.rank == 0
     horizon = problem.training.horizon
     times = report_times(horizon, output.every or horizon / _REPORTS)
-    _check_same(comm, problem)
     with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
+        _check_same(comm, problem)
         solver = Solver(comm, problem)
         stack.callback(solver.close)
         made = parallel.agree(lambda: _directory(output, overwrite) if first else None)

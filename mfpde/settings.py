@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mfpde.checks import duration, file_name, one_of, real, whole
+from mfpde.checks import duration, file_name, one_of, plain, real, whole
 from mfpde.errors import InputError
 
 _FINEST = 1e-14  # a smaller error of a step is below rounding
@@ -71,10 +71,11 @@ class Density:
         one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
         if self.mesh is not None:
             _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))
-        if isinstance(self.radius, Sequence) and not isinstance(self.radius, str):
-            _keep(self, "radius", tuple(real("density.radius", value, above=0.0) for value in self.radius))
-        elif self.radius is not None:
-            _keep(self, "radius", real("density.radius", self.radius, above=0.0))
+        radius = plain(self.radius)
+        if isinstance(radius, Sequence) and not isinstance(radius, str):
+            _keep(self, "radius", tuple(real("density.radius", value, above=0.0) for value in radius))
+        elif radius is not None:
+            _keep(self, "radius", real("density.radius", radius, above=0.0))
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ def prepare(directory: Path, overwrite: bool) -> None:
     Raises:
         InputError: as `check`, and when the file system refuses.
     """
-    check(directory, overwrite)
     try:
+        check(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
         for path in list(run_files(directory)):
             path.unlink()

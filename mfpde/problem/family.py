@@ -60,7 +60,7 @@ class Family:
             raise InputError(f"family {self.name!r}: linear = {linear}: must be distinct indices below {self.dim}")
         object.__setattr__(self, "linear", tuple(sorted(linear)))
         names = tuple(self.coordinates) or tuple(f"theta_{k}" for k in range(self.dim))
-        if len(names) != self.dim:
+        if len(names) != self.dim or not all(isinstance(name, str) for name in names):
             raise InputError(f"family {self.name!r}: coordinates = {names}: needs {self.dim} names")
         object.__setattr__(self, "coordinates", names)
         if not callable(self.initial):

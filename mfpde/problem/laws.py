@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, show
+from mfpde.checks import plain, real, show
 from mfpde.errors import InputError
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ class Bump(Law):
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
-    given = values.tolist() if hasattr(values, "tolist") else values
+    given = plain(values)
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise InputError(f"{name} = {show(values)}: must be a list of finite numbers, one per coordinate")
     return tuple(real(name, value) for value in given)
