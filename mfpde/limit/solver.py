@@ -53,8 +53,6 @@ class Problem:
     time: Time
 
     def __post_init__(self) -> None:
-        if self.model.depth != "residual":
-            raise InputError(f"model.depth = {self.model.depth!r}: only 'residual' is available in this version")
         step, horizon = self.time.step, self.training.horizon
         if step is not None and horizon / step > _MOST_STEPS:
             raise InputError(

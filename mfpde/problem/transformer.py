@@ -34,7 +34,9 @@ class Transformer:
         readout: from final tokens (N, D) to the output (C,).
         loss: "squared" is ½|o − y|², "cross_entropy" takes targets that are probabilities.
         step: η.
-        depth: "residual"; "continuum" integrates inside each depth cell.
+        depth: "residual" adds layer after layer, an error O(1/L) against L = ∞; "continuum" integrates
+            dT/dt = η Σ_c ∫ f_c dρ^c_t inside each of L depth cells, an error O(1/L²): a cell's density is that at its
+            midpoint, t = (ℓ + ½)/L, and a layer-dependent initial law is to be taken there.
 
     Raises:
         InputError: for values that do not fit.
@@ -77,18 +79,43 @@ class Transformer:
 
 def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.Array:
     """Final tokens (N, D) of one sample, from its first ones (N, D)."""
+    cross = _residual_layer if model.depth == "residual" else _depth_cell
 
     def layer(stream: jax.Array, layer_units: Units) -> tuple[jax.Array, None]:
-        place = 0
-        for stage in model.stages:
-            added = jnp.zeros_like(stream)
-            for family in stage:
-                added = added + integrate(family, stream, *layer_units[place])
-                place += 1
-            stream = stream + (model.step / model.layers) * added
-        return stream, None
+        return cross(model, layer_units, stream), None
 
     return jax.lax.scan(layer, tokens, units)[0]
+
+
+def _residual_layer(model: Transformer, units: Units, stream: jax.Array) -> jax.Array:
+    """One stage after the other: T + (η/L) Σ_{c in stage} ∫ f_c(T, θ) dρ^c."""
+    place = 0
+    for stage in model.stages:
+        added = jnp.zeros_like(stream)
+        for family in stage:
+            added = added + integrate(family, stream, *units[place])
+            place += 1
+        stream = stream + (model.step / model.layers) * added
+    return stream
+
+
+def _depth_cell(model: Transformer, units: Units, stream: jax.Array) -> jax.Array:
+    """dT/dt = η Σ_c ∫ f_c(T, θ) dρ^c across a cell of depth 1/L in which ρ is constant, by one classical RK4 step.
+
+    Its error, O(L⁻⁴), is far below that of a density that is constant in the cell, O(L⁻²). In the limit L → ∞ the
+    stages of a layer act at the same depth, so all families are summed.
+    """
+
+    def slope(t: jax.Array) -> jax.Array:
+        parts = (integrate(family, t, *pair) for family, pair in zip(model.families, units, strict=True))
+        return model.step * sum(parts, jnp.zeros_like(t))
+
+    h = 1.0 / model.layers
+    k1 = slope(stream)
+    k2 = slope(stream + 0.5 * h * k1)
+    k3 = slope(stream + 0.5 * h * k2)
+    k4 = slope(stream + h * k3)
+    return stream + (h / 6.0) * (k1 + 2.0 * (k2 + k3) + k4)
 
 
 def sample_loss(model: Transformer, output: jax.Array, target: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ from mfpde.settings import Density, Time, Training
 TOKENS, CHANNELS, LAYERS, STEP, DECAY = 3, 2, 3, 0.6, 0.3
 
 
-def some_model(seed: int, loss: str = "squared") -> Transformer:
+def some_model(seed: int, loss: str = "squared", depth: str = "residual") -> Transformer:
     """Two stages, two families in the second, laws that differ between layers."""
     rng = np.random.default_rng(seed)
     matrix = lambda *shape: rng.normal(size=shape)  # noqa: E731
@@ -38,7 +38,9 @@ def some_model(seed: int, loss: str = "squared") -> Transformer:
     first = neuron("first", matrix(2), matrix(2), Normal([0.3, 0.5], [0.5, 0.4]))
     second = neuron("second", matrix(2), matrix(2), Normal([-0.2, 0.3], [0.4, 0.4]), activation="gelu")
     read = jnp.asarray(matrix(2, 2))
-    return Transformer([[head], [first, second]], LAYERS, lambda t: t[-1] @ read, loss=loss, step=STEP)  # type: ignore[arg-type]
+    return Transformer(
+        [[head], [first, second]], LAYERS, lambda t: t[-1] @ read, loss=loss, step=STEP, depth=depth  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def some_task(seed: int, samples: int = 5) -> Task:
@@ -81,13 +83,14 @@ def energy_along(solver: Solver, state: State, change: tuple[np.ndarray, ...]) -
     below=st.integers(0, 1),
     cell=st.sampled_from(["tensor", "simplex"]),
     loss=st.sampled_from(["squared", "cross_entropy"]),
+    depth=st.sampled_from(["residual", "continuum"]),
 )
-def test_energy_law_and_mass(seed: int, degree: int, below: int, cell: str, loss: str) -> None:
+def test_energy_law_and_mass(seed: int, degree: int, below: int, cell: str, loss: str, depth: str) -> None:
     """dQ/dτ = −(1/L) Σ ∫ρ|∇V|² to 1e-10 and no mass is made, for any ρ_h with p ≥ 1, k ≤ p in a fixed frame."""
     density = Density(
         degree=degree, potential_degree=max(1, degree - below), cells=4, cell_type=cell, frame="fixed", radius=2.0  # type: ignore[arg-type]
     )  # fmt: skip
-    solver = some_solver(some_model(seed, loss), some_task(seed), density)
+    solver = some_solver(some_model(seed, loss, depth), some_task(seed), density)
     try:
         state = random_state(solver, seed)
         potential = solver.flow.potential(state)
