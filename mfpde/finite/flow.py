@@ -22,7 +22,7 @@ type Parameters = tuple[jax.Array, ...]
 type Weights = tuple[jax.Array, ...]
 """Per family w (L, u); the weights of a layer sum to 1."""
 
-_MEMORY = 2**27  # bytes that one batch of samples may take, roughly
+_MEMORY = 2**25  # bytes that one batch of samples may take, roughly; more is no faster: it leaves the cache
 _COPIES = 6  # arrays of the size of the largest intermediate that its derivative keeps
 
 

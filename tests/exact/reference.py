@@ -45,7 +45,11 @@ def risks(
     counts = {f.name: [points[min(k, len(points) - 1)] for k in range(f.dim)] for f in model.families}
     units = best_units(model, counts, half_width)
     flow = make_flow(model, task, run.training.weight_decay, units)
-    return [snapshot.risk for snapshot in integrate_flow(flow, units, taus, tolerance)]
+    found = []
+    for snapshot in integrate_flow(flow, units, taus, tolerance):
+        sys.stderr.write(f"tau {snapshot.tau:g}: {snapshot.risk!r}, {snapshot.steps} steps\n")
+        found.append(snapshot.risk)
+    return found
 
 
 def digits(risk: list[float], before: list[float]) -> list[int]:
