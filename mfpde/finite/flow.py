@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mfpde.errors import InputError
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units, risk
 
@@ -96,8 +97,13 @@ def make_flow(
         units: whose number decides, with the tokens', how many samples fit in a batch.
         batch: samples in a batch, if that is not wanted.
         test: take the test samples.
+
+    Raises:
+        InputError: when the test samples are wanted and the task has none.
     """
     tokens, targets = (task.test_tokens, task.test_targets) if test else (task.tokens, task.targets)
+    if tokens is None:
+        raise InputError("task: has no test samples")
     tokens, targets = np.asarray(tokens), np.asarray(targets)
     size = min(batch or _batch(model, tokens.shape[1], units), len(tokens))
     count = -(-len(tokens) // size)

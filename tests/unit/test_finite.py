@@ -152,6 +152,8 @@ def test_mistakes_and_failures_are_named():
     model, task = library.bilinear(), scalars(samples=2)
     units = sampled_units(model, 2, 0)
     flow = make_flow(model, task, 0.1, units)
+    with pytest.raises(InputError, match="no test samples"):
+        make_flow(model, task, 0.1, units, test=True)
     with pytest.raises(InputError, match="increase"):
         descend(flow, units, [1.0, 1.0], 0.1)
     with pytest.raises(InputError, match="learning rate"):
