@@ -29,6 +29,7 @@ def solve_limit(
     every: float | None = None,
     directory: str | Path | None = None,
     overwrite: bool = False,
+    estimate_error: bool = False,
     progress: bool = False,
 ) -> Run:
     """Solve ∂_τ ρ = ∇·(ρ ∇V) for all layers and families to τ = horizon.
@@ -46,6 +47,7 @@ def solve_limit(
         every: τ between reports; a twentieth of the horizon unless given.
         directory: where the results go; a new temporary folder unless given.
         overwrite: replace a run that the directory already holds.
+        estimate_error: fill the column `risk_error`, by a finer solve alongside.
         progress: show how far it is, on rank 0.
 
     Returns:
@@ -57,7 +59,7 @@ def solve_limit(
     """
     parallel.start()
     parallel.start_petsc()
-    from mfpde.limit.solver import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import solve_into  # noqa: PLC0415
 
     training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
@@ -74,7 +76,9 @@ def solve_limit(
         if not isinstance(value, kind):
             raise InputError(f"{key} = {show(value)}: must be a mfpde.{kind.__name__}")
     problem = Problem(model, task, training, densities, time or Time())
-    return open_run(solve_into(problem, output, _text(problem), overwrite=overwrite, quiet=not progress))
+    return open_run(
+        solve_into(problem, output, _text(problem), overwrite=overwrite, estimate=estimate_error, quiet=not progress)
+    )
 
 
 def _text(problem: object) -> str:

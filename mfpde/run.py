@@ -14,7 +14,8 @@ from mfpde import parallel
 from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError
-from mfpde.limit.solver import Problem, Solver, report_times
+from mfpde.limit.problem import Problem, refined
+from mfpde.limit.solver import Solver, report_times
 from mfpde.output.directory import prepare
 from mfpde.output.manifest import describe
 from mfpde.output.progress import Progress
@@ -25,13 +26,14 @@ from mfpde.settings import Output
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 
 
-def execute(run: RunFile, overwrite: bool, options: Sequence[str] = ()) -> None:
+def execute(run: RunFile, overwrite: bool, options: Sequence[str] = (), estimate: bool = False) -> None:
     """Solve a run file into its directory; collective.
 
     Args:
         run: the resolved run file.
         overwrite: replace a run that the directory already holds.
         options: the PETSc options given, for the manifest.
+        estimate: estimate the error of the risk, by a finer solve alongside.
 
     Raises:
         InputError: bad input, before anything is written.
@@ -42,7 +44,7 @@ def execute(run: RunFile, overwrite: bool, options: Sequence[str] = ()) -> None:
         densities = {family.name: run.densities(family.name) for family in model.families}
         problem = Problem(model, task, run.training, densities, run.time)
         run_hash = parallel.agree(run.hash)
-        solve_into(problem, run.output, run.text(), run_hash, overwrite=overwrite, options=options)
+        solve_into(problem, run.output, run.text(), run_hash, overwrite=overwrite, options=options, estimate=estimate)
 
 
 def solve_into(
@@ -53,6 +55,7 @@ def solve_into(
     *,
     overwrite: bool,
     options: Sequence[str] = (),
+    estimate: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Solve a problem and write its run directory from rank 0; collective.
@@ -64,6 +67,7 @@ def solve_into(
         run_hash: for the manifest.
         overwrite: replace a run that the directory already holds.
         options: for the manifest.
+        estimate: estimate the error of the risk, by a finer solve alongside.
         quiet: show no progress.
 
     Returns:
@@ -80,8 +84,10 @@ def solve_into(
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
         _check_same(comm, problem)
-        solver = Solver(comm, problem)
-        stack.callback(solver.close)
+        finer = Solver(comm, refined(problem)) if estimate else None
+        solver = Solver(comm, problem, finer)
+        for opened in (solver, *([finer] if finer else [])):
+            stack.callback(opened.close)
         made = parallel.agree(lambda: _directory(output, overwrite) if first else None)
         directory: Path = comm.bcast(made, root=0)
 

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--directory", help="where the results go; default NAME/ beside the run file")
     p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
     p.add_argument("--resume", action="store_true", help="not in this version")
-    p.add_argument("--estimate-error", action="store_true", help="not in this version")
+    p.add_argument("--estimate-error", action="store_true", help="estimate the risk's error by a finer solve alongside")
     p.add_argument("--wall-time", metavar="2h", help="not in this version")
     return p
 
@@ -56,15 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _solve(words: list[str], petsc: list[str]) -> int:
     given = parser().parse_args(words)
-    for name in ("resume", "estimate_error", "wall_time"):
+    for name in ("resume", "wall_time"):
         if getattr(given, name):
             raise InputError(f"--{name.replace('_', '-')} is not available in this version")
     parallel.start_petsc(petsc)
     from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.run import execute  # noqa: PLC0415
 
     run = parallel.agree(lambda: config.load(given.run, given.set, given.directory))
-    execute(run, overwrite=given.overwrite or given.run is None, options=petsc)
+    from mfpde.run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
+
+    execute(run, overwrite=given.overwrite or given.run is None, options=petsc, estimate=given.estimate_error)
     return 0
 
 

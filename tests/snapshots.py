@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from mfpde.output.lattice import KINDS, element, tabulate
-from mfpde.output.report import BlockMoments, Report
+from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 from mfpde.output.snapshot import Snapshot
 
 CELLS = tuple(KINDS)
@@ -97,6 +97,8 @@ def make_report(tau, snapshots=(), **history):
         tau=tau,
         history={"tau": tau, "risk": 1.0 / (3.0 + tau), "energy": 0.4, "gap": float("nan"), "steps": 7.0} | history,
         moments=tuple(moments),
+        indicators=tuple(BlockIndicators(b.family, b.layer, 1e-9, 0.1, -1e-3, 1e-6, 1e-15) for b in moments),
+        steps=(Step(tau, 0.1, 1e-6, True, "error"),),
         gaps=tuple((b.family, b.layer, 0.1 * b.layer) for b in moments),
         timings={"tau": tau, "wall": 2.5, "right_hand_sides": 12.0},
         snapshots=tuple(snapshots),

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import basix
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit.frame import Frame
-from mfpde.limit.space import density_element, potential_element, tabulate
+from mfpde.limit.space import Space, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
 
 Array = NDArray[np.float64]
@@ -32,6 +33,8 @@ class BlockDiagnostics:
         dissipation: ∫ρ|∇V|² in the scheme's own quadrature, (b,).
         negative_mass: ∫max(−ρ, 0), (b,).
         boundary_mass: mass in the cells at the mesh boundary, (b,).
+        resolution: (Σ of squared top coefficients / Σ of all)^½ over the mesh, (b,): the tail of the local expansion in
+            orthonormal polynomials, those of degree p against those of degree ≤ p; 1 for p = 0.
         min_density: smallest ρ̂ over quadrature points and nodes, (b,).
     """
 
@@ -42,6 +45,7 @@ class BlockDiagnostics:
     dissipation: Array
     negative_mass: Array
     boundary_mass: Array
+    resolution: Array
     min_density: Array
 
 
@@ -55,6 +59,7 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
     weighted = measure[..., None] * values
     log = np.log(np.maximum(values / frame.determinant, np.finfo(float).tiny))
     mass = weighted.sum(axis=(0, 1))
+    square = space.scale_at(fine.points).mean(axis=1)[:, None, None] * density**2  # (c, i, b)
     sums = [
         mass,
         np.einsum("cqb,cqkb->kb", weighted, theta),
@@ -63,15 +68,30 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
         dissipation(group, density, frame, potential),
         np.maximum(-weighted, 0.0).sum(axis=(0, 1)),
         weighted[space.boundary].sum(axis=(0, 1)),
+        square[:, top_modes(space)].sum(axis=(0, 1)),
+        square.sum(axis=(0, 1)),
     ]
     total = np.empty(sum(s.size for s in sums))
     space.comm.Allreduce(np.concatenate([s.ravel() for s in sums]), total, op=MPI.SUM)
     parts = [p.reshape(s.shape) for p, s in zip(np.split(total, np.cumsum([s.size for s in sums])), sums, strict=False)]
-    mass, first, second, entropy, dissipated, negative, boundary = parts
+    mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
     mean = (first / mass).T
     covariance = np.moveaxis(second / mass, 2, 0) - mean[:, :, None] * mean[:, None, :]
     smallest = _smallest(group, density, values)
-    return BlockDiagnostics(mass, mean.reshape(-1, dim), covariance, entropy, dissipated, negative, boundary, smallest)
+    return BlockDiagnostics(
+        mass, mean.reshape(-1, dim), covariance, entropy, dissipated, negative, boundary, np.sqrt(tail / norm), smallest
+    )
+
+
+def top_modes(space: Space) -> NDArray[np.bool_]:
+    """(i,) which functions of the density's basis are orthogonal to the polynomials of degree p − 1."""
+    if space.degree == 0:
+        return np.ones(1, dtype=bool)
+    points, weights = basix.make_quadrature(space.cell, 2 * space.degree)
+    low, high = (
+        density_element(space.cell, p).tabulate(0, points)[0, :, :, 0] for p in (space.degree - 1, space.degree)
+    )
+    return np.asarray(np.abs(np.einsum("q,qi,qj->ij", weights, low, high)).max(axis=0) < 1e-10)
 
 
 def dissipation(group: Group, density: Array, frame: Frame, potential: Array) -> Array:

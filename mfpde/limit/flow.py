@@ -94,7 +94,7 @@ class Flow:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""
         shares = [
             pack_moments(group.transport.velocity_moments(density, values, frame.metric))
-            for group, density, values, frame in self._each(state, potential)
+            for group, density, frame, values in self.each(state, potential)
             if group.comoving
         ]
         if not shares:
@@ -109,8 +109,9 @@ class Flow:
             motions.append(follow(frame, moments, group.linear))
         return motions
 
-    def _each(self, state: State, potential: Potential) -> Iterator[tuple[Group, Array, Array, Frame]]:
-        return zip(self.groups, state.density, potential.values, state.frame, strict=True)
+    def each(self, state: State, potential: Potential) -> Iterator[tuple[Group, Array, Frame, Array]]:
+        """Group, density coefficients, frames and nodal potential of every group."""
+        return zip(self.groups, state.density, state.frame, potential.values, strict=True)
 
     def potential(self, state: State) -> Potential:
         """V = η mean_n⟨P, f⟩ + λ/2 |θ|² at the potential's nodes, as the exact gradient of the discrete risk.
@@ -143,7 +144,7 @@ class Flow:
         layers, count = self.model.layers, len(self.model.families)
         theta, still, motion = ([np.empty(0)] * count for _ in range(3))
         changes, penalty = [np.empty(0)] * count, [np.empty(0)] * count
-        for g, (group, density, _, frame) in enumerate(self._each(state, potential)):
+        for g, (group, density, frame, _) in enumerate(self.each(state, potential)):
             nodes, moved = (f.theta(group.space.nodes) for f in (frame, rate.frame[g]))
             for place, units in zip(group.members, group.units, strict=True):
                 at_rest_change, square = units.weights(group.space, rate.density[g], nodes)
@@ -162,8 +163,9 @@ class Flow:
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size of a difference to a state, as the Transformer sees it; one reduction.
 
-        The largest of: over blocks, the sum of absolute changes of the units' weights over that of the weights, and
-        the frame's change in its own coordinates; and the first-order change of the risk over the risk.
+        The largest of: over blocks, the sum of absolute changes of the units' weights over that of the weights (or, if
+        the weights carry a linear coordinate whose mean may vanish, over the root mean square of θ), and the frame's
+        change in its own coordinates; and the first-order change of the risk over the risk.
 
         Args:
             state: the state.
@@ -171,17 +173,22 @@ class Flow:
             difference: of densities and frames.
         """
         count = len(self.model.families)
-        weights, changes = ([np.empty(0)] * count for _ in range(2))
+        weights, changes, square = ([np.empty(0)] * count for _ in range(3))
         for group, density, change, frame in zip(
             self.groups, state.density, difference.density, state.frame, strict=True
         ):
             nodes = frame.theta(group.space.nodes)
             for place, units in zip(group.members, group.units, strict=True):
-                weights[place] = units.weights(group.space, density, nodes)[0]
+                weights[place], square[place] = units.weights(group.space, density, nodes)
                 changes[place] = units.weights(group.space, change, nodes)[0]
-        summed = self.sweep.sum_over_ranks([*weights, *changes])
-        weights, changes = summed[:count], summed[count:]
-        relative = [np.abs(c).sum(axis=1) / np.abs(w).sum(axis=1) for w, c in zip(weights, changes, strict=True)]
+        summed = self.sweep.sum_over_ranks([*weights, *changes, *square])
+        weights, changes, square = summed[:count], summed[count : 2 * count], summed[2 * count :]
+        relative = []
+        for weight, change, size, family in zip(weights, changes, square, self.model.families, strict=True):
+            scale = np.abs(weight).sum(axis=1)
+            if family.linear:
+                scale = np.maximum(scale, np.sqrt(np.abs(size)))
+            relative.append(np.abs(change).sum(axis=1) / scale)
         for frame, moved in zip(state.frame, difference.frame, strict=True):
             relative.append(np.abs(frame.inverse @ moved.matrix))
             relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, moved.centre)))

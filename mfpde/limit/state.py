@@ -113,17 +113,25 @@ def _mesh(comm: MPI.Intracomm, dim: int, density: Density) -> dmesh.Mesh:
     return meshes.box(comm, dim, density.cells, simplex=density.cell_type == "simplex")
 
 
-def initial_state(groups: tuple[Group, ...], model: Transformer, densities: Mapping[str, Density]) -> State:
+def initial_state(
+    groups: tuple[Group, ...], model: Transformer, densities: Mapping[str, Density], margin: float = 1.0
+) -> State:
     """Each block's initial law, projected to DG_p in its frame and given mass one; collective.
+
+    Args:
+        groups: of the families.
+        model: whose families have the laws.
+        densities: of each family, with the radius of its mesh.
+        margin: by which the meshes are wider than that.
 
     Raises:
         InputError: when a law has no mass on its mesh.
     """
-    frames = tuple(_frame(group, model, densities) for group in groups)
+    frames = tuple(_frame(group, model, densities, margin) for group in groups)
     return State(0.0, tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True)), frames)
 
 
-def _frame(group: Group, model: Transformer, densities: Mapping[str, Density]) -> Frame:
+def _frame(group: Group, model: Transformer, densities: Mapping[str, Density], margin: float) -> Frame:
     means, radii = [], []
     for place in group.members:
         family = model.families[place]
@@ -131,7 +139,7 @@ def _frame(group: Group, model: Transformer, densities: Mapping[str, Density]) -
             law = family.law(layer)
             means.append(np.asarray(law.mean))
             radii.append(_radius(family, np.asarray(law.mean), np.asarray(law.std), densities[family.name]))
-    return box_frame(np.stack(means), np.stack(radii))
+    return box_frame(np.stack(means), margin * np.stack(radii))
 
 
 def _radius(family: Family, mean: Array, std: Array, density: Density) -> Array:

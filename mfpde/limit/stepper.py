@@ -23,6 +23,7 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.state import Group, State
+from mfpde.output.report import Step
 from mfpde.settings import Time
 
 Array = NDArray[np.float64]
@@ -38,8 +39,8 @@ class Stepper:
 
     Attributes:
         good: the last state from which a finite right-hand side was computed.
-        step_size: Δ of the last accepted step.
-        rejected: steps that were tried again.
+        steps: accepted since the start; after a failure, those that led to `good`.
+        step_size: Δ of the last of them.
         watch: told the new τ after every step, on the ranks where it is set.
     """
 
@@ -47,8 +48,9 @@ class Stepper:
         self.flow = flow
         self.good = state
         self.watch: Callable[[float], None] | None = None
+        self.steps = self._good_steps = 0
         self.step_size = float("nan")
-        self.rejected = 0
+        self._history: list[Step] = []
         self._comm = comm
         self._fixed = time.step
         self._horizon = horizon
@@ -61,11 +63,6 @@ class Stepper:
         self._vec = PETSc.Vec().createMPI((len(local), PETSc.DETERMINE), comm=comm)
         self._vec.array[:] = local
         self._ts = self._create_ts(comm, time)
-
-    @property
-    def steps(self) -> int:
-        """Steps accepted since the start."""
-        return int(self._ts.getStepNumber())
 
     @property
     def state(self) -> State:
@@ -92,6 +89,11 @@ class Stepper:
         self._ts.setTime(target)
         return True
 
+    def take_history(self) -> list[Step]:
+        """All trial steps since this was last called."""
+        taken, self._history = self._history, []
+        return taken
+
     def close(self) -> None:
         """Free the PETSc objects; collective."""
         self._ts.destroy()
@@ -107,6 +109,7 @@ class Stepper:
         ts.setProblemType(PETSc.TS.ProblemType.NONLINEAR)
         ts.setMaxSteps(np.iinfo(np.int32).max)
         ts.setMaxStepRejections(_MOST_REJECTIONS)
+        ts.setErrorIfStepFails(False)  # `advance` raises the reason
         ts.setTolerances(rtol=time.relative_tolerance)
         ts.setTimeStep(self._horizon)
         ts.setExactFinalTime(PETSc.TS.ExactFinalTime.STEPOVER)
@@ -121,6 +124,7 @@ class Stepper:
         except ComputationError as error:
             # Raising through PETSc would print its own stack; the reason is kept and raised by `advance`.
             self._failure = error
+            self.steps = self._good_steps
             ts.setConvergedReason(PETSc.TS.ConvergedReason.DIVERGED_STEP_REJECTED)
 
     def adaptStep(  # noqa: N802  (likewise)
@@ -131,14 +135,15 @@ class Stepper:
             return float(ts.getTimeStep()), False
         trial, tolerance = self._trial, float(ts.getTolerances()[0])
         accepted = self._fixed is not None or trial.error <= tolerance
+        self._history.append(Step(float(ts.getTime()), trial.step, trial.error, accepted, trial.bound))
         if self._fixed is None:
             growth = _CAUTION * (tolerance / max(trial.error, 1e-300)) ** (1.0 / 3.0)
             trial.wish = trial.step * float(np.clip(growth, _LEAST_FACTOR, _MOST_FACTOR if accepted else 1.0))
         if not accepted:
-            self.rejected += 1
             return trial.wish, False
         self._first = None
         self._frame = trial.frame
+        self.steps += 1
         self.step_size = trial.step
         if self.watch is not None:
             self.watch(float(ts.getTime()) + trial.step)
@@ -150,7 +155,7 @@ class Stepper:
         if self._first is None:
             rate = self.flow.rate(begin)
             self._first = (self._comm.allreduce(rate.speed, op=MPI.MAX), rate)
-            self.good = begin
+            self.good, self._good_steps = begin, self.steps
         fastest, rate = self._first
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
@@ -175,12 +180,14 @@ class Stepper:
         if not np.isfinite(fastest):
             raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
         remaining = float(ts.getMaxTime()) - tau
-        wanted = self._trial.wish
-        if self._fixed is None:
-            wanted = min(wanted, stable_step(self._degree, fastest))
+        wanted, bound = self._trial.wish, "error" if self._fixed is None else "fixed"
+        if self._fixed is None and stable_step(self._degree, fastest) < wanted:
+            wanted, bound = stable_step(self._degree, fastest), "cfl"
         if wanted < _SHRINK_LIMIT * self._horizon and remaining > wanted:
             raise ComputationError(f"the step collapsed to {wanted:.3g} at tau = {tau:.6g}")
-        return remaining / max(1, int(np.ceil(remaining / wanted - 1e-9)))
+        parts = max(1, int(np.ceil(remaining / wanted - 1e-9)))
+        self._trial.bound = bound if parts > 1 else "report"
+        return remaining / parts
 
     def _rate(self, tau: float, values: Array) -> Array:
         return _rate_values(self.flow.rate(self._unpack(tau, values)))
@@ -203,11 +210,12 @@ class Stepper:
 
 @dataclass
 class _Trial:
-    """The step under way: its size and estimated error, the frames at its end, and the step wished for next."""
+    """The step under way: its size and what bound it, its estimated error, the frames at its end, and the next wish."""
 
     wish: float
     step: float = 0.0
-    error: float = 0.0
+    bound: str = ""
+    error: float = float("nan")
     frame: tuple[Frame, ...] = ()
 
 

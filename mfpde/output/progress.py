@@ -43,6 +43,12 @@ class Progress:
             if self._live:
                 self._move(tau)
 
+    def warn(self, line: str) -> None:
+        """Show a line, above the bar if there is one."""
+        with suppress(OSError):
+            tqdm.write(line, file=self._stream)
+            self._stream.flush()
+
     def close(self) -> None:
         """Leave the last state of the bar on the screen."""
         with suppress(OSError):

@@ -59,6 +59,16 @@ class Run:
         return read_table(self.directory / "gap.csv")
 
     @property
+    def indicators(self) -> dict[str, Column]:
+        """indicators.csv: column → array; `family` holds strings."""
+        return read_table(self.directory / "indicators.csv")
+
+    @property
+    def steps(self) -> dict[str, Column]:
+        """steps.csv: column → array; `bound` holds strings."""
+        return read_table(self.directory / "steps.csv")
+
+    @property
     def timings(self) -> dict[str, Column]:
         """timings.csv: column → array."""
         return read_table(self.directory / "timings.csv")

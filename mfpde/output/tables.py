@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,16 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.output.files import append_text, write_text
-from mfpde.output.report import BlockMoments, Report
+from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
 type Value = float | int | str
 
-TABLES = ("history.csv", "gap.csv", "moments.csv", "timings.csv")
+TABLES = ("history.csv", "gap.csv", "moments.csv", "indicators.csv", "steps.csv", "timings.csv")
 
-_TEXT = "family"
+_TEXT = frozenset({"family", "bound"})
 _INDEX = "layer"
-_COUNTS = frozenset({"layer", "steps", "right_hand_sides"})  # written without a decimal point
+_COUNTS = frozenset({"layer", "steps", "right_hand_sides", "accepted"})  # written without a decimal point
 
 
 class Table:
@@ -48,7 +49,7 @@ class Table:
 
 
 class Tables:
-    """The four tables of a run directory; the first report fixes their columns."""
+    """The tables of a run directory; the first report fixes their columns."""
 
     def __init__(self, directory: Path) -> None:
         """Nothing is written before the first report."""
@@ -64,6 +65,8 @@ class Tables:
         ]
         self._append("gap.csv", ["tau", "family", "layer", "gap"], gaps)
         self._append("moments.csv", moment_columns(dim), [tau | _moments(block) for block in report.moments])
+        self._append("indicators.csv", ["tau", *_fields(BlockIndicators)], [tau | asdict(b) for b in report.indicators])
+        self._append("steps.csv", _fields(Step), [asdict(step) for step in report.steps])
         self._append("timings.csv", report.timings, [report.timings])
         self._append("history.csv", report.history, [report.history])
 
@@ -79,8 +82,12 @@ def moment_columns(dim: int) -> list[str]:
     return ["tau", "family", "layer", "mass", *means, *(f"cov_{i}{j}" for i, j in _upper(dim))]
 
 
+def _fields(kind: type[BlockIndicators] | type[Step]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
 def read_table(path: Path) -> dict[str, Column]:
-    """Column name → values: `family` as strings, `layer` as integers, all else as float64.
+    """Column name → values: texts (`family`, `bound`) as strings, `layer` as integers, all else as float64.
 
     A last row that is still being written is left out; a table that does not exist yet is empty, without columns.
 
@@ -102,7 +109,7 @@ def read_table(path: Path) -> dict[str, Column]:
 
 
 def _column(name: str, values: tuple[str, ...]) -> Column:
-    if name == _TEXT:
+    if name in _TEXT:
         return np.array(values, dtype=np.str_)
     if name == _INDEX:
         return np.array([int(value) for value in values], dtype=np.int64)

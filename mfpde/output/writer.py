@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from mfpde.errors import ComputationError
+from mfpde.output.alarms import Alarms
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.progress import Progress
@@ -48,6 +49,7 @@ class RunWriter:
         self._facts = {"ranks": manifest.get("ranks"), "unknowns": unknowns}
         self._progress = progress
         self._tables = Tables(directory)
+        self._alarms = Alarms(progress.warn if progress is not None else _ignore)
         self._densities: dict[str, DensitySeries] = {}
         self._last: Report | None = None
         self._closed = False
@@ -72,6 +74,7 @@ class RunWriter:
         self._last = report
         if self._progress is not None:
             self._progress.report(report)
+        self._alarms.report(report)
 
     def close(self, outcome: str = "done") -> None:
         """Write summary.json and end the progress display; a second call does nothing.
@@ -90,6 +93,7 @@ class RunWriter:
             **(last.history if last else {}),
             **(last.timings if last else {}),
             **self._facts,
+            "warnings": self._alarms.told,
             "outcome": outcome,
         }
         if self._progress is not None:
@@ -108,3 +112,7 @@ class RunWriter:
             return
         with suppress(ComputationError):  # the error that is under way is the one to hear of
             self.close(" ".join(f"{kind.__name__}: {value}".split()))
+
+
+def _ignore(_line: str) -> None:
+    """Where no progress is shown, warnings stand in summary.json alone."""

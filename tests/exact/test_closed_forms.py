@@ -17,7 +17,8 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose
-from mfpde.limit.solver import Problem, Solver
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
 from mfpde.limit.space import tabulate
 from mfpde.limit.state import State
 from mfpde.problem.family import Family

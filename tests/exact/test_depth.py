@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mfpde.limit.solver import Problem, Solver
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
 from mfpde.problem.library import bilinear_head, neuron, softmax_head
 from mfpde.problem.task import Task

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mfpde.limit.diagnostics import dissipation
-from mfpde.limit.solver import Problem, Solver
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
 from mfpde.limit.state import State
 from mfpde.limit.sweep import training
 from mfpde.problem.laws import Normal

@@ -45,6 +45,8 @@ def test_files_of_a_run(tmp_path):
         "history.csv",
         "gap.csv",
         "moments.csv",
+        "indicators.csv",
+        "steps.csv",
         "timings.csv",
         "summary.json",
         "run.toml",

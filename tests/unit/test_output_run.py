@@ -42,6 +42,7 @@ def test_summary_holds_the_last_row_and_valid_json(tmp_path):
         assert not (tmp_path / "summary.json").exists()
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary == {
+        "warnings": [],
         "outcome": "done",
         "ranks": 2,
         "unknowns": 72,
@@ -80,7 +81,7 @@ def test_the_last_sound_state_is_not_written_twice(tmp_path):
 def test_a_run_without_a_report_still_ends_in_a_summary(tmp_path):
     with RunWriter(tmp_path, run_text="", manifest={}, unknowns=1):
         pass
-    assert open_run(tmp_path).summary == {"outcome": "done", "ranks": None, "unknowns": 1}
+    assert open_run(tmp_path).summary == {"outcome": "done", "ranks": None, "unknowns": 1, "warnings": []}
 
 
 def test_a_vanished_folder_is_one_line(tmp_path):

@@ -1,0 +1,149 @@
+"""What the files say of a state: risk and energy, moments and indicators of every block, densities to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mfpde.errors import ComputationError
+from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
+from mfpde.limit.flow import Flow, Potential
+from mfpde.limit.gather import gather
+from mfpde.limit.state import Group, State
+from mfpde.limit.sweep import Sweep
+from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
+from mfpde.output.snapshot import Snapshot
+
+_LOST_MASS = 1e-6
+_LATER = ("gap",)  # columns whose computation is not in this version
+
+
+@dataclass(frozen=True)
+class March:
+    """How the state was reached: numbers of the stepper and the clock that a report repeats.
+
+    Attributes:
+        count: accepted steps since the start.
+        size: Δ of the last one.
+        steps: all trial steps since the last report.
+        risk_error: the estimated error of the risk, nan where it is not estimated.
+        timings: the columns of timings.csv.
+    """
+
+    count: int
+    size: float
+    steps: Sequence[Step]
+    risk_error: float
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Turns states into reports; `test` is the sweep over the test samples, if the task has any."""
+
+    flow: Flow
+    test: Sweep | None
+    classification: bool
+
+    def report(self, state: State, potential: Potential, march: March) -> Report:
+        """All that the files say; collective. Snapshots are complete on rank 0 only.
+
+        Raises:
+            ComputationError: on every rank alike, for a state that has lost mass.
+        """
+        blocks = [diagnose(*parts) for parts in self.flow.each(state, potential)]
+        moments = tuple(self._moments(blocks))
+        _check_mass(state.tau, moments)
+        return Report(
+            tau=state.tau,
+            history=self._history(state, potential, blocks, march),
+            moments=moments,
+            indicators=tuple(self._indicators(blocks)),
+            gaps=(),
+            steps=tuple(march.steps),
+            timings=march.timings,
+            snapshots=tuple(self._snapshots(state, potential)),
+        )
+
+    def _history(
+        self, state: State, potential: Potential, blocks: list[BlockDiagnostics], march: March
+    ) -> dict[str, float]:
+        densities = totals(self.flow.model.layers, blocks)
+        energy_rate = self.flow.energy_rate(state, potential, self.flow.transport(state, potential))
+        test = None
+        if self.test is not None:
+            theta, weights, _ = self.flow.units(state)
+            test = self.test.evaluate(theta, weights)
+        values = {
+            "tau": state.tau,
+            "risk": potential.outcome.risk,
+            "penalty": potential.penalty,
+            "energy": potential.energy,
+            **densities,
+            "energy_remainder": energy_rate + densities["dissipation"],
+            **dict.fromkeys(_LATER, float("nan")),
+            "risk_error": march.risk_error,
+            "steps": float(march.count),
+            "step_size": march.size,
+            "test_risk": test.risk if test else float("nan"),
+        }
+        if self.classification:
+            values["accuracy"] = potential.outcome.accuracy
+            values["test_accuracy"] = test.accuracy if test else float("nan")
+        return {name: values[name] for name in history_columns(self.classification)}
+
+    def _moments(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockMoments]:
+        for name, layer, said, b in self._blocks(diagnostics):
+            yield BlockMoments(name, layer, float(said.mass[b]), said.mean[b], said.covariance[b])
+
+    def _indicators(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockIndicators]:
+        for name, layer, said, b in self._blocks(diagnostics):
+            yield BlockIndicators(
+                family=name,
+                layer=layer,
+                boundary_mass=float(said.boundary_mass[b]),
+                resolution=float(said.resolution[b]),
+                min_density=float(said.min_density[b]),
+                negative_mass=float(said.negative_mass[b]),
+                mass_error=abs(float(said.mass[b]) - 1.0),
+            )
+
+    def _blocks(self, diagnostics: list[BlockDiagnostics]) -> Iterator[tuple[str, int, BlockDiagnostics, int]]:
+        """Family, layer, the group's diagnostics and the block's place in them, in the model's order."""
+        for place, family in enumerate(self.flow.model.families):
+            group, first = self._place(place)
+            for layer in range(self.flow.model.layers):
+                yield family.name, layer, diagnostics[self.flow.groups.index(group)], first + layer
+
+    def _snapshots(self, state: State, potential: Potential) -> Iterator[Snapshot]:
+        for place, family in enumerate(self.flow.model.families):
+            group, first = self._place(place)
+            g = self.flow.groups.index(group)
+            blocks = slice(first, first + self.flow.model.layers)
+            snapshot = gather(group, family, blocks, state.density[g], state.frame[g], potential.values[g])
+            if snapshot is not None:
+                yield snapshot
+
+    def _place(self, place: int) -> tuple[Group, int]:
+        """The group of a family, and its first block there."""
+        for group in self.flow.groups:
+            if place in group.members:
+                return group, group.members.index(place) * self.flow.model.layers
+        raise LookupError(place)
+
+
+def _check_mass(tau: float, moments: Iterable[BlockMoments]) -> None:
+    """The scheme keeps every block's mass to rounding as long as it is stable."""
+    for block in moments:
+        if not abs(block.mass - 1.0) < _LOST_MASS:
+            where = f"family {block.family!r}, layer {block.layer}"
+            raise ComputationError(f"mass lost at tau = {tau:.6g}, {where}: it is {block.mass:.6g}, not 1")
+
+
+def history_columns(classification: bool) -> list[str]:
+    """The columns of history.csv, in the order of interface.md."""
+    columns = [
+        "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
+        "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "steps", "step_size", "test_risk",
+    ]  # fmt: skip
+    return [*columns, "accuracy", "test_accuracy"] if classification else columns
