@@ -1,6 +1,7 @@
 """What a report says of a state: masses, moments in θ, entropy, dissipation, and signs of trouble.
 
-Everything is an integral over the mesh in reference coordinates with ρ̂ = |det A| ρ; one reduction of sums and one of
+Everything is an integral over the mesh in reference coordinates with ρ̂ = |det A| ρ (moments too: in θ the variance of a
+density that lies many standard deviations off would be the difference of large numbers); one reduction of sums and one of
 minima for all blocks of a group.
 """
 
@@ -51,19 +52,19 @@ class BlockDiagnostics:
 
 def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> BlockDiagnostics:
     """Integrals of ρ̂ (owned, i, b) over the whole mesh; collective, equal on every rank."""
-    space, dim = group.space, group.space.dim
+    space = group.space
     fine = tabulate(space.cell, space.degree, space.potential_degree, 2 * space.degree + 4)
     values = np.einsum("qi,cib->cqb", fine.density, density)
     measure = fine.weights * space.scale_at(fine.points)  # (c, q)
-    theta = frame.theta(space.points(fine.vertex))  # (c, q, d, b)
+    xi = space.points(fine.vertex)  # (c, q, d)
     weighted = measure[..., None] * values
     log = np.log(np.maximum(values / frame.determinant, np.finfo(float).tiny))
     mass = weighted.sum(axis=(0, 1))
     square = space.scale_at(fine.points).mean(axis=1)[:, None, None] * density**2  # (c, i, b)
     sums = [
         mass,
-        np.einsum("cqb,cqkb->kb", weighted, theta),
-        np.einsum("cqb,cqkb,cqlb->klb", weighted, theta, theta, optimize=True),
+        np.einsum("cqb,cqk->bk", weighted, xi, optimize=True),
+        np.einsum("cqb,cqk,cql->bkl", weighted, xi, xi, optimize=True),
         np.where(values > 0.0, weighted * log, 0.0).sum(axis=(0, 1)),
         dissipation(group, density, frame, potential),
         np.maximum(-weighted, 0.0).sum(axis=(0, 1)),
@@ -75,11 +76,19 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
     space.comm.Allreduce(np.concatenate([s.ravel() for s in sums]), total, op=MPI.SUM)
     parts = [p.reshape(s.shape) for p, s in zip(np.split(total, np.cumsum([s.size for s in sums])), sums, strict=False)]
     mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
-    mean = (first / mass).T
-    covariance = np.moveaxis(second / mass, 2, 0) - mean[:, :, None] * mean[:, None, :]
+    mean = first / mass[:, None]
+    covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
     smallest = _smallest(group, density, values)
     return BlockDiagnostics(
-        mass, mean.reshape(-1, dim), covariance, entropy, dissipated, negative, boundary, np.sqrt(tail / norm), smallest
+        mass=mass,
+        mean=frame.centre + np.einsum("bij,bj->bi", frame.matrix, mean),
+        covariance=frame.matrix @ covariance @ np.swapaxes(frame.matrix, 1, 2),
+        entropy=entropy,
+        dissipation=dissipated,
+        negative_mass=negative,
+        boundary_mass=boundary,
+        resolution=np.sqrt(tail / norm),
+        min_density=smallest,
     )
 
 

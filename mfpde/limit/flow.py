@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
-from mfpde.limit.frame import Frame, Motion, at_rest, follow
+from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
 from mfpde.limit.transport import pack_moments, unpack_moments
@@ -106,7 +106,10 @@ class Flow:
                 motions.append(at_rest(frame))
                 continue
             moments = unpack_moments(next(sums))
-            motions.append(follow(frame, moments, group.linear))
+            try:
+                motions.append(follow(frame, moments, group.linear))
+            except np.linalg.LinAlgError as error:
+                raise self._collapsed(state.tau, group, moments) from error
         return motions
 
     def each(self, state: State, potential: Potential) -> Iterator[tuple[Group, Array, Frame, Array]]:
@@ -206,6 +209,14 @@ class Flow:
                 theta[place] = units.theta(frame)
                 weights[place], square[place] = units.weights(group.space, density, nodes)
         return theta, weights, square
+
+    def _collapsed(self, tau: float, group: Group, moments: VelocityMoments) -> ComputationError:
+        """What to say when a frame cannot follow its density."""
+        member, layer = divmod(int(np.linalg.eigvalsh(moments.covariance)[:, 0].argmin()), self.model.layers)
+        family = self.model.families[group.members[member]]
+        return ComputationError(
+            f"the covariance is no longer positive definite at tau = {tau:.6g}, family {family.name!r}, layer {layer}"
+        )
 
     def _check(self, tau: float, outcome: Outcome) -> None:
         assert outcome.gradient is not None  # noqa: S101
