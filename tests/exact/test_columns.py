@@ -1,0 +1,154 @@
+"""What a report says of a density that is known: a normal law in frames that turn, scale and mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import basix
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.frame import Frame
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
+from mfpde.limit.state import State
+from mfpde.output.report import Report
+from mfpde.problem.laws import Normal
+from mfpde.problem.library import neuron, softmax_head
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer, residual_stream, sample_loss
+from mfpde.settings import Density, Time, Training
+
+LAYERS, DECAY, RADIUS = 2, 0.3, 6.5  # a normal law loses 1e-10 of its mass and some 1e-8 of its variance out there
+CHANNELS = 2
+
+
+@pytest.fixture(scope="module")
+def solver() -> Iterator[Solver]:
+    """Two families of one stage, on triangles; training and test samples that have nothing in common."""
+    rng = np.random.default_rng(2)
+    head = softmax_head("head", rng.normal(size=(2, 2)), rng.normal(size=(2, 2)), Normal([0.4, 0.2], [0.4, 0.5]))
+    unit = neuron("unit", rng.normal(size=2), rng.normal(size=2), Normal([-0.3, 0.5], [0.3, 0.6]))
+    model = Transformer([[head, unit]], LAYERS, lambda tokens: tokens[-1], loss="cross_entropy", step=0.8)
+    task = Task(rng.normal(size=(6, 3, CHANNELS)), [0, 1, 1, 1, 0, 1], rng.normal(size=(4, 3, CHANNELS)), [1, 0, 0, 0])
+    densities = {"head": density(10), "unit": density(12)}
+    made = Solver(MPI.COMM_SELF, Problem(model, task, Training(DECAY, 1.0), densities, Time(step=0.1)))
+    yield made
+    made.close()
+
+
+def density(cells: int) -> Density:
+    return Density(degree=3, cells=cells, cell_type="simplex", radius=RADIUS)
+
+
+@pytest.fixture(scope="module")
+def state(solver: Solver) -> State:
+    """The initial densities in other frames: sheared (linear coordinates follow the others) and mirrored."""
+    start, frames = solver.stepper.state, []
+    for frame, shear in zip(start.frame, ((1, 0), (0, 1)), strict=True):
+        matrix = frame.matrix.copy()
+        matrix[(slice(None), *shear)] = [0.9, -1.4]
+        matrix[1, :, 0] *= -1.5
+        frames.append(Frame(frame.centre + 0.1, matrix))
+    return replace(start, frame=tuple(frames))
+
+
+@pytest.fixture(scope="module")
+def report(solver: Solver, state: State) -> Report:
+    return solver.report(state)
+
+
+def laws(state: State) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+    """Family, layer, mean and covariance: standard deviations are 1/RADIUS in ξ."""
+    for name, frame in zip(("head", "unit"), state.frame, strict=True):
+        for layer in range(LAYERS):
+            root = frame.matrix[layer] / RADIUS
+            yield name, layer, frame.centre[layer], root @ root.T
+
+
+def test_moments(state: State, report: Report) -> None:
+    """Mass one, mean c, covariance A Aᵀ of the right block."""
+    for block, (name, layer, mean, covariance) in zip(report.moments, laws(state), strict=True):
+        assert (block.family, block.layer) == (name, layer)
+        assert abs(block.mass - 1.0) < 1e-13
+        assert np.abs(block.mean - mean).max() < 1e-13
+        assert np.abs(block.covariance - covariance).max() < 1e-8
+
+
+def test_entropy_penalty_and_energy(state: State, report: Report) -> None:
+    """−½ log det(2πe Σ) and λ/2 (|μ|² + tr Σ), averaged over layers and summed over families; energy is R + penalty."""
+    history = report.history
+    entropy = penalty = 0.0
+    for _, _, mean, covariance in laws(state):
+        entropy -= 0.5 * np.linalg.slogdet(2.0 * np.pi * np.e * covariance)[1] / LAYERS
+        penalty += DECAY / 2 * (mean @ mean + np.trace(covariance)) / LAYERS
+    assert abs(history["entropy"] - entropy) < 1e-4  # of the projection: the densities are not quite normal
+    assert abs(history["penalty"] / penalty - 1.0) < 1e-7
+    assert history["energy"] == history["risk"] + history["penalty"]
+
+
+def test_risks_and_accuracies(solver: Solver, state: State, report: Report) -> None:
+    """Means over the training samples and over the test samples, each from the solver's units one by one."""
+    task, model, history = solver.problem.task, solver.problem.model, report.history
+    theta, weights, _ = solver.flow.units(state)
+    units = tuple((jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, weights, strict=True))
+    for prefix, tokens, targets in (
+        ("", task.tokens, task.targets), ("test_", task.test_tokens, task.test_targets)
+    ):  # fmt: skip
+        assert tokens is not None
+        assert targets is not None
+        losses, hits = [], []
+        for t, y in zip(tokens, targets, strict=True):
+            output = residual_stream(model, units, jnp.asarray(t))[-1]
+            losses.append(float(sample_loss(model, output, jnp.asarray(y))))
+            hits.append(np.argmax(output) == np.argmax(y))
+        assert abs(history[f"{prefix}risk"] / np.mean(losses) - 1.0) < 1e-12
+        assert history[f"{prefix}accuracy"] == np.mean(hits)
+
+
+def test_dissipation_in_any_frame(solver: Solver, state: State) -> None:
+    """V = λ/2 |θ|² alone: ∫ρ|∇V|² = λ² (|μ|² + tr Σ)."""
+    for g, (group, rho, frame, _) in enumerate(solver.flow.each(state, solver.flow.potential(state))):
+        nodes = frame.theta(group.space.nodes)
+        said = diagnose(group, rho, frame, DECAY / 2 * (nodes**2).sum(axis=2))
+        expected = [DECAY**2 * (m @ m + np.trace(c)) for _, _, m, c in list(laws(state))[LAYERS * g : LAYERS * (g + 1)]]
+        assert np.abs(said.dissipation / expected - 1.0).max() < 1e-7
+
+
+def test_snapshots(report: Report) -> None:
+    """ρ in θ has mass one, mean and covariance as in the table; velocity is minus the slope of the potential there."""
+    assert [s.family for s in report.snapshots] == ["head", "unit"]
+    element = basix.create_element(basix.ElementFamily.P, basix.CellType.triangle, 3, basix.LagrangeVariant.equispaced)
+    points, weights = basix.make_quadrature(basix.CellType.triangle, 5)
+    table = element.tabulate(0, points)[0, :, :, 0]
+    gradient = element.tabulate(1, element.points)[1:, :, :, 0]
+    moments = {(m.family, m.layer): m for m in report.moments}
+    for shot in report.snapshots:
+        for layer in range(LAYERS):
+            theta, rho = shot.points[layer], shot.density[layer]  # (c, n, 2), (c, n)
+            edges = theta[:, 1:3] - theta[:, :1]  # (c, corner, 2): the transposed Jacobian
+            measure = np.abs(np.linalg.det(edges))[:, None] * weights * np.einsum("qn,cn->cq", table, rho)
+            inside = np.einsum("qn,cni->cqi", table, theta)
+            block = moments[shot.family, layer]
+            assert abs(measure.sum() - 1.0) < 1e-12
+            mean = np.einsum("cq,cqi->i", measure, inside)
+            second = np.einsum("cq,cqi,cqj->ij", measure, inside, inside)
+            assert np.abs(mean - block.mean).max() < 1e-12
+            assert np.abs(second - np.outer(mean, mean) - block.covariance).max() < 1e-12
+            local = np.einsum("anm,cm->cna", gradient, shot.potential[layer])
+            slope = np.einsum("cia,cna->cni", np.linalg.inv(edges), local)
+            assert np.abs(shot.velocity[layer] + slope).max() < 1e-10 * np.abs(slope).max()
+
+
+def test_snapshots_hold_the_density_of_theta(state: State, report: Report) -> None:
+    """ρ at the points themselves, against the normal density."""
+    for name, layer, mean, covariance in laws(state):
+        shot = next(s for s in report.snapshots if s.family == name)
+        x = shot.points[layer] - mean
+        top = 1.0 / np.sqrt(np.linalg.det(2.0 * np.pi * covariance))
+        exact = top * np.exp(-0.5 * np.einsum("cni,ij,cnj->cn", x, np.linalg.inv(covariance), x))
+        assert np.abs(shot.density[layer] - exact).max() < 0.02 * top

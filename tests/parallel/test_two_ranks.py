@@ -1,0 +1,77 @@
+"""One right-hand side on two ranks against the same on each rank alone: seconds, where a whole run takes a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import run
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mfpde import parallel
+world = parallel.start()
+parallel.start_petsc()
+import numpy as np
+from mpi4py import MPI
+from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
+from mfpde.problem.laws import Normal
+from mfpde.problem.library import neuron, softmax_head
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density, Time, Training
+
+rng = np.random.default_rng(0)
+matrix = lambda *shape: rng.normal(size=shape)
+head = softmax_head("head", matrix(2, 2), matrix(2, 2), Normal([0.4, 0.2], [0.4, 0.5]))
+unit = neuron("unit", matrix(2), matrix(2), Normal([0.3, 0.5], [0.5, 0.4]))
+flat = neuron("flat", matrix(2), matrix(2), Normal([0.1, -0.2], [0.5, 0.4]))
+model = Transformer([[head], [unit, flat]], 2, lambda tokens: tokens[-1])
+task = Task(matrix(19, 3, 2), matrix(19, 2))
+densities = {
+    "head": Density(degree=1, cells=4, cell_type="simplex"),
+    "unit": Density(degree=1, mesh=Path(sys.argv[1]), radius=5.0),
+    "flat": Density(degree=1, cells=4, frame="fixed"),
+}
+
+def same(a, b, what):
+    a, b = np.asarray(a), np.asarray(b)
+    assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max(), what
+
+def answers(comm):
+    solver = Solver(comm, Problem(model, task, Training(0.1, 1.0), densities, Time(step=0.1)))
+    state = solver.stepper.state
+    potential = solver.flow.potential(state)
+    return solver, state, potential, solver.flow.transport(state, potential)
+
+(many, state, potential, rate), (one, alone, expected, right) = answers(world), answers(MPI.COMM_SELF)
+assert world.size == 2
+same(potential.outcome.risk, expected.outcome.risk, "risk")
+same(potential.penalty, expected.penalty, "penalty")
+same(world.allreduce(rate.speed, op=MPI.MAX), right.speed, "speed")
+for g, (group, whole) in enumerate(zip(many.groups, one.groups)):
+    place = np.argsort(whole.space.cell_order)[group.space.cell_order]
+    assert world.allreduce(group.space.owned) == whole.space.owned
+    same(group.space.vertices[: group.space.owned], whole.space.vertices[place], "cells")
+    same(state.density[g], alone.density[g][place], "initial density")
+    same(rate.density[g], right.density[g][place], "rate")
+    for name in ("centre", "matrix"):
+        if np.any(getattr(right.frame[g], name)):
+            same(getattr(rate.frame[g], name), getattr(right.frame[g], name), name)
+    said = diagnose(*list(many.flow.each(state, potential))[g])
+    told = diagnose(*list(one.flow.each(alone, expected))[g])
+    for name in ("mean", "covariance", "entropy", "dissipation", "boundary_mass", "resolution", "min_density"):
+        same(getattr(said, name), getattr(told, name), name)
+many.close()
+one.close()
+"""
+MESH = Path(__file__).parents[2] / "meshes" / "disk.msh"
+
+
+def test_a_right_hand_side_on_two_ranks(tmp_path: Path) -> None:
+    """Risk, rates, frames and diagnostics to 1e-12: boxes of triangles and squares, and a mesh file."""
+    (tmp_path / "two.py").write_text(SCRIPT)
+    done = run("two.py", MESH, ranks=2, directory=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr

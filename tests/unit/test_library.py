@@ -1,0 +1,67 @@
+"""The shipped families against their formulas, token by token; the fast integral against the sum over units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mfpde.problem.family import Family, check_family, integrate
+from mfpde.problem.laws import Normal
+from mfpde.problem.library import bilinear_head, linear_head, neuron, softmax_head
+
+RNG = np.random.default_rng(3)
+W, U, E, G = RNG.normal(size=(2, 2)), RNG.normal(size=(2, 2)), RNG.normal(size=2), RNG.normal(size=2)
+PLANE, SOLID = Normal([0.4, -0.3], [0.6, 0.5]), Normal([0.4, -0.3, 0.2], [0.6, 0.5, 0.7])
+Formula = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def attention(t: np.ndarray, theta: np.ndarray, i: int) -> np.ndarray:
+    """v Σ_j softmax_j(q ⟨T_i, W T_j⟩) T_j U of token i."""
+    scores = [math.exp(theta[0] * (t[i] @ W @ other)) for other in t]
+    return theta[1] * sum(s / sum(scores) * (other @ U) for s, other in zip(scores, t, strict=True))
+
+
+def gelu(x: float) -> float:
+    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+CASES: dict[str, tuple[Family, Formula]] = {
+    "attention": (softmax_head("head", W, U, PLANE), attention),
+    "tanh": (neuron("unit", E, G, PLANE), lambda t, p, i: p[0] * math.tanh(p[1] * (t[i] @ E)) * G),
+    "gelu": (neuron("unit", E, G, PLANE, "gelu"), lambda t, p, i: p[0] * gelu(p[1] * (t[i] @ E)) * G),
+    "softplus with bias": (
+        neuron("unit", E, G, SOLID, "softplus", bias=True),
+        lambda t, p, i: p[0] * math.log1p(math.exp(p[1] * (t[i] @ E) + p[2])) * G,
+    ),
+    "linear": (linear_head("head", 2, PLANE), lambda _t, p, _i: p),
+    "bilinear": (bilinear_head("head", PLANE), lambda t, p, i: p[0] * p[1] * t[i]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_update_integral_and_their_check(name: str) -> None:
+    """f of every token to rounding; Σ_u w_u f with its derivatives; and `check_family` has nothing to say."""
+    family, formula = CASES[name]
+    rng = np.random.default_rng(5)
+    tokens, theta, weights = rng.normal(size=(3, 2)), rng.normal(size=(4, family.dim)), rng.normal(size=4)
+    each = np.stack([[formula(tokens, p, i) for i in range(3)] for p in theta])  # (u, N, D)
+    got = np.stack([np.asarray(family.update(jnp.asarray(tokens), jnp.asarray(p))) for p in theta])
+    assert np.abs(got - each).max() < 1e-13
+    given = (jnp.asarray(tokens), jnp.asarray(theta), jnp.asarray(weights))
+    assert np.abs(np.asarray(integrate(family, *given)) - np.tensordot(weights, each, axes=1)).max() < 1e-13
+
+    def size(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda *a: jnp.sum(jnp.sin(function(*a)))
+
+    fast = jax.grad(size(lambda t, p, w: integrate(family, t, p, w)), argnums=(0, 1, 2))(*given)
+    slow = jax.grad(size(lambda t, p, w: sum(w[k] * family.update(t, p[k]) for k in range(4))), argnums=(0, 1, 2))(
+        *given
+    )
+    for a, b in zip(fast, slow, strict=True):
+        assert np.abs(np.asarray(a - b)).max() < 1e-13
+    check_family(family, jnp.asarray(tokens))

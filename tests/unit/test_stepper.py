@@ -1,0 +1,141 @@
+"""The time step on equations that need no mesh: orders, the error estimate, and what becomes of a rejected step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.integrate import solve_ivp
+
+from mfpde.limit.flow import Rate
+from mfpde.limit.frame import Frame
+from mfpde.limit.state import State
+from mfpde.limit.stepper import Stepper
+from mfpde.limit.sweep import Outcome
+from mfpde.settings import Time
+
+HORIZON = 1.0
+START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
+
+
+def slope(y: np.ndarray, stiffness: float = 1.0) -> np.ndarray:
+    """A nonlinear equation in which density and frame (c, A) drive each other."""
+    u, v, centre, matrix = y
+    return np.array([
+        -stiffness * u * v + centre,
+        stiffness * (u * u - v) * matrix,
+        np.cos(u) - matrix * v,
+        0.5 * u - matrix * centre,
+    ])  # fmt: skip
+
+
+@dataclass
+class Toy:
+    """One cell of two unknowns and one block; keeps every difference whose size is asked for."""
+
+    stiffness: float = 1.0
+    groups: tuple[Any, ...] = (
+        SimpleNamespace(space=SimpleNamespace(degree=0, dim=1), transport=SimpleNamespace(blocks=1), shape=(1, 2, 1)),
+    )
+    asked: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def rate(self, state: State) -> Rate:
+        there = slope(flat(state), self.stiffness)
+        return Rate(
+            (there[:2].reshape(1, 2, 1),),
+            (Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1)),),
+            0.0,
+            Outcome(0.0, 0.0, (), None),
+        )
+
+    def error(self, state: State, rate: Rate, difference: State) -> float:
+        assert np.array_equal(flat(State(0.0, rate.density, rate.frame)), slope(flat(state), self.stiffness))
+        self.asked.append((flat(state), flat(difference)))
+        return float(np.abs(flat(difference)).max())
+
+
+def flat(state: State) -> np.ndarray:
+    """(u, v, c, A)."""
+    frame = state.frame[0]
+    return np.concatenate([state.density[0].ravel(), frame.centre.ravel(), frame.matrix.ravel()])
+
+
+def stepper(toy: Toy, time: Time) -> Stepper:
+    frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
+    return Stepper(MPI.COMM_SELF, toy, State(0.0, (START[:2].reshape(1, 2, 1),), (frame,)), time, HORIZON)
+
+
+def solved(toy: Toy, time: Time) -> tuple[np.ndarray, list[Any]]:
+    """The end of a march, and its trial steps."""
+    march = stepper(toy, time)
+    try:
+        assert march.advance(HORIZON)
+        return flat(march.state), march.take_history()
+    finally:
+        march.close()
+
+
+def one_step(y: np.ndarray, h: float, stiffness: float) -> tuple[np.ndarray, np.ndarray]:
+    """The step of order 3 and the one of order 2, from the method's Butcher tableau."""
+    a = np.array([[0, 0, 0, 0], [1 / 2, 0, 0, 0], [1 / 2, 1 / 2, 0, 0], [1 / 6, 1 / 6, 1 / 6, 0]])
+    k: list[np.ndarray] = []
+    for row in a:
+        k.append(slope(y + h * sum((w * s for w, s in zip(row, k, strict=False)), np.zeros(4)), stiffness))
+    third, second = ([1 / 6, 1 / 6, 1 / 6, 1 / 2], [1 / 4] * 4)
+    return tuple(y + h * sum(w * s for w, s in zip(weights, k, strict=True)) for weights in (third, second))
+
+
+def test_order_three_with_a_frame_that_moves() -> None:
+    """Density and frame after fixed steps: slope 3."""
+    exact = solve_ivp(lambda _, y: slope(y), (0.0, HORIZON), START, method="DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
+    errors = [np.abs(solved(Toy(), Time(step=HORIZON / n))[0] - exact) for n in (20, 40)]
+    orders = np.log2(errors[0] / errors[1])
+    assert ((orders > 2.8) & (orders < 3.2)).all(), orders
+
+
+def test_the_estimate_is_the_distance_of_the_pair() -> None:
+    """u⁺ − û⁺ of the pair, and of order 3 in Δ."""
+    sizes = []
+    for h in (0.1, 0.05):
+        toy = Toy()
+        march = stepper(toy, Time(tolerance=1.0))
+        try:
+            assert march.advance(h)
+            end = flat(march.state)
+        finally:
+            march.close()
+        (state, difference), *more = toy.asked
+        third, second = one_step(START, h, 1.0)
+        assert not more
+        assert np.array_equal(state, START)
+        assert np.abs(end - third).max() < 1e-15
+        assert np.abs(difference - (third - second)).max() < 1e-15
+        sizes.append(np.abs(difference).max())
+    assert 2.8 < np.log2(sizes[0] / sizes[1]) < 3.2
+
+
+def test_what_is_above_the_tolerance_is_tried_again_from_the_same_state() -> None:
+    """Accepted are the steps below the tolerance and no others; the end is that of the accepted steps alone."""
+    toy, tolerance = Toy(stiffness=8.0), 1e-5
+    end, history = solved(toy, Time(tolerance=tolerance))
+    assert [s.accepted for s in history] == [s.error <= tolerance for s in history]
+    assert any(not s.accepted for s in history)
+    y, tau = START, 0.0
+    for trial, (state, _) in zip(history, toy.asked, strict=True):
+        assert trial.tau == pytest.approx(tau, abs=1e-14)
+        assert np.abs(state - y).max() < 1e-13
+        if trial.accepted:
+            y, tau = one_step(y, trial.step, toy.stiffness)[0], tau + trial.step
+    assert np.abs(end - y).max() < 1e-13
+    assert tau == pytest.approx(HORIZON)
+
+
+def test_the_error_of_an_adaptive_march_follows_its_tolerance() -> None:
+    """Error and estimate are both of order Δ³: a tolerance a hundred times smaller, an error as much smaller."""
+    exact = solve_ivp(lambda _, y: slope(y), (0.0, HORIZON), START, method="DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
+    errors = [np.abs(solved(Toy(), Time(tolerance=tol))[0] - exact).max() for tol in (1e-5, 1e-7)]
+    assert 0.7 < np.log(errors[0] / errors[1]) / np.log(100.0) < 1.3
