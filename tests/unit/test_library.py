@@ -45,10 +45,11 @@ CASES: dict[str, tuple[Family, Formula]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_update_integral_and_their_check(name: str) -> None:
-    """f of every token to rounding; Σ_u w_u f with its derivatives; and `check_family` has nothing to say."""
+    """`check_family` has nothing to say; f of every token to rounding; Σ_u w_u f with its derivatives."""
     family, formula = CASES[name]
     rng = np.random.default_rng(5)
     tokens, theta, weights = rng.normal(size=(3, 2)), rng.normal(size=(4, family.dim)), rng.normal(size=4)
+    check_family(family, jnp.asarray(tokens))
     each = np.stack([[formula(tokens, p, i) for i in range(3)] for p in theta])  # (u, N, D)
     got = np.stack([np.asarray(family.update(jnp.asarray(tokens), jnp.asarray(p))) for p in theta])
     assert np.abs(got - each).max() < 1e-13
@@ -64,4 +65,3 @@ def test_update_integral_and_their_check(name: str) -> None:
     )
     for a, b in zip(fast, slow, strict=True):
         assert np.abs(np.asarray(a - b)).max() < 1e-13
-    check_family(family, jnp.asarray(tokens))

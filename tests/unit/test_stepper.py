@@ -1,4 +1,4 @@
-"""The time step on equations that need no mesh: orders, the error estimate, and what becomes of a rejected step."""
+"""The time step on equations that need no mesh: orders, the error estimate, rejected steps, and the stable step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pytest
 from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
+from mfpde.limit import mesh as meshes
 from mfpde.limit.flow import Rate
-from mfpde.limit.frame import Frame
+from mfpde.limit.frame import Frame, Motion
+from mfpde.limit.space import build_space
 from mfpde.limit.state import State
-from mfpde.limit.stepper import Stepper
+from mfpde.limit.stepper import Stepper, stable_step
 from mfpde.limit.sweep import Outcome
+from mfpde.limit.transport import Transport
 from mfpde.settings import Time
 
 HORIZON = 1.0
@@ -120,18 +123,21 @@ def test_the_estimate_is_the_distance_of_the_pair() -> None:
 
 def test_what_is_above_the_tolerance_is_tried_again_from_the_same_state() -> None:
     """Accepted are the steps below the tolerance and no others; the end is that of the accepted steps alone."""
-    toy, tolerance = Toy(stiffness=8.0), 1e-5
-    end, history = solved(toy, Time(tolerance=tolerance))
-    assert [s.accepted for s in history] == [s.error <= tolerance for s in history]
-    assert any(not s.accepted for s in history)
-    y, tau = START, 0.0
-    for trial, (state, _) in zip(history, toy.asked, strict=True):
-        assert trial.tau == pytest.approx(tau, abs=1e-14)
-        assert np.abs(state - y).max() < 1e-13
-        if trial.accepted:
-            y, tau = one_step(y, trial.step, toy.stiffness)[0], tau + trial.step
-    assert np.abs(end - y).max() < 1e-13
-    assert tau == pytest.approx(HORIZON)
+    excess = []
+    for tolerance in np.geomspace(1e-3, 1e-6, 7):
+        toy = Toy(stiffness=8.0)
+        end, history = solved(toy, Time(tolerance=float(tolerance)))
+        assert [s.accepted for s in history] == [s.error <= tolerance for s in history]
+        excess += [s.error / tolerance for s in history if not s.accepted]
+        y, tau = START, 0.0
+        for trial, (state, _) in zip(history, toy.asked, strict=True):
+            assert trial.tau == pytest.approx(tau, abs=1e-14)
+            assert np.abs(state - y).max() < 1e-13
+            if trial.accepted:
+                y, tau = one_step(y, trial.step, toy.stiffness)[0], tau + trial.step
+        assert np.abs(end - y).max() < 1e-13
+        assert tau == pytest.approx(HORIZON)
+    assert min(excess) < 2.0  # some were nearly good enough
 
 
 def test_the_error_of_an_adaptive_march_follows_its_tolerance() -> None:
@@ -139,3 +145,39 @@ def test_the_error_of_an_adaptive_march_follows_its_tolerance() -> None:
     exact = solve_ivp(lambda _, y: slope(y), (0.0, HORIZON), START, method="DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
     errors = [np.abs(solved(Toy(), Time(tolerance=tol))[0] - exact).max() for tol in (1e-5, 1e-7)]
     assert 0.7 < np.log(errors[0] / errors[1]) / np.log(100.0) < 1.3
+
+
+def growth(degree: int, number: float) -> float:
+    """Largest growth of any Fourier mode in one step with u Δ/h = number: upwind DG_p on a uniform grid."""
+    nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
+    factor = np.sqrt(2.0 * np.arange(degree + 1) + 1.0)  # orthonormal on cells of length 1
+    values = np.polynomial.legendre.legvander(nodes, degree) * factor
+    slopes = np.stack(
+        [np.polynomial.legendre.Legendre.basis(i).deriv()(nodes) for i in range(degree + 1)], axis=1
+    ) * (2.0 * factor)  # fmt: skip
+    right, left = factor, factor * (-1.0) ** np.arange(degree + 1)
+    inside = np.einsum("q,qi,qj->ij", weights / 2.0, slopes, values) - np.outer(right, right)
+    largest = 0.0
+    for k in np.linspace(0.0, np.pi, 400):
+        z = number * np.linalg.eigvals(inside + np.exp(-1j * k) * np.outer(left, right))
+        largest = max(largest, np.abs(1.0 + z + z**2 / 2.0 + z**3 / 6.0 + z**4 / 48.0).max())
+    return largest
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_the_stable_step_is_nine_tenths_of_the_largest(degree: int) -> None:
+    """All modes are damped at stable_step / 0.9, to the three digits of its constants, and one grows a little above."""
+    largest = stable_step(degree, 2.0) / 0.9  # u = h = 1
+    assert growth(degree, 0.995 * largest) < 1.0 + 1e-9
+    assert growth(degree, 1.005 * largest) > 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_speed_is_that_of_a_uniform_flow(dim: int) -> None:
+    """Σ_facets ∮a / |K| = 2 Σ_k |u_k| / h in a cell that has all its neighbours."""
+    space = build_space(meshes.box(MPI.COMM_SELF, dim, 5), 1, 1)
+    flow = np.array([[0.7, -0.3], [-1.1, 0.4]])[:, :dim]  # (b, d)
+    still = Motion(np.zeros((2, dim, dim)), -flow, np.zeros((2, dim, dim)))
+    transport = Transport(space, 2)
+    _, speed = transport.rate(np.ones((space.owned, space.size, 2)), np.zeros((*space.nodes.shape[:2], 2)), still)
+    assert np.abs(speed / (2.0 * np.abs(flow).sum(axis=1) / 0.4) - 1.0).max() < 1e-12

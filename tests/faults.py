@@ -1,0 +1,327 @@
+"""Deliberate faults, one at a time in a copy of the source, and the test that catches each.
+
+    uv run python tests/faults.py                  # all of them
+    uv run python tests/faults.py lost-eta …       # some
+    uv run python tests/faults.py --list
+
+A suite that passes says little until it is known what makes it fail. Every fault below is a mistake that could be made
+in a line of the solver: a sign, a factor, a transposed index, a step left out. The copy's tests first pass as they
+are; then each fault is put in alone, and must turn its one test into a failure. Exit code 1 says that a fault survived,
+2 that something else went wrong: a text that is no longer in its file, or tests that could not be collected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS, FILES = ("mfpde", "tests", "meshes"), ("pyproject.toml", "README.md", "runs/*.toml")
+_PATIENCE = 600.0  # seconds for one test, most of it compiling
+_PASSED, _FAILED = 0, 1  # of pytest; all other codes say that it did not get as far
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of the source.
+
+    Attributes:
+        name: what it is called on the command line.
+        file: where it is made.
+        old: text that occurs exactly once in that file.
+        new: what stands there instead.
+        tests: what is to fail, as pytest takes it; the cheapest that does.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fault: the test that failed, or None when none did."""
+
+    fault: Fault
+    caught_by: str | None
+    seconds: float
+
+
+class FaultError(Exception):
+    """The script cannot say: a text that does not fit, or tests that did not run."""
+
+
+KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}]"
+POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
+TWO_RANKS = "tests/parallel/test_two_ranks.py"
+COLUMNS = "tests/exact/test_columns.py::test_{}"
+INDICES = "tests/unit/test_frame.py::test_theta_inverse_determinant_and_metric[2]"
+MOVING = "tests/unit/test_frame.py::test_a_moving_frame_leaves_the_velocity_in_theta[2]"
+FOLLOWING = "tests/unit/test_frame.py::test_following_keeps_mean_and_covariance"
+ORDER = "tests/unit/test_stepper.py::test_order_three_with_a_frame_that_moves"
+ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the_pair"
+STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
+RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
+
+TRANSPORT, MODEL, FLOW = "mfpde/limit/transport.py", "mfpde/problem/transformer.py", "mfpde/limit/flow.py"
+FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
+DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
+SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
+
+_STAGE = "    stream = stream + (model.step / model.layers) * added"
+# The stream and its co-state stay right; only the derivative in the units is taken at the tokens after the stage.
+_AT_THE_WRONG_STAGE = """
+        h, stop = model.step / model.layers, jax.lax.stop_gradient
+        mine = list(zip(stage, units[place - len(stage) : place], strict=True))
+        after = stop(stream + h * added)
+        late = sum(integrate(family, after, *pair) for family, pair in mine)
+        stream = stream + h * (sum(integrate(f, stream, *stop(pair)) for f, pair in mine) + late - stop(late))"""
+# What a flux through the boundary does to the cells there.
+_LEAK = """        residual[: space.owned][space.boundary] -= 1e-3 * density[space.boundary]
+        volume = space.scale["""
+_SWAPPED = """for stage, place in [
+        (s, sum(map(len, model.stages[:r]))) for r, s in enumerate(model.stages)
+    ][::-1]:"""
+
+FAULTS = (
+    # The transport.
+    Fault("flux-sign", TRANSPORT, "residual[c, i, b] -= factor", "residual[c, i, b] += factor",
+          KERNEL.format("interval")),
+    Fault("upwinding-lost", TRANSPORT, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("interval")),
+    Fault("geometry-transposed", TRANSPORT, "+= inverse[a, k] * local[a, b]", "+= inverse[k, a] * local[a, b]",
+          KERNEL.format("triangle")),
+    Fault("volume-geometry-transposed", TRANSPORT, "+= inverse[a, k] * velocity[k, b]",
+          "+= inverse[k, a] * velocity[k, b]", KERNEL.format("disk")),
+    Fault("drift-lost-in-kernel", TRANSPORT, "-= drift[i, b]", "-= 0.0 * drift[i, b]", KERNEL.format("interval")),
+    Fault("stretch-lost-in-kernel", TRANSPORT, "-= stretch[i, k, b]", "-= 0.0 * stretch[i, k, b]",
+          KERNEL.format("interval")),
+    Fault("stretch-transposed-in-kernel", TRANSPORT, "-= stretch[i, k, b]", "-= stretch[k, i, b]",
+          KERNEL.format("triangle")),
+    Fault("boundary-leaks", TRANSPORT, "        volume = space.scale[", _LEAK, KERNEL.format("interval")),
+    Fault("ghosts-not-exchanged", TRANSPORT, "self._ghosted.scatter_forward()", "pass", TWO_RANKS),
+    Fault("box-without-ghosts", MESH, "ghosts = dmesh.GhostMode.shared_facet", "ghosts = dmesh.GhostMode.none",
+          TWO_RANKS),
+    Fault("file-without-ghosts", MESH, "create_cell_partitioner(dmesh.GhostMode.shared_facet",
+          "create_cell_partitioner(dmesh.GhostMode.none", TWO_RANKS),
+    # The Transformer and its gradient.
+    Fault("lost-layers", MODEL, "(model.step / model.layers) * added", "model.step * added", POTENTIAL),
+    Fault("lost-eta", MODEL, "(model.step / model.layers) * added", "(1.0 / model.layers) * added", POTENTIAL),
+    Fault("costate-at-the-wrong-stage", MODEL, _STAGE, _AT_THE_WRONG_STAGE, POTENTIAL),
+    Fault("one-stage-as-two", MODEL, "integrate(family, stream, *units",
+          "integrate(family, stream + (model.step / model.layers) * added, *units", POTENTIAL),
+    Fault("stages-swapped", MODEL, "for stage in model.stages:", _SWAPPED, POTENTIAL),
+    Fault("lost-mean-over-samples", SWEEP, "np.where(inside, 1.0 / samples", "np.where(inside, 1.0", POTENTIAL),
+    Fault("gradient-not-times-layers", SWEEP, "np.split(total[2:] * self.model.layers", "np.split(total[2:]",
+          POTENTIAL),
+    Fault("weights-not-summed-over-ranks", SWEEP,
+          "total = self._reduce(np.concatenate([part.ravel() for part in parts]))",
+          "total = np.concatenate([part.ravel() for part in parts])", TWO_RANKS),
+    Fault("test-set-is-training-set", SWEEP, "model, task.test_tokens, task.test_targets)",
+          "model, task.tokens, task.targets)", COLUMNS.format("risks_and_accuracies")),
+    Fault("fast-softmax-over-the-wrong-axis", LIBRARY, "grown.sum(axis=1)", "grown.sum(axis=0)",
+          "tests/unit/test_library.py::test_update_integral_and_their_check[attention]"),
+    Fault("softmax-over-the-wrong-axis", LIBRARY,
+          "jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=1)",
+          "jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=0)",
+          "tests/unit/test_library.py::test_update_integral_and_their_check[attention]"),
+    # The penalty.
+    Fault("weight-decay-sign", UNITS, "value = 0.5 * weight_decay", "value = -0.5 * weight_decay", POTENTIAL),
+    Fault("potential-without-half", UNITS, "value = 0.5 * weight_decay", "value = weight_decay", POTENTIAL),
+    Fault("penalty-without-half", FLOW, "penalty = self.weight_decay / (2 * self.model.layers)",
+          "penalty = self.weight_decay / self.model.layers", COLUMNS.format("entropy_penalty_and_energy")),
+    # Frames.
+    Fault("theta-transposed", FRAMES, '"bij,...j->...ib"', '"bji,...j->...ib"', INDICES),
+    Fault("inverse-transposed", FRAMES, "return np.linalg.inv(self.matrix)",
+          "return np.linalg.inv(np.swapaxes(self.matrix, 1, 2))", INDICES),
+    Fault("metric-transposed", FRAMES, "inverse @ np.swapaxes(inverse, 1, 2))",
+          "np.swapaxes(inverse, 1, 2) @ inverse)", INDICES),
+    Fault("drift-lost", FRAMES, 'np.einsum("bij,bj->bi", frame.matrix, self.drift)', "np.zeros_like(self.drift)",
+          MOVING),
+    Fault("stretch-lost", FRAMES, "frame.matrix @ self.stretch", "0.0 * self.stretch", MOVING),
+    Fault("stretch-on-the-wrong-side", FRAMES, "frame.matrix @ self.stretch", "self.stretch @ frame.matrix", MOVING),
+    Fault("drift-without-the-mean", FRAMES, 'velocity - np.einsum("bij,bj->bi", stretch, mean)', "velocity",
+          FOLLOWING),
+    Fault("followed-covariance-not-centred", FRAMES, "- mean[:, :, None] * mean[:, None, :])", ")", FOLLOWING),
+    Fault("linear-coordinates-first", FRAMES, "[a for a in range(dim) if a not in linear] + list(linear)",
+          "list(linear) + [a for a in range(dim) if a not in linear]", FOLLOWING),
+    # Time steps.
+    Fault("wrong-coefficient", STEP, "(2.0 / 3.0) * start + (1.0 / 3.0) *", "0.5 * start + 0.5 *", ORDER),
+    Fault("frame-held-in-the-stages", STEP, "self.flow.rate(self._unpack(tau, values))",
+          "self.flow.rate(State(tau, self._unpack(tau, values).density, self._frame))", ORDER),
+    Fault("estimate-with-wrong-weights", STEP, "(3.0 * k[3] - k[0]", "(2.0 * k[3] - k[0]", ESTIMATE),
+    Fault("estimate-twice-as-large", STEP, "(step / 12.0)", "(step / 6.0)", ESTIMATE),
+    Fault("rejected-step-accepted", STEP, "if not accepted:\n            return trial.wish, False",
+          "if not accepted:\n            return trial.wish, True", RETRIED),
+    Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
+    Fault("cfl-bound-too-large", STEP, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
+    Fault("speed-of-one-side", TRANSPORT, "speed[cells[f, 1], b] += weights[q] * a", "speed[cells[f, 1], b] += 0.0",
+          "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[1]"),
+    # Reports.
+    Fault("initial-law-of-the-first-layer", STATE, "law = model.families[place].law(layer)",
+          "law = model.families[place].law(0)", COLUMNS.format("the_start")),
+    Fault("entropy-without-determinant", DIAGNOSTICS, "np.maximum(values / frame.determinant,", "np.maximum(values,",
+          COLUMNS.format("entropy_penalty_and_energy")),
+    Fault("covariance-not-centred", DIAGNOSTICS, "- mean[:, :, None] * mean[:, None, :]", "",
+          COLUMNS.format("moments")),
+    Fault("dissipation-without-metric", DIAGNOSTICS, '"cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient',
+          '"cqkb,cqkb->cqb", gradient, gradient', COLUMNS.format("dissipation_in_any_frame")),
+    Fault("file-without-determinant", GATHER, "density[..., blocks]) / frame.determinant[blocks]",
+          "density[..., blocks])", COLUMNS.format("snapshots")),
+    Fault("file-velocity-transposed", GATHER, '"bki,cnkb->cnib"', '"bik,cnkb->cnib"', COLUMNS.format("snapshots")),
+)  # fmt: skip
+
+
+def check_texts(faults: Iterable[Fault], root: Path = ROOT) -> None:
+    """Does every fault's text occur exactly once?
+
+    Raises:
+        FaultError: for those that do not, one line each.
+    """
+    counts = {fault: (root / fault.file).read_text(encoding="utf-8").count(fault.old) for fault in faults}
+    wrong = [f"{f.name}: {f.old!r} occurs {count} times in {f.file}" for f, count in counts.items() if count != 1]
+    if wrong:
+        raise FaultError("\n".join(wrong))
+
+
+def copy_source(root: Path, target: Path) -> None:
+    """Copy what the tests need, with times, so that compiled kernels which did not change are not compiled again."""
+    for name in FOLDERS:
+        shutil.copytree(root / name, target / name, copy_function=shutil.copy2)
+    for pattern in FILES:
+        for file in root.glob(pattern):
+            place = target / file.relative_to(root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, place)
+
+
+def run_python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Python in a copy; it and all processes that it starts import the copy's mfpde."""
+    try:
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "160"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FaultError(f"{' '.join(words)}: no end after {_PATIENCE:g} s") from error
+
+
+def run_tests(folder: Path, tests: Sequence[str]) -> str | None:
+    """The first test that fails in a copy with the reason that pytest gives, or None.
+
+    Raises:
+        FaultError: when pytest did not run them.
+    """
+    done = run_python(folder, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests)
+    failed = re.search(r"^FAILED (.+)$", done.stdout, re.MULTILINE)
+    if done.returncode == _PASSED:
+        return None
+    if done.returncode == _FAILED and failed:
+        return failed[1].strip()
+    raise FaultError(f"pytest ended with code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+@contextmanager
+def copies(root: Path = ROOT) -> Iterator[Path]:
+    """A folder with a copy `clean`, whose mfpde is the one that Python imports there."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name).resolve()
+        clean = folder / "clean"
+        copy_source(root, clean)
+        said = run_python(clean, "-c", "import mfpde; print(mfpde.__file__)")
+        if not Path(said.stdout.strip()).is_relative_to(clean):
+            raise FaultError(f"not the copy's mfpde is imported, but {said.stdout.strip() or said.stderr}")
+        yield folder
+
+
+def judge(folder: Path, fault: Fault) -> Verdict:
+    """Make one fault in a copy of the clean copy, and run its test there."""
+    start = time.perf_counter()
+    place = folder / fault.name
+    shutil.copytree(folder / "clean", place, copy_function=shutil.copy2)
+    try:
+        file = place / fault.file
+        file.write_text(file.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
+        compile(file.read_text(encoding="utf-8"), fault.file, "exec")
+        caught_by = run_tests(place, [fault.tests])
+    except (FaultError, SyntaxError) as error:
+        raise FaultError(f"{fault.name}: {error}") from error
+    finally:
+        shutil.rmtree(place)
+    return Verdict(fault, caught_by, time.perf_counter() - start)
+
+
+def check_clean(folder: Path, faults: Iterable[Fault]) -> None:
+    """Do all the tests pass without a fault?
+
+    Raises:
+        FaultError: when one does not.
+    """
+    failed = run_tests(folder / "clean", list(dict.fromkeys(fault.tests for fault in faults)))
+    if failed is not None:
+        raise FaultError(f"{failed} fails without any fault")
+
+
+def _choose(names: Sequence[str]) -> list[Fault]:
+    known = {fault.name: fault for fault in FAULTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise FaultError(f"no such fault: {', '.join(unknown)}; --list shows all")
+    return [known[name] for name in names] if names else list(FAULTS)
+
+
+def _say(*columns: object) -> None:
+    sys.stdout.write(" | ".join(str(c) for c in columns) + "\n")
+    sys.stdout.flush()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="faults to make; all unless given")
+    parser.add_argument("--list", action="store_true", help="name all faults, and run nothing")
+    given = parser.parse_args(words)
+    try:
+        faults = _choose(given.names)
+        check_texts(faults)
+        if given.list:
+            for fault in faults:
+                _say(f"{fault.name:34}", fault.file, fault.tests)
+            return 0
+        with copies() as folder:
+            start = time.perf_counter()
+            check_clean(folder, faults)
+            _say(f"{'fault':34}", f"{'file':28}", "seconds", "caught by")
+            _say(f"{'none':34}", f"{'':28}", f"{time.perf_counter() - start:7.1f}", "every test passes")
+            survivors = 0
+            for fault in faults:
+                verdict = judge(folder, fault)
+                survivors += verdict.caught_by is None
+                told = verdict.caught_by or f"SURVIVED {fault.tests}"
+                _say(f"{fault.name:34}", f"{fault.file:28}", f"{verdict.seconds:7.1f}", told)
+            _say(f"{len(faults)} faults, {survivors} survived")
+            return 1 if survivors else 0
+    except FaultError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
