@@ -1,8 +1,8 @@
 """What a report says of a state: masses, moments in θ, entropy, dissipation, and signs of trouble.
 
-Everything is an integral over the mesh in reference coordinates with ρ̂ = |det A| ρ (moments too: in θ the variance of a
-density that lies many standard deviations off would be the difference of large numbers); one reduction of sums and one of
-minima for all blocks of a group.
+Everything is an integral over the mesh in reference coordinates with ρ̂ = |det A| ρ, moments too: in θ the variance of a
+density that lies many standard deviations off would be the difference of large numbers. One reduction of sums and one
+of minima for all blocks of a group.
 """
 
 from __future__ import annotations
