@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
+_SAME = 1e-10  # points of a reference facet closer than this are one
 
 
 def density_element(cell: CellType, degree: int) -> basix.finite_element.FiniteElement:
@@ -45,20 +46,22 @@ class Tables:
 
 @dataclass(frozen=True)
 class Facets:
-    """Interior facets with at least one cell of this rank; side 0 owns the normal, f facets, t tables, s sides.
+    """What every cell sees across and on its local facets; f local facets, q points of each, o orientations.
 
-    A table is a local facet seen through one of the permutations of its vertices: both sides then meet the same
-    quadrature points in the same order.
+    The two sides of a facet number its quadrature points each in their own way; `permutation` pairs them.
     """
 
-    cells: Index  # (f, 2)
-    table: Index  # (f, 2)
+    neighbour: Index  # (c, f): the cell across; -1 on the mesh boundary, or where this rank does not know it
+    facet: Index  # (c, f): which local facet of the neighbour it is
+    order: Index  # (c, f): its orientation o against ours
+    permutation: Index  # (o, q): the neighbour's point that meets ours
     weights: Array  # (q,)
-    density: Array  # (t, q, i)
-    potential_gradient: Array  # (t, q, j, d)
-    vertex: Array  # (t, q, v)
-    inverse_jacobian: Array  # (f, 2, g, d, d); g = 1 on affine cells, else q
-    normal: Array  # (f, g, d), scaled with the surface element
+    normal: Array  # (f, d): outward in the reference cell, scaled with the surface element
+    density: Array  # (f, q, i)
+    potential_gradient: Array  # (f, q, j, d)
+    vertex: Array  # (f, q, v)
+    inverse_jacobian: Array  # (c, g, d, d); g = 1 on affine cells, else f·q
+    scale: Array  # (c, g): |det J|
 
 
 @dataclass(frozen=True)
@@ -221,63 +224,68 @@ def _touches_boundary(mesh: dmesh.Mesh) -> NDArray[np.bool_]:
 def _facets(
     mesh: dmesh.Mesh, cell: CellType, degree: int, potential_degree: int, vertices: Array, affine: bool
 ) -> Facets:
-    """Pair the two sides of every interior facet, and tabulate each way of seeing a facet that occurs."""
-    dim, owned = mesh.topology.dim, mesh.topology.index_map(mesh.topology.dim).size_local
+    """Tabulate every local facet, and find out what lies across it."""
+    dim = mesh.topology.dim
     corners = np.asarray(basix.topology(cell)[dim - 1], dtype=np.int64)  # (local facets, facet vertices)
-    cells, local, order = _pairs(mesh, corners, owned)
-    views, table = np.unique(
-        np.column_stack([local.reshape(-1, 1), order.reshape(-1, corners.shape[1])]), axis=0, return_inverse=True
-    )
-    table = table.reshape(-1, 2)
     kind = basix.cell.subentity_types(cell)[dim - 1][0]
     exactness = max(2 * degree + potential_degree - 1, 1)
     t, weights = basix.make_quadrature(kind, exactness) if dim > 1 else (np.zeros((1, 0)), np.ones(1))
-    corner = basix.geometry(cell)
-    reference = [_facet_points(corner[view[1:]], t) for view in views] or [np.zeros((len(weights), dim))]
-    gradients = [potential_element(cell, potential_degree).tabulate(1, x)[1:, :, :, 0] for x in reference]
-    shapes = np.stack([_vertex_shape(cell, x) for x in reference])
-    sample = np.stack([x[:1] if affine else x for x in reference])  # (t, g, d)
-    shape_gradient = np.stack([potential_element(cell, 1).tabulate(1, x)[1:, :, :, 0] for x in sample])
-    jacobian = np.einsum("fsvi,fsagv->fsgia", vertices[cells], shape_gradient[table])
-    inverse = np.linalg.inv(jacobian)
-    outward = basix.cell.facet_outward_normals(cell) * _facet_scale(cell)[:, None]  # (local facets, d)
-    normal = np.abs(np.linalg.det(jacobian[:, 0]))[..., None] * np.einsum(
-        "fgai,fa->fgi", inverse[:, 0], outward[local[:, 0]]
-    )
+    points = np.concatenate([_facet_points(basix.geometry(cell)[own], t) for own in corners])
+    by_facet = (len(corners), len(weights), -1)
+    gradient = np.moveaxis(potential_element(cell, potential_degree).tabulate(1, points)[1:, :, :, 0], 0, 2)
+    jacobian = _jacobian(cell, vertices, points[:1] if affine else points)
+    neighbour, facet, orientation = _across(mesh, corners)
+    views, order = np.unique(orientation.reshape(-1, corners.shape[1]), axis=0, return_inverse=True)
     return Facets(
-        cells=np.ascontiguousarray(cells, dtype=np.int32),
-        table=np.ascontiguousarray(table, dtype=np.int32),
+        neighbour=neighbour,
+        facet=facet,
+        order=order.reshape(neighbour.shape).astype(np.int32),
+        permutation=_permutations(basix.geometry(kind) if dim > 1 else np.zeros((1, 0)), views, t),
         weights=np.asarray(weights, dtype=np.float64),
-        density=np.stack([density_element(cell, degree).tabulate(0, x)[0, :, :, 0] for x in reference]),
-        potential_gradient=np.ascontiguousarray(np.moveaxis(np.stack(gradients), 1, 3)),
-        vertex=shapes,
-        inverse_jacobian=np.ascontiguousarray(inverse),
-        normal=np.ascontiguousarray(normal),
+        normal=basix.cell.facet_outward_normals(cell) * _facet_scale(cell)[:, None],
+        density=density_element(cell, degree).tabulate(0, points)[0, :, :, 0].reshape(by_facet),
+        potential_gradient=gradient.reshape(*by_facet, dim),
+        vertex=_vertex_shape(cell, points).reshape(by_facet),
+        inverse_jacobian=np.ascontiguousarray(np.linalg.inv(jacobian)),
+        scale=np.ascontiguousarray(np.abs(np.linalg.det(jacobian))),
     )
 
 
-def _pairs(mesh: dmesh.Mesh, corners: NDArray[np.int64], owned: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Cells (f, 2), local facets (f, 2) and, per side, cell-local vertices (f, 2, v) in the order of side 0."""
+def _across(mesh: dmesh.Mesh, corners: NDArray[np.int64]) -> tuple[Index, Index, Index]:
+    """Per cell and local facet: the cell across (-1: none), its local facet, and how that one is turned.
+
+    The orientation (c, f, v) gives for each vertex of the facet, in the order of this cell, its place in the order of
+    the neighbour.
+    """
     dim, dofs = mesh.topology.dim, mesh.geometry.dofmaps[0]
-    to_cells = mesh.topology.connectivity(dim - 1, dim)
-    to_facets = mesh.topology.connectivity(dim, dim - 1)
-    cells, local, order = [], [], []
-    for facet in range(to_cells.num_nodes):
-        pair = to_cells.links(facet)
-        if len(pair) != 2 or min(pair) >= owned:
-            continue
-        sides = [int(np.flatnonzero(to_facets.links(c) == facet)[0]) for c in pair]
-        first = dofs[pair[0]][corners[sides[0]]]
-        second = [int(np.flatnonzero(dofs[pair[1]] == vertex)[0]) for vertex in first]
-        cells.append(pair)
-        local.append(sides)
-        order.append([corners[sides[0]], second])
-    width = corners.shape[1]
-    return (
-        np.array(cells, dtype=np.int64).reshape(-1, 2),
-        np.array(local, dtype=np.int64).reshape(-1, 2),
-        np.array(order, dtype=np.int64).reshape(-1, 2, width),
-    )
+    number = mesh.topology.connectivity(dim, dim - 1).array.reshape(len(dofs), len(corners))  # (c, f)
+    neighbour = np.full(number.shape, -1, dtype=np.int32)
+    facet = np.zeros(number.shape, dtype=np.int32)
+    orientation = np.zeros((*number.shape, corners.shape[1]), dtype=np.int32)
+    orientation[:] = np.arange(corners.shape[1])
+    by_facet = np.argsort(number, axis=None, kind="stable")
+    twice = np.flatnonzero(np.diff(number.ravel()[by_facet]) == 0)
+    sides = np.stack([by_facet[twice], by_facet[twice + 1]])
+    for (c, f), (n, g) in ([np.divmod(s, number.shape[1]) for s in pair] for pair in (sides, sides[::-1])):
+        neighbour[c, f], facet[c, f] = n, g
+        ours, theirs = dofs[c[:, None], corners[f]], dofs[n[:, None], corners[g]]
+        orientation[c, f] = np.argmax(ours[:, :, None] == theirs[:, None, :], axis=2)
+    return neighbour, facet, orientation
+
+
+def _permutations(corner: Array, views: Index, t: Array) -> Index:
+    """Per orientation (o, v) and facet point (q, d−1), its number on the other side; corner (v, d−1) of the facet.
+
+    Raises:
+        ValueError: for a quadrature that is not symmetric.
+    """
+    rows = []
+    for view in views:
+        distance = np.abs(_facet_points(corner[view], t)[:, None] - t).max(axis=2, initial=0.0)
+        if (distance.min(axis=1) > _SAME).any():
+            raise ValueError("a quadrature of facets that depends on the order of their vertices")
+        rows.append(distance.argmin(axis=1))
+    return np.array(rows, dtype=np.int32).reshape(len(views), len(t))
 
 
 def _facet_points(corner: Array, t: Array) -> Array:

@@ -10,22 +10,23 @@ and the scheme finds ∂_τ ρ̂ ∈ DG_p such that for every cell K and test fu
 
 with F = 0 on the mesh boundary. Source: mathematics.md, section 4; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
 
-Memory: every array that differs between blocks (layer × family) has the block as its last, contiguous index, and the
-innermost loops run over blocks. Geometry and tables are shared by all blocks.
+The loops and their memory layout are in `limit.kernels`; here are the tables, the order of the cells and the exchange.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from dolfinx import la
-from numba import njit
 from numpy.typing import NDArray
 
+from mfpde.limit import kernels
 from mfpde.limit.frame import Motion, VelocityMoments
 from mfpde.limit.space import Space
 
 Array = NDArray[np.float64]
 _EMPTY = 1e-9  # a cell with less mass holds none: it does not bound the time step
+_LANES = 96  # of a chunk, about: enough for whole vector registers, few enough for the cache
+_VECTOR = 8  # lanes that a processor handles at once
 
 
 class Transport:
@@ -37,6 +38,13 @@ class Transport:
         index_map = space.mesh.topology.index_map(space.dim)
         self._ghosted = la.vector(index_map, space.size * blocks, np.float64)
         self._density: Array = self._ghosted.array.reshape(-1, space.size, blocks)
+        self._axes = (0,) * space.dim
+        self._operators = _operators(space)
+        self._cells = _cells(space)
+        self._chunks = _chunks(space, blocks)
+        per = int(self._chunks.cells.max(initial=1))
+        self._lanes = -(-per * blocks // _VECTOR) * _VECTOR
+        self._scratch = _scratch(self._operators, self._lanes, int(self._chunks.slot.max(initial=0)) + 1)
 
     def rate(self, density: Array, potential: Array, motion: Motion) -> tuple[Array, Array]:
         """∂_τ ρ̂ and the speed that bounds the time step; one neighbour exchange.
@@ -51,29 +59,19 @@ class Transport:
             explicit step must stay below a constant over it. Cells whose mass is below 1e-9 do not count: what a
             larger step amplifies there is nothing, and it counts as soon as it is something.
         """
-        space, tables, facets = self.space, self.space.tables, self.space.facets
+        space = self.space
         self._density[: space.owned] = density
         self._ghosted.scatter_forward()
-        residual = np.zeros_like(self._density)
-        speed = np.zeros((len(self._density), self.blocks))
-        metric, drift, stretch = (
-            np.ascontiguousarray(np.moveaxis(x, 0, -1)) for x in (motion.metric, motion.drift, motion.stretch)
-        )
-        moving = bool(np.any(drift) or np.any(stretch))
-        frame = (metric, drift, stretch, moving)
-        _interior(
-            self._density[: space.owned], potential, residual, space.vertices, space.inverse_jacobian, space.scale,
-            tables.weights, tables.density, tables.density_gradient, tables.potential_gradient, tables.vertex, *frame,
+        frames = kernels.Frames(
+            self._spread(motion.metric), self._spread(motion.drift), self._spread(motion.stretch),
+            bool(np.any(motion.drift) or np.any(motion.stretch)),
         )  # fmt: skip
-        _across_facets(
-            self._density, potential, residual, speed, space.vertices, facets.cells, facets.table,
-            facets.inverse_jacobian, facets.normal, facets.weights, facets.density, facets.potential_gradient,
-            facets.vertex, *frame,
+        rate, fastest = np.empty((space.owned, space.size, self.blocks)), np.zeros(self.blocks)
+        kernels.rate(
+            self._axes, self._operators, self._cells, self._chunks, self._scratch, frames, self._density,
+            np.ascontiguousarray(potential), _EMPTY, rate, fastest,
         )  # fmt: skip
-        volume = space.scale[: space.owned] @ (np.array([tables.weights.sum()]) if space.affine else tables.weights)
-        fastest = np.zeros(self.blocks)
-        _fastest(density, speed, volume, fastest)
-        return space.invert_mass(residual[: space.owned]), fastest
+        return rate, fastest
 
     def velocity_moments(self, density: Array, potential: Array, metric: Array) -> VelocityMoments:
         """This rank's share of the integrals that tell a co-moving frame where to go; no communication.
@@ -83,14 +81,20 @@ class Transport:
             potential: nodal values on all cells (c, j, b).
             metric: D, shape (b, d, d).
         """
-        space, tables, dim = self.space, self.space.tables, self.space.dim
-        sums = np.zeros((1 + 2 * dim + 2 * dim * dim, self.blocks))
-        _velocity_moments(
-            np.ascontiguousarray(density), potential, space.vertices, space.inverse_jacobian, space.scale,
-            tables.weights, tables.density, tables.potential_gradient, tables.vertex,
-            np.ascontiguousarray(np.moveaxis(metric, 0, -1)), sums,
+        dim = self.space.dim
+        lanes = np.zeros((1 + 2 * dim + 2 * dim * dim, self._lanes))
+        kernels.velocity_moments(
+            self._axes, self._operators, self._cells, self._chunks, self._scratch, np.ascontiguousarray(density),
+            np.ascontiguousarray(potential), lanes,
         )  # fmt: skip
-        return unpack_moments(sums)
+        used = self._lanes // self.blocks * self.blocks
+        sums = unpack_moments(lanes[:, :used].reshape(len(lanes), -1, self.blocks).sum(axis=1))
+        velocity, shear = np.einsum("bik,bk->bi", metric, sums.velocity), metric @ sums.shear
+        return VelocityMoments(sums.mass, sums.mean, sums.second, -velocity, -shear)
+
+    def _spread(self, values: Array) -> Array:
+        """Per-block values (b, …) to all lanes (…, l)."""
+        return np.resize(values, (self._lanes, *values.shape[1:])).transpose(*range(1, values.ndim), 0).copy()
 
 
 def unpack_moments(sums: Array) -> VelocityMoments:
@@ -111,174 +115,100 @@ def pack_moments(moments: VelocityMoments) -> Array:
     return np.concatenate([moments.mass[None], moments.mean.T, moments.velocity.T, second, shear])
 
 
-@njit(cache=True)
-def _fastest(density, speed, volume, fastest):  # type: ignore[no-untyped-def]
-    """The largest speed/|K| (b,) over owned cells that hold mass: ∫_K |ρ̂| ≤ |K| (Σ_i ρ̂_i²)^½ by orthonormality."""
-    cells, size, blocks = density.shape
-    square = np.empty(blocks)
-    for c in range(cells):
-        square[:] = 0.0
-        for i in range(size):
-            for b in range(blocks):
-                square[b] += density[c, i, b] ** 2
-        least = (_EMPTY / volume[c]) ** 2
-        for b in range(blocks):
-            if square[b] > least:
-                fastest[b] = max(fastest[b], speed[c, b] / volume[c])
+def _operators(space: Space) -> kernels.Operators:
+    """The tables with weights and signs folded in; quadrature points inside first, then facet by facet."""
+    tables, facets, size = space.tables, space.facets, space.size
+    points = len(tables.weights) + facets.normal.shape[0] * len(facets.weights)
+    slope = np.swapaxes(tables.potential_gradient, 1, 2)
+    on_facets = np.swapaxes(facets.potential_gradient, 2, 3).reshape(-1, *slope.shape[1:])
+    weighted = tables.weights[:, None, None] * tables.density_gradient  # (q, i, d)
+    lift = -facets.weights[:, None] * facets.density  # (f, q, i)
+    return kernels.Operators(
+        value=tables.density,
+        trace=facets.density.reshape(-1, size),
+        slope=slope.reshape(-1, slope.shape[2]),
+        gradient=np.concatenate([slope, on_facets]).reshape(points * space.dim, -1),
+        vertex=np.concatenate([tables.vertex, facets.vertex.reshape(-1, tables.vertex.shape[1])]),
+        test=np.ascontiguousarray(np.moveaxis(weighted, 1, 0).reshape(size, -1)),
+        lift=np.ascontiguousarray(lift.reshape(-1, size).T),
+        weights=tables.weights,
+        facet_weights=facets.weights,
+        normal=facets.normal,
+    )
 
 
-@njit(cache=True, fastmath={"contract"})
-def _velocity_moments(  # type: ignore[no-untyped-def]
-    density, potential, vertices, inverse_jacobian, scale, weights, table, potential_table, vertex_table, metric, sums
-):  # fmt: skip
-    """sums (rows, b) += ∫ρ̂ {1, ξ, û₀, ξξᵀ, û₀ξᵀ} over owned cells."""
-    cells, size, blocks = density.shape
-    dim = vertices.shape[2]
-    gradient, local, velocity = np.empty((dim, blocks)), np.empty((dim, blocks)), np.empty((dim, blocks))
-    value, coordinates, rest = np.empty(blocks), np.empty(dim), np.empty((dim, dim, blocks))
-    affine = scale.shape[1] == 1
-    for c in range(cells):
-        for q in range(weights.size):
-            g = 0 if affine else q
-            _gradient(potential[c], potential_table[q], inverse_jacobian[c, g], local, gradient)
-            _position(vertices[c], vertex_table[q], coordinates)
-            _velocity(gradient, coordinates, metric, local, rest, False, velocity)
-            value[:] = 0.0
-            for i in range(size):
-                for b in range(blocks):
-                    value[b] += table[q, i] * density[c, i, b]
-            for b in range(blocks):
-                value[b] *= weights[q] * scale[c, g]
-                sums[0, b] += value[b]
-            for k in range(dim):
-                for b in range(blocks):
-                    sums[1 + k, b] += value[b] * coordinates[k]
-                    sums[1 + dim + k, b] += value[b] * velocity[k, b]
-                for m in range(dim):
-                    row = 1 + 2 * dim + k * dim + m
-                    for b in range(blocks):
-                        sums[row, b] += value[b] * coordinates[k] * coordinates[m]
-                        sums[row + dim * dim, b] += value[b] * velocity[k, b] * coordinates[m]
+def _cells(space: Space) -> kernels.Cells:
+    """Geometry at the points of `_operators`, and the neighbours."""
+    facets, affine = space.facets, space.affine
+    inverse, scale = space.inverse_jacobian, space.scale
+    weights = np.array([space.tables.weights.sum()]) if affine else space.tables.weights
+    return kernels.Cells(
+        vertices=space.vertices,
+        inverse=inverse if affine else np.concatenate([inverse, facets.inverse_jacobian], axis=1),
+        scale=scale if affine else np.concatenate([scale, facets.scale], axis=1),
+        inverse_mass=space.inverse_mass,
+        volume=scale[: space.owned] @ weights,
+        neighbour=facets.neighbour,
+        facet=facets.facet,
+        order=facets.order,
+        permutation=facets.permutation,
+    )
 
 
-@njit(cache=True, fastmath={"contract"})
-def _velocity(gradient, coordinates, metric, drift, stretch, moving, velocity):  # type: ignore[no-untyped-def]
-    """û (d, b) at one point from ∇_ξ V (d, b) and ξ (d,)."""
-    dim, blocks = velocity.shape
-    for i in range(dim):
-        velocity[i, :] = 0.0
-        for k in range(dim):
-            for b in range(blocks):
-                velocity[i, b] -= metric[i, k, b] * gradient[k, b]
-        if moving:
-            for b in range(blocks):
-                velocity[i, b] -= drift[i, b]
-            for k in range(dim):
-                for b in range(blocks):
-                    velocity[i, b] -= stretch[i, k, b] * coordinates[k]
+def _chunks(space: Space, blocks: int) -> kernels.Chunks:
+    """Cut the owned cells and the ghosts into chunks, and find out how long each chunk's results are waited for."""
+    per = max(1, _LANES // blocks)
+    cells, owned = len(space.vertices), space.owned
+    first = np.concatenate([np.arange(0, owned, per), np.arange(owned, cells, per)])
+    count = np.diff(np.append(first, cells))
+    chunk = np.repeat(np.arange(len(first)), count)
+    mine = int(np.searchsorted(first, owned))
+    across = np.where(space.facets.neighbour[:owned] < owned, space.facets.neighbour[:owned], -1)
+    need = np.arange(mine)
+    linked = np.where(across < 0, chunk[:owned, None], chunk[across])
+    np.maximum.at(need, chunk[:owned], linked.max(axis=1, initial=0))
+    oldest = np.arange(mine)  # results that the second passes from this chunk on still want
+    np.minimum.at(oldest, chunk[:owned], linked.min(axis=1, initial=mine))
+    oldest = np.minimum.accumulate(oldest[::-1])[::-1]
+    need = np.maximum.accumulate(need)
+    ring = int((need - oldest).max(initial=0)) + 1
+    slot = np.concatenate([np.arange(mine) % ring, ring + np.arange(len(first) - mine)])
+    lane = (np.arange(cells) - first[chunk]) * blocks
+    return kernels.Chunks(
+        first=first.astype(np.int32),
+        cells=count.astype(np.int32),
+        need=need.astype(np.int32),
+        slot=slot.astype(np.int32),
+        chunk=chunk.astype(np.int32),
+        lane=lane.astype(np.int32),
+        blocks=blocks,
+    )
 
 
-@njit(cache=True, fastmath={"contract"})
-def _gradient(potential, table, inverse, local, gradient):  # type: ignore[no-untyped-def]
-    """∇_ξ V (d, b) at one point from a cell's nodal values (j, b); `local` (d, b) is scratch."""
-    nodes, blocks = potential.shape
-    dim = gradient.shape[0]
-    for a in range(dim):
-        local[a, :] = 0.0
-        for j in range(nodes):
-            for b in range(blocks):
-                local[a, b] += table[j, a] * potential[j, b]
-    for k in range(dim):
-        gradient[k, :] = 0.0
-        for a in range(dim):
-            for b in range(blocks):
-                gradient[k, b] += inverse[a, k] * local[a, b]
-
-
-@njit(cache=True, fastmath={"contract"})
-def _position(vertices, shape, coordinates):  # type: ignore[no-untyped-def]
-    for k in range(coordinates.size):
-        coordinates[k] = 0.0
-        for v in range(shape.size):
-            coordinates[k] += shape[v] * vertices[v, k]
-
-
-@njit(cache=True, fastmath={"contract"})
-def _interior(  # type: ignore[no-untyped-def]
-    density, potential, residual, vertices, inverse_jacobian, scale, weights, table, gradient_table,
-    potential_table, vertex_table, metric, drift, stretch, moving,
-):  # fmt: skip
-    """residual += ∫_K ρ̂ û·∇ψ for every owned cell."""
-    cells, size, blocks = density.shape
-    points, dim = weights.size, vertices.shape[2]
-    gradient, local, velocity = np.empty((dim, blocks)), np.empty((dim, blocks)), np.empty((dim, blocks))
-    value, coordinates = np.empty(blocks), np.empty(dim)
-    affine = scale.shape[1] == 1
-    for c in range(cells):
-        for q in range(points):
-            g = 0 if affine else q
-            inverse = inverse_jacobian[c, g]
-            _gradient(potential[c], potential_table[q], inverse, local, gradient)
-            if moving:
-                _position(vertices[c], vertex_table[q], coordinates)
-            _velocity(gradient, coordinates, metric, drift, stretch, moving, velocity)
-            value[:] = 0.0
-            for i in range(size):
-                for b in range(blocks):
-                    value[b] += table[q, i] * density[c, i, b]
-            weight = weights[q] * scale[c, g]
-            for a in range(dim):
-                local[a, :] = 0.0
-                for k in range(dim):
-                    for b in range(blocks):
-                        local[a, b] += inverse[a, k] * velocity[k, b]
-                for b in range(blocks):
-                    local[a, b] *= weight * value[b]
-            for i in range(size):
-                for a in range(dim):
-                    for b in range(blocks):
-                        residual[c, i, b] += gradient_table[q, i, a] * local[a, b]
-
-
-@njit(cache=True, fastmath={"contract"})
-def _across_facets(  # type: ignore[no-untyped-def]
-    density, potential, residual, speed, vertices, cells, tables, inverse_jacobian, normals, weights, table,
-    potential_table, vertex_table, metric, drift, stretch, moving,
-):  # fmt: skip
-    """residual −= ∮ ψ F on both sides of every interior facet, and the facets' share of the speed."""
-    size, blocks = density.shape[1], density.shape[2]
-    dim = vertices.shape[2]
-    gradient, local, velocity = np.empty((dim, blocks)), np.empty((dim, blocks)), np.empty((dim, blocks))
-    value, through, flux = np.empty((2, blocks)), np.empty((2, blocks)), np.empty(blocks)
-    coordinates = np.empty(dim)
-    affine = normals.shape[1] == 1
-    for f in range(cells.shape[0]):
-        for q in range(weights.size):
-            g = 0 if affine else q
-            for side in range(2):
-                c, t = cells[f, side], tables[f, side]
-                _gradient(potential[c], potential_table[t, q], inverse_jacobian[f, side, g], local, gradient)
-                if moving:
-                    _position(vertices[c], vertex_table[t, q], coordinates)
-                _velocity(gradient, coordinates, metric, drift, stretch, moving, velocity)
-                value[side, :] = 0.0
-                for i in range(size):
-                    for b in range(blocks):
-                        value[side, b] += table[t, q, i] * density[c, i, b]
-                through[side, :] = 0.0
-                for k in range(dim):
-                    for b in range(blocks):
-                        through[side, b] += normals[f, g, k] * velocity[k, b]
-            for b in range(blocks):
-                a = max(abs(through[0, b]), abs(through[1, b]))
-                mean = 0.5 * (value[0, b] * through[0, b] + value[1, b] * through[1, b])
-                flux[b] = weights[q] * (mean + 0.5 * a * (value[0, b] - value[1, b]))
-                speed[cells[f, 0], b] += weights[q] * a
-                speed[cells[f, 1], b] += weights[q] * a
-            for side in range(2):
-                sign = 1.0 - 2.0 * side
-                c, t = cells[f, side], tables[f, side]
-                for i in range(size):
-                    factor = sign * table[t, q, i]
-                    for b in range(blocks):
-                        residual[c, i, b] -= factor * flux[b]
+def _scratch(operators: kernels.Operators, lanes: int, slots: int) -> kernels.Scratch:
+    """Memory for the chunk at hand and for results that wait."""
+    (inside, size), (traces, _) = operators.value.shape, operators.trace.shape
+    facets, dim = operators.normal.shape
+    points, corners = operators.vertex.shape
+    return kernels.Scratch(
+        density=np.zeros((size, lanes)),
+        potential=np.zeros((operators.gradient.shape[1], lanes)),
+        inverse=np.zeros((dim, dim, lanes)),
+        scale=np.zeros(lanes),
+        half=np.zeros((dim, dim, lanes)),
+        tensor=np.zeros((dim, dim, lanes)),
+        normal=np.zeros((dim, lanes)),
+        value=np.zeros((inside, lanes)),
+        gradient=np.zeros((points * dim, lanes)),
+        inside=np.zeros((inside * dim, lanes)),
+        corner=np.zeros((corners, dim, lanes)),
+        frame=np.zeros((points, dim, lanes)),
+        across=np.zeros((2, traces, lanes)),
+        seen=np.zeros((facets, lanes)),
+        flux=np.zeros((traces, lanes)),
+        lifted=np.zeros((size, lanes)),
+        speed=np.zeros(lanes),
+        traces=np.zeros((slots, 2, traces, lanes)),
+        residual=np.zeros((slots, size, lanes)),
+        square=np.zeros((slots, lanes)),
+    )
