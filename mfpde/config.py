@@ -24,6 +24,12 @@ from mfpde.suggest import reject_unknown
 
 __all__ = ["Density", "Output", "RunFile", "Time", "Training", "load"]
 
+_INSTEAD = {
+    ("density", "mesh"): "cells",
+    ("density", "cells"): "mesh",
+    ("time", "step"): "tolerance",
+    ("time", "tolerance"): "step",
+}  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _LATER = ("training.stationary",)
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
@@ -116,6 +122,8 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path
     with inside(source):
         content = _read(path)
     for text in overrides:
+        _make_room(content, text)
+    for text in overrides:
         _override(content, text)
     with inside(source):
         return _validate(source, path, content, directory)
@@ -130,6 +138,14 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise InputError(f"cannot be read as a text in UTF-8 ({type(error).__name__})") from error
     except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses thousands of digits
         raise InputError(f"not valid TOML: {' '.join(str(error).split())}") from error
+
+
+def _make_room(content: dict[str, Any], text: str) -> None:
+    """Take out of the file what an override puts something else in the place of."""
+    name, _, key = text.partition("=")[0].strip().partition(".")
+    table = content.get(name)
+    if isinstance(table, dict):
+        table.pop(_INSTEAD.get((name, key), ""), None)
 
 
 def _override(content: dict[str, Any], text: str) -> None:

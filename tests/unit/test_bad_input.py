@@ -540,3 +540,12 @@ def test_a_run_that_becomes_not_finite(ranks, command, tmp_path, capsys):
     assert found.history["risk"][1] < found.history["risk"][0]
     assert np.isfinite(found.density(tau=last, family="mine", layer=1, theta=[[0.5]])).all()
     assert json.loads((tmp_path / "case" / "manifest.json").read_text())["ranks"] == ranks
+
+
+def test_an_override_takes_the_place_of_what_it_excludes(tmp_path):
+    """density.mesh or cells, time.step or tolerance: --set replaces the file's choice; two overrides still clash."""
+    path = write(tmp_path, density="cells = 2\n[time]\ntolerance = 1e-3")
+    run = config.load(path, ["time.step=0.1", "density.mesh='disk.msh'"])
+    assert (run.time.step, run.time.tolerance) == (0.1, None)
+    assert run.density.mesh == tmp_path / "disk.msh"
+    assert "exclude each other" in refused(path, "time.step=0.1", "time.tolerance=1e-3")

@@ -1,0 +1,107 @@
+"""The shipped run files, small in CI and whole in a study: energy falls, files say what the solution is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import basix
+import numpy as np
+import pytest
+import pyvista
+
+from mfpde import config
+from mfpde.output.reader import Run, open_run
+from mfpde.run import execute
+
+RUNS = Path(__file__).parents[2] / "runs"
+NAMES = sorted(path.stem for path in RUNS.glob("*.toml"))
+FEW = ["task.samples=40", "task.test_samples=20"]
+SMALL = {
+    "bilinear": ["density.cells=8", "training.horizon=2"],
+    "digits": [
+        "density.cells=6",
+        "training.horizon=0.5",
+        "output.every=0.25",
+        "task.samples=40",
+        "task.test_samples=20",
+    ],
+    "in-context": ["density.cells=10", "training.horizon=2", "task.samples=32"],
+    "quickstart": ["density.cells=6", "training.horizon=1", *FEW],
+    "teacher": ["density.cells=10", "training.horizon=3"],
+}
+
+
+def solve(name: str, folder: Path, settings: list[str]) -> Run:
+    """Solve a shipped run file with overrides."""
+    directory = folder / name
+    execute(config.load(RUNS / f"{name}.toml", settings, str(directory)), overwrite=False)
+    return open_run(directory)
+
+
+def check_energy(run: Run) -> None:
+    """It never rises by more than the remainder of moving frames; the mass is one; risk and penalty add up."""
+    history = run.history
+    allowed = np.diff(history["tau"]) * np.maximum(np.abs(history["energy_remainder"][1:]), 1e-12)
+    assert (np.diff(history["energy"]) <= allowed).all()
+    assert history["mass_error"].max() < 1e-12
+    assert np.allclose(history["risk"] + history["penalty"], history["energy"], rtol=1e-15)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return solve(request.param, tmp_path_factory.mktemp("runs"), SMALL[request.param])
+
+
+def test_energy_falls_at_every_report(small: Run) -> None:
+    check_energy(small)
+
+
+def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
+    """Integrals of the read-back density over its own cells agree with moments.csv to 1e-8."""
+    tau, moments = float(small.taus[-1]), small.moments
+    for family in small.families:
+        shot = small.snapshot(tau=tau, family=family)
+        cell = getattr(basix.CellType, shot.cell)
+        element = basix.create_element(basix.ElementFamily.P, cell, shot.degree, basix.LagrangeVariant.equispaced)
+        points, weights = basix.make_quadrature(cell, 3 * shot.degree + 2)
+        table = element.tabulate(1, points)[..., 0]
+        for layer in range(shot.layers):
+            theta = np.einsum("qn,cni->cqi", table[0], shot.points[layer])
+            jacobian = np.einsum("aqn,cni->cqia", table[1:], shot.points[layer])
+            measure = np.abs(np.linalg.det(jacobian)) * weights * np.einsum("qn,cn->cq", table[0], shot.density[layer])
+            mean = np.einsum("cq,cqi->i", measure, theta) / measure.sum()
+            centred = theta - mean
+            covariance = np.einsum("cq,cqi,cqj->ij", measure, centred, centred) / measure.sum()
+            row = (moments["family"] == family) & (moments["layer"] == layer) & (moments["tau"] == tau)
+            assert abs(measure.sum() - moments["mass"][row][0]) < 1e-8
+            for i in range(shot.dim):
+                assert abs(mean[i] - moments[f"mean_{i}"][row][0]) < 1e-8
+                for j in range(i, shot.dim):
+                    assert abs(covariance[i, j] - moments[f"cov_{i}{j}"][row][0]) < 1e-8
+
+
+def test_the_collection_opens_in_pyvista_with_the_solutions_values(small: Run) -> None:
+    """Times, layers as the third axis, and the density where VTK finds it, against `Run.density` at the same θ."""
+    family = small.families[0]
+    reader = pyvista.get_reader(str(small.directory / f"density_{family}.pvd"))
+    assert np.allclose(reader.time_values, small.taus)
+    reader.set_active_time_value(reader.time_values[-1])
+    grid = reader.read()[0]
+    layers = np.asarray(grid.cell_data["layer"])
+    count = int(layers.max()) + 1
+    rng = np.random.default_rng(0)
+    for layer in range(count):
+        inside = grid.extract_cells(np.flatnonzero(layers == layer))
+        assert np.allclose(inside.points[:, 2], (layer + 0.5) / count)
+        scale = np.abs(np.asarray(inside.point_data["density"])).max()
+        probe = inside.cell_centers().points[rng.choice(inside.n_cells, size=20, replace=False)]
+        sampled = np.asarray(pyvista.PolyData(probe).sample(inside)["density"])
+        exact = small.density(tau=float(small.taus[-1]), family=family, layer=layer, theta=probe[:, :2])
+        assert np.abs(sampled - exact).max() <= 1e-8 * scale
+
+
+@pytest.mark.study
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", NAMES)
+def test_energy_falls_at_every_report_of_the_whole_run(name: str, tmp_path: Path) -> None:
+    check_energy(solve(name, tmp_path, []))
