@@ -1,0 +1,154 @@
+"""The convergence study: `uv run python docs/studies/convergence.py` makes docs/convergence.md and its figure again.
+
+It takes half an hour on one core. What it measures is what the tests assert in small: the modules of tests/exact do the
+work here too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
+from exact import test_comoving, test_depth, test_references, test_remainder
+
+CELLS = (8, 12, 16, 24, 32)
+SPACES = {  # name in the tables: settings, unknowns per cell (or per square cut into two triangles)
+    "p = 1, k = 2": ["density.degree=1", "density.potential_degree=2"],
+    "p = 2, k = 2": ["density.degree=2", "density.potential_degree=2"],
+    "p = 2, k = 3": ["density.degree=2", "density.potential_degree=3"],
+    "p = 3, k = 4": ["density.degree=3", "density.potential_degree=4"],
+}
+OTHER = {
+    "triangles, 21 × 21 × 2": ["density.cell_type='simplex'", "density.cells=21"],
+    "disk, 757 triangles": [f"density.mesh='{ROOT}/meshes/disk.msh'"],
+}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def in_context() -> Iterator[str]:
+    """Errors of the risk of in-context.toml against cells, for four pairs of spaces; and on triangles and the disk."""
+    name = test_references.IN_CONTEXT
+    taus = test_references.REFERENCES[name]["tau"]
+    rows, worst = [], {}
+    for space, settings in SPACES.items():
+        found = {
+            n: [true for true, _ in test_references.errors(name, [*settings, f"density.cells={n}"])] for n in CELLS
+        }
+        worst[space] = [max(found[n]) for n in CELLS]
+        rows += [[space, str(n), *(f"{e:.1e}" for e in found[n])] for n in CELLS]
+    for kind, settings in OTHER.items():
+        rows.append([kind, "", *(f"{e:.1e}" for e in true_errors(name, settings))])
+    figure(worst)
+    yield "## Risk on `runs/in-context.toml`\n"
+    digits = ", ".join(map(str, test_references.REFERENCES[name]["digits"]))
+    yield (
+        "Error of the risk against a uniform grid of weighted units (`tests/exact/reference.py`; it stands to "
+        f"{digits} digits at these τ, so that the smallest numbers here are the reference's), co-moving frames, "
+        "tolerance 1e-5.\n"
+    )
+    yield table(["space", "cells a side", *(f"τ = {tau:g}" for tau in taus)], rows)
+    yield "![Largest error of the risk over τ = 1 … 5 against cells a side](figures/convergence.png)\n"
+
+
+def true_errors(name: str, settings: list[str]) -> list[float]:
+    """Of the risk, at every τ of the reference."""
+    return [true for true, _ in test_references.errors(name, settings)]
+
+
+def figure(worst: dict[str, list[float]]) -> None:
+    """Largest error over τ against cells, one line a space."""
+    canvas, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    for (space, errors), marker in zip(worst.items(), "osD^", strict=True):
+        axes.loglog(CELLS, errors, marker=marker, label=space)
+    axes.set(xlabel="cells a side", ylabel="largest error of the risk, τ = 1 … 5", xticks=CELLS, xticklabels=CELLS)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    canvas.savefig(ROOT / "docs" / "figures" / "convergence.png", dpi=160)
+    plt.close(canvas)
+
+
+def long_times() -> Iterator[str]:
+    """Moments and risk after a long time, at two tolerances."""
+    rows = []
+    for name, make in test_comoving.CASES.items():
+        rows.append([name, *(f"{test_comoving.moment_error(make(), tolerance):.1e}" for tolerance in (1e-9, 1e-10))])
+    yield "## Long times in co-moving frames\n"
+    yield (
+        "Largest relative error of means, covariances and risk against their closed equations, started from the "
+        "discrete moments; λτ = 5 (bilinear: τ = 5), 8 cells per direction, p = 2. In the case called far the means "
+        "move more than 20 initial standard deviations.\n"
+    )
+    yield table(["case", "tolerance 1e-9", "tolerance 1e-10"], rows)
+
+
+def depth() -> Iterator[str]:
+    """Errors against L = ∞ and their slopes."""
+    coarse, fine = test_depth.risk(32, "continuum"), test_depth.risk(64, "continuum")
+    limit, layers = fine + (fine - coarse) / 3.0, (4, 8, 16)
+    rows = []
+    for kind in ("residual", "continuum"):
+        errors = [abs(test_depth.risk(n, kind) - limit) for n in layers]
+        slope = np.polyfit(np.log(layers), np.log(errors), 1)[0]
+        rows.append([kind, *(f"{e:.1e}" for e in errors), f"{slope:.2f}"])
+    yield "## Depth\n"
+    yield "Error of the risk against infinite depth: heads, then neurons, laws that vary with depth.\n"
+    yield table(["`model.depth`", *(f"L = {n}" for n in layers), "slope"], rows)
+
+
+def remainder() -> Iterator[str]:
+    """The energy law's remainder in moving frames."""
+    cells, rows = (8, 12, 16, 24), []
+    for kind, name in (("tensor", "quadrilaterals"), ("simplex", "triangles")):
+        for degree in (1, 2, 3):
+            errors = [test_remainder.remainder(degree, n, kind) for n in cells]
+            slope = -np.polyfit(np.log(cells), np.log(errors), 1)[0]
+            rows.append([name, f"p = k = {degree}", *(f"{e:.1e}" for e in errors), f"{slope:.1f}"])
+    yield "## Energy law in moving frames\n"
+    yield "What moving nodes leave of the energy law, over the dissipation; zero to rounding in a fixed frame.\n"
+    yield table(["cells", "degrees", *(f"{n} a side" for n in cells), "order"], rows)
+
+
+def estimates() -> Iterator[str]:
+    """True and estimated errors of ten run files."""
+    rows = []
+    for name in test_references.CASES:
+        taus = test_references.REFERENCES[name]["tau"]
+        found = test_references.errors(name, ["density.cells=8"], estimate=True)
+        for tau, (true, estimated) in zip(taus, found, strict=True):
+            ratio = f"{true / estimated:.2f}"
+            rows.append([f"`{Path(name).name}`", f"{tau:g}", f"{true:.1e}", f"{estimated:.1e}", ratio])
+    yield "## Estimated error of the risk\n"
+    yield "`--estimate-error` on ten run files of different kinds, 8 cells a side.\n"
+    yield table(["run file", "τ", "true error", "estimate", "true / estimate"], rows)
+
+
+def main() -> None:
+    """Measure everything and write the page."""
+    parts = ["# Convergence\n", "Made by `uv run python docs/studies/convergence.py`.\n"]
+    for section in (in_context, depth, remainder, long_times, estimates):
+        parts += section()
+        sys.stdout.write(f"{section.__name__} done\n")
+        sys.stdout.flush()
+    (ROOT / "docs" / "convergence.md").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
