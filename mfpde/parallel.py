@@ -132,16 +132,23 @@ def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType
 
 
 def sum_over_ranks(comm: MPI.Intracomm, share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of an array over all ranks; one reduction.
+    """The sum of an array over all ranks; one reduction."""
+    from mpi4py import MPI  # noqa: PLC0415
+
+    return _reduce(comm, share, MPI.SUM)
+
+
+def _reduce(comm: MPI.Intracomm, share: NDArray[np.float64], operation: MPI.Op) -> NDArray[np.float64]:
+    """An Allreduce that gives way.
 
     A rank that waits in a blocking reduction spins. Where there are more ranks than cores that takes the core from
     the rank that is being waited for, so there a waiting rank sleeps between looks.
     """
     total = np.empty_like(share)
     if not _crowded(comm.size):
-        comm.Allreduce(share, total)
+        comm.Allreduce(share, total, op=operation)
         return total
-    request = comm.Iallreduce(share, total)
+    request = comm.Iallreduce(share, total, op=operation)
     while not request.Test():
         time.sleep(_NAP)
     return total
@@ -175,7 +182,7 @@ def agree[Result](work: Callable[[], Result]) -> Result:
         result = work()
     except (InputError, ComputationError) as error:
         failure = (type(error), str(error))
-    first = comm.allreduce(comm.rank if failure else comm.size, op=MPI.MIN)
+    first = int(_reduce(comm, np.array([float(comm.rank if failure else comm.size)]), MPI.MIN)[0])
     if first < comm.size:
         kind, text = comm.bcast(failure, root=first)
         raise kind(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from mfpde.problem.laws import Bump
 from mfpde.settings import Density, Time
 
 HORIZON = SHORT.horizon
+MESHES = Path(__file__).parents[2] / "meshes"
 MOMENT_CASES = [
     pytest.param(decay(1), {"cells": 12}, id="decay 1-D"),
     pytest.param(decay(2, Bump), {"cells": 10}, id="decay of a bump 2-D"),
@@ -20,6 +23,9 @@ MOMENT_CASES = [
     pytest.param(linear(3), {"cells": 4}, id="linear 3-D"),
     pytest.param(bilinear(), {"cells": 10}, id="bilinear"),
     pytest.param(bilinear(), {"cells": 10, "cell_type": "simplex"}, id="bilinear triangles"),
+    pytest.param(bilinear(), {"mesh": MESHES / "square_graded.msh"}, id="bilinear graded"),
+    pytest.param(linear(2), {"mesh": MESHES / "disk_quads.msh"}, id="linear disk"),
+    pytest.param(linear(3), {"mesh": MESHES / "ball.msh"}, id="linear ball"),
 ]
 
 
