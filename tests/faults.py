@@ -75,10 +75,11 @@ ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
 RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
 
-TRANSPORT, MODEL, FLOW = "mfpde/limit/transport.py", "mfpde/problem/transformer.py", "mfpde/limit/flow.py"
+TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
+MODEL = "mfpde/problem/transformer.py"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
 # The stream and its co-state stay right; only the derivative in the units is taken at the tokens after the stage.
@@ -89,27 +90,30 @@ _AT_THE_WRONG_STAGE = """
         late = sum(integrate(family, after, *pair) for family, pair in mine)
         stream = stream + h * (sum(integrate(f, stream, *stop(pair)) for f, pair in mine) + late - stop(late))"""
 # What a flux through the boundary does to the cells there.
-_LEAK = """        residual[: space.owned][space.boundary] -= 1e-3 * density[space.boundary]
-        volume = space.scale["""
+_LEAK = """        rate[space.boundary] -= 1e-3 * density[space.boundary]
+        return rate, fastest"""
 _SWAPPED = """for stage, place in [
         (s, sum(map(len, model.stages[:r]))) for r, s in enumerate(model.stages)
     ][::-1]:"""
 
 FAULTS = (
     # The transport.
-    Fault("flux-sign", TRANSPORT, "residual[c, i, b] -= factor", "residual[c, i, b] += factor",
+    Fault("flux-sign", TRANSPORT, "lift = -facets.weights", "lift = facets.weights", KERNEL.format("interval")),
+    Fault("upwinding-lost", KERNELS, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("interval")),
+    Fault("geometry-transposed", KERNELS, "half[a, m, lane] * inverse[k, m, lane]",
+          "half[a, m, lane] * inverse[m, k, lane]", KERNEL.format("triangle")),
+    Fault("frame-geometry-transposed", KERNELS, "entry += scaled[a, k, lane] * frame",
+          "entry += scaled[k, a, lane] * frame", KERNEL.format("disk")),
+    Fault("drift-lost-in-kernel", KERNELS, "entry = drift[i, lane]", "entry = 0.0", KERNEL.format("interval")),
+    Fault("stretch-lost-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += 0.0 * stretch[i, k, lane]",
           KERNEL.format("interval")),
-    Fault("upwinding-lost", TRANSPORT, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("interval")),
-    Fault("geometry-transposed", TRANSPORT, "+= inverse[a, k] * local[a, b]", "+= inverse[k, a] * local[a, b]",
+    Fault("stretch-transposed-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += stretch[k, i, lane]",
           KERNEL.format("triangle")),
-    Fault("volume-geometry-transposed", TRANSPORT, "+= inverse[a, k] * velocity[k, b]",
-          "+= inverse[k, a] * velocity[k, b]", KERNEL.format("disk")),
-    Fault("drift-lost-in-kernel", TRANSPORT, "-= drift[i, b]", "-= 0.0 * drift[i, b]", KERNEL.format("interval")),
-    Fault("stretch-lost-in-kernel", TRANSPORT, "-= stretch[i, k, b]", "-= 0.0 * stretch[i, k, b]",
-          KERNEL.format("interval")),
-    Fault("stretch-transposed-in-kernel", TRANSPORT, "-= stretch[i, k, b]", "-= stretch[k, i, b]",
-          KERNEL.format("triangle")),
-    Fault("boundary-leaks", TRANSPORT, "        volume = space.scale[", _LEAK, KERNEL.format("interval")),
+    Fault("facet-points-not-paired", TRANSPORT, "facets.permutation[facets.order]",
+          "np.arange(points)", KERNEL.format("disk")),
+    Fault("results-overwritten-too-soon", TRANSPORT, "np.arange(mine) % ring", "np.arange(mine) % max(1, ring - 1)",
+          "tests/unit/test_transport.py::test_chunks_wait_for_their_neighbours"),
+    Fault("boundary-leaks", TRANSPORT, "        return rate, fastest", _LEAK, KERNEL.format("interval")),
     Fault("ghosts-not-exchanged", TRANSPORT, "self._ghosted.scatter_forward()", "pass", TWO_RANKS),
     Fault("box-without-ghosts", MESH, "ghosts = dmesh.GhostMode.shared_facet", "ghosts = dmesh.GhostMode.none",
           TWO_RANKS),
@@ -166,7 +170,7 @@ FAULTS = (
           "if not accepted:\n            return trial.wish, True", RETRIED),
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
     Fault("cfl-bound-too-large", STEP, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
-    Fault("speed-of-one-side", TRANSPORT, "speed[cells[f, 1], b] += weights[q] * a", "speed[cells[f, 1], b] += 0.0",
+    Fault("speed-of-one-side", KERNELS, "speed[lane] += seen", "speed[lane] += (f % 2) * seen",
           "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[1]"),
     # Reports.
     Fault("initial-law-of-the-first-layer", STATE, "law = model.families[place].law(layer)",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
+_FEW = 8  # blocks, fewer than a vector register holds: then loops run along cells
 
 
 class Operators(NamedTuple):
@@ -39,17 +40,14 @@ class Operators(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Geometry of all cells, and what lies across their facets."""
+    """Geometry of all cells, and where to look for what lies across their facets."""
 
     vertices: Array  # (c, v, k)
     inverse: Array  # (c, g, a, k): J⁻¹; g = 1 on affine cells, else p
     scale: Array  # (c, g): |det J|
     inverse_mass: Array  # (c, 1, 1) or (c, i, i)
     volume: Array  # (owned,)
-    neighbour: Index  # (c, f)
-    facet: Index  # (c, f)
-    order: Index  # (c, f)
-    permutation: Index  # (o, q)
+    across: Index  # (c, f·q): where in `Scratch.traces` ρ̂ on the other side waits for block 0; -1 if there is none
 
 
 class Chunks(NamedTuple):
@@ -59,8 +57,6 @@ class Chunks(NamedTuple):
     cells: Index  # (n,) how many
     need: Index  # (owned chunks,) the last owned chunk whose first pass comes before the second of this one
     slot: Index  # (n,) where the results of the first pass wait
-    chunk: Index  # (c,) the chunk of a cell
-    lane: Index  # (c,) and its first lane
     blocks: int
 
 
@@ -70,15 +66,16 @@ class Scratch(NamedTuple):
     density: Array  # (i, l)
     potential: Array  # (j, l)
     inverse: Array  # (a, k, l): J⁻¹
+    scaled: Array  # (a, k, l): |det J| J⁻¹
     scale: Array  # (l,): |det J|
     half: Array  # (a, k, l): |det J| J⁻¹ D
     tensor: Array  # (a, k, l): |det J| J⁻¹ D J⁻ᵀ
-    normal: Array  # (a, l): the tensor times a facet's normal
     value: Array  # (q, l): ρ̂ inside
+    mass: Array  # (l,)
     gradient: Array  # (p·a, l): ∇V in the reference cell
     inside: Array  # (q·a, l): ρ̂ |det J| J⁻¹ û
     corner: Array  # (v, a, l): the frame's velocity at the vertices
-    frame: Array  # (p, a, l): and at all points, as |det J| J⁻¹ (b + C ξ)
+    frame: Array  # (p, a, l): and at all points
     across: Array  # (2, f·q, l): traces of the cells across
     seen: Array  # (f, l): 1 where a cell lies across, else 0
     flux: Array  # (f·q, l)
@@ -119,106 +116,161 @@ def rate(  # type: ignore[no-untyped-def]
     """
     owned = chunks.need.size
     for n in range(owned, chunks.first.size):
-        _look(axes, operators, cells, chunks, scratch, frames, density, potential, n, False)
-    ahead = 0
+        _look(axes, operators, cells, chunks, scratch, frames, density, potential, n)
+    done = -1  # counted before it is handed on: as a constant it would compile the pass once more
     for n in range(owned):
-        while ahead <= chunks.need[n]:
-            _look(axes, operators, cells, chunks, scratch, frames, density, potential, ahead, True)
-            ahead += 1
-        _exchange(operators, cells, chunks, scratch, n, out)
-        _keep_fastest(cells, chunks, scratch, n, empty, fastest)
+        while done < chunks.need[n]:
+            done += 1
+            _look(axes, operators, cells, chunks, scratch, frames, density, potential, done)
+        _exchange(operators, cells, chunks, scratch, n, empty, out, fastest)
 
 
 @njit(cache=True)
-def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n, mine):  # type: ignore[no-untyped-def]
-    """First pass of chunk n: traces on its facets and, if it is `mine`, the integrals over its cells."""
-    first, count, slot = chunks.first[n], chunks.cells[n], chunks.slot[n]
+def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n):  # type: ignore[no-untyped-def]
+    """First pass of chunk n: traces on its facets, and the integrals over its cells."""
+    first, count, slot, moving = chunks.first[n], chunks.cells[n], chunks.slot[n], frames.moving
+    inverse, scaled, scale, frame = scratch.inverse, scratch.scaled, scratch.scale, scratch.frame
+    half, tensor = scratch.half, scratch.tensor
     _load(density, first, count, scratch.density)
     _load(potential, first, count, scratch.potential)
-    np.dot(operators.gradient, scratch.potential, scratch.gradient)
+    np.dot(operators.value, scratch.density, scratch.value)
     np.dot(operators.trace, scratch.density, scratch.traces[slot, 0])
-    _spread_geometry(axes, cells, chunks, n, 0, scratch)
-    _contract_metric(axes, frames.metric, scratch)
-    if frames.moving:
-        _move_frame(axes, operators, cells, chunks, scratch, frames, n)
-    if mine:
-        np.dot(operators.value, scratch.density, scratch.value)
-        _carry_inside(axes, cells, chunks, scratch, frames, n)
-        np.dot(operators.test, scratch.inside, scratch.residual[slot])
-        _add_squares(scratch.density, scratch.square[slot])
-    _pass_through(axes, operators, cells, chunks, scratch, frames, n)
+    np.dot(operators.gradient, scratch.potential, scratch.gradient)
+    if moving:
+        width = scratch.corner.shape[1] * scratch.corner.shape[2]
+        _move(axes, frames.drift, frames.stretch, cells.vertices, first, count, chunks.blocks, scratch.corner)
+        np.dot(operators.vertex, scratch.corner.reshape(-1, width), frame.reshape(-1, width))
+    inside, points = scratch.value.shape[0], frame.shape[0]
+    step = points if cells.scale.shape[1] == 1 else 1
+    for p in range(0, points, step):
+        _spread(axes, cells.inverse, cells.scale, first, count, p, chunks.blocks, inverse, scaled, scale)
+        _contract(axes, inverse, scaled, frames.metric, half, tensor)
+        ends = p, min(p + step, inside)
+        _carry(axes, *ends, tensor, scaled, scratch.gradient, frame, moving, scratch.value, scratch.inside)
+        ends = max(p, inside), p + step
+        _pass(axes, *ends, tensor, scaled, scratch.gradient, frame, moving, operators.normal, scratch.traces[slot, 1])
+    np.dot(operators.test, scratch.inside, scratch.residual[slot])
+    _add_squares(scratch.density, scratch.square[slot])
 
 
 @njit(cache=True)
-def _exchange(operators, cells, chunks, scratch, n, out):  # type: ignore[no-untyped-def]
-    """Second pass of chunk n: fluxes through its facets, and the rate."""
+def _exchange(operators, cells, chunks, scratch, n, empty, out, fastest):  # type: ignore[no-untyped-def]
+    """Second pass of chunk n: fluxes through its facets, the rate and the speed."""
     first, count, slot = chunks.first[n], chunks.cells[n], chunks.slot[n]
-    _load_across(cells, chunks, scratch, first, count)
+    waiting, rows = scratch.traces.reshape(-1), scratch.flux.size
+    for part in range(2):
+        _load_across(waiting, part * rows, cells.across, first, count, chunks.blocks, scratch.across[part])
+    _see(cells.across, first, count, chunks.blocks, scratch.seen)
     _upwind(operators.facet_weights, scratch.traces[slot], scratch.across, scratch.seen, scratch.flux, scratch.speed)
     np.dot(operators.lift, scratch.flux, scratch.lifted)
     _add(scratch.residual[slot], scratch.lifted)
-    _store(scratch.lifted, cells.inverse_mass, first, count, out)
+    if cells.inverse_mass.shape[1] == 1:
+        _store_affine(scratch.lifted, cells.inverse_mass, first, count, out)
+    else:
+        _store(scratch.lifted, cells.inverse_mass, first, count, out)
+    _keep_fastest(scratch.speed, scratch.square[slot], cells.volume, first, count, empty, fastest)
 
 
 @njit(cache=True)
 def _load(source, first, count, lanes):  # type: ignore[no-untyped-def]
     """Copy `count` cells of (c, i, b) to (i, l)."""
-    blocks = source.shape[2]
-    for c in range(count):
-        for i in range(source.shape[1]):
+    size, blocks = source.shape[1:]
+    for i in range(size):
+        if blocks < _FEW:
             for b in range(blocks):
-                lanes[i, c * blocks + b] = source[first + c, i, b]
+                for c in range(count):
+                    lanes[i, c * blocks + b] = source[first + c, i, b]
+        else:
+            for c in range(count):
+                for b in range(blocks):
+                    lanes[i, c * blocks + b] = source[first + c, i, b]
 
 
 @njit(cache=True)
+def _store_affine(lanes, inverse_mass, first, count, out):  # type: ignore[no-untyped-def]
+    """M⁻¹ r of `count` cells, from (i, l) to (c, i, b), where M is a multiple of the identity."""
+    size, blocks = out.shape[1:]
+    for i in range(size):
+        if blocks < _FEW:
+            for b in range(blocks):
+                for c in range(count):
+                    out[first + c, i, b] = inverse_mass[first + c, 0, 0] * lanes[i, c * blocks + b]
+        else:
+            for c in range(count):
+                factor = inverse_mass[first + c, 0, 0]
+                for b in range(blocks):
+                    out[first + c, i, b] = factor * lanes[i, c * blocks + b]
+
+
+@njit(cache=True, fastmath={"contract"})
 def _store(lanes, inverse_mass, first, count, out):  # type: ignore[no-untyped-def]
     """M⁻¹ r of `count` cells, from (i, l) to (c, i, b)."""
     size, blocks = out.shape[1:]
-    if inverse_mass.shape[1] == 1:
-        for c in range(count):
-            factor = inverse_mass[first + c, 0, 0]
-            for i in range(size):
-                for b in range(blocks):
-                    out[first + c, i, b] = factor * lanes[i, c * blocks + b]
-        return
     sums = np.empty(size)
     for c in range(count):
         for b in range(blocks):
-            sums[:] = 0.0
+            for i in range(size):
+                sums[i] = 0.0
             for i in range(size):
                 value = lanes[i, c * blocks + b]
-                for other in range(size):
-                    sums[other] += inverse_mass[first + c, i, other] * value
-            out[first + c, :, b] = sums
+                for row in range(size):
+                    sums[row] += inverse_mass[first + c, i, row] * value
+            for i in range(size):
+                out[first + c, i, b] = sums[i]
 
 
 @njit(cache=True)
-def _spread_geometry(axes, cells, chunks, n, g, scratch):  # type: ignore[no-untyped-def]
-    """J⁻¹ and |det J| of chunk n at point g, to every lane."""
-    inverse, scale, blocks = scratch.inverse, scratch.scale, chunks.blocks
-    for c in range(chunks.cells[n]):
-        here = cells.inverse[chunks.first[n] + c, g]
-        for b in range(c * blocks, (c + 1) * blocks):
-            scale[b] = cells.scale[chunks.first[n] + c, g]
+def _load_across(waiting, shift, across, first, count, blocks, lanes):  # type: ignore[no-untyped-def]
+    """Copy what waits on the other sides of the facets of `count` cells to (f·q, l); nothing where there is none."""
+    for r in range(lanes.shape[0]):
+        if blocks < _FEW:
+            for b in range(blocks):
+                for c in range(count):
+                    lanes[r, c * blocks + b] = waiting[max(across[first + c, r], 0) + shift + b]
+        else:
+            for c in range(count):
+                start = max(across[first + c, r], 0) + shift
+                for b in range(blocks):
+                    lanes[r, c * blocks + b] = waiting[start + b]
+
+
+@njit(cache=True)
+def _see(across, first, count, blocks, seen):  # type: ignore[no-untyped-def]
+    """1 in (f, l) where a cell lies across a facet, else 0."""
+    points = across.shape[1] // seen.shape[0]
+    for f in range(seen.shape[0]):
+        for c in range(count):
+            there = 1.0 if across[first + c, f * points] >= 0 else 0.0
+            for b in range(blocks):
+                seen[f, c * blocks + b] = there
+
+
+@njit(cache=True)
+def _spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes):  # type: ignore[no-untyped-def]
+    """J⁻¹, |det J| J⁻¹ and |det J| of `count` cells at point p (or any, on affine cells), to every lane."""
+    g = p % scale.shape[1]
+    for c in range(count):
+        for lane in range(c * blocks, (c + 1) * blocks):
+            scale_lanes[lane] = scale[first + c, g]
             for a in range(len(axes)):
                 for k in range(len(axes)):
-                    inverse[a, k, b] = here[a, k]
+                    inverse_lanes[a, k, lane] = inverse[first + c, g, a, k]
+                    scaled_lanes[a, k, lane] = inverse[first + c, g, a, k] * scale[first + c, g]
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _contract_metric(axes, metric, scratch):  # type: ignore[no-untyped-def]
-    """|det J| J⁻¹ D J⁻ᵀ, the tensor by which ∇V drives ρ̂ in the reference cell."""
-    inverse, scale, half, tensor = scratch.inverse, scratch.scale, scratch.half, scratch.tensor
+def _contract(axes, inverse, scaled, metric, half, tensor):  # type: ignore[no-untyped-def]
+    """|det J| J⁻¹ D J⁻ᵀ, the tensor by which ∇V drives ρ̂ in the reference cell; `half` of it is |det J| J⁻¹ D."""
     for a in range(len(axes)):
         for k in range(len(axes)):
-            for lane in range(scale.size):
+            for lane in range(half.shape[2]):
                 entry = 0.0
                 for m in range(len(axes)):
-                    entry += inverse[a, m, lane] * metric[m, k, lane]
-                half[a, k, lane] = scale[lane] * entry
+                    entry += scaled[a, m, lane] * metric[m, k, lane]
+                half[a, k, lane] = entry
     for a in range(len(axes)):
         for k in range(len(axes)):
-            for lane in range(scale.size):
+            for lane in range(half.shape[2]):
                 entry = 0.0
                 for m in range(len(axes)):
                     entry += half[a, m, lane] * inverse[k, m, lane]
@@ -226,136 +278,75 @@ def _contract_metric(axes, metric, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _move_frame(axes, operators, cells, chunks, scratch, frames, n):  # type: ignore[no-untyped-def]
-    """|det J| J⁻¹ (b + C ξ) of chunk n at all points: linear between the vertices, apart from J."""
-    corner, frame = scratch.corner, scratch.frame
-    affine, width = cells.scale.shape[1] == 1, corner.shape[1] * corner.shape[2]
-    for c in range(chunks.cells[n]):
-        here = cells.vertices[chunks.first[n] + c]
-        for v in range(corner.shape[0]):
-            for i in range(len(axes)):
-                for lane in range(c * chunks.blocks, (c + 1) * chunks.blocks):
-                    entry = frames.drift[i, lane]
+def _move(axes, drift, stretch, vertices, first, count, blocks, corner):  # type: ignore[no-untyped-def]
+    """The frame's velocity b + C ξ at the vertices of `count` cells, (v, k, l): linear in between."""
+    for v in range(corner.shape[0]):
+        for i in range(len(axes)):
+            for c in range(count):
+                for lane in range(c * blocks, (c + 1) * blocks):
+                    entry = drift[i, lane]
                     for k in range(len(axes)):
-                        entry += frames.stretch[i, k, lane] * here[v, k]
+                        entry += stretch[i, k, lane] * vertices[first + c, v, k]
                     corner[v, i, lane] = entry
-    if affine:
-        _pull_back(axes, scratch, corner)
-    np.dot(operators.vertex, corner.reshape(-1, width), frame.reshape(-1, width))
-    if not affine:
-        for p in range(frame.shape[0]):
-            _spread_geometry(axes, cells, chunks, n, p, scratch)
-            _pull_back(axes, scratch, frame[p : p + 1])
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _pull_back(axes, scratch, vectors):  # type: ignore[no-untyped-def]
-    """|det J| J⁻¹ times vectors (p, a, l), in place."""
-    inverse, scale, pulled = scratch.inverse, scratch.scale, scratch.normal
-    for p in range(vectors.shape[0]):
+def _carry(axes, begin, end, tensor, scaled, gradient, frame, moving, value, inside):  # type: ignore[no-untyped-def]
+    """ρ̂ |det J| J⁻¹ û = −ρ̂ |det J| J⁻¹ (D J⁻ᵀ ∇V + b + C ξ) at points begin … end inside."""
+    dim = len(axes)
+    for p in range(begin, end):
         for a in range(len(axes)):
-            for lane in range(scale.size):
+            row = p * dim + a
+            for lane in range(value.shape[1]):
                 entry = 0.0
                 for k in range(len(axes)):
-                    entry += inverse[a, k, lane] * vectors[p, k, lane]
-                pulled[a, lane] = scale[lane] * entry
-        vectors[p] = pulled
+                    entry += tensor[a, k, lane] * gradient[p * dim + k, lane]
+                inside[row, lane] = -value[p, lane] * entry
+            if moving:
+                for lane in range(value.shape[1]):
+                    entry = 0.0
+                    for k in range(len(axes)):
+                        entry += scaled[a, k, lane] * frame[p, k, lane]
+                    inside[row, lane] -= value[p, lane] * entry
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _carry_inside(axes, cells, chunks, scratch, frames, n):  # type: ignore[no-untyped-def]
-    """ρ̂ |det J| J⁻¹ û = −ρ̂ (|det J| J⁻¹ D J⁻ᵀ ∇V + frame) of chunk n at the points inside, (q·a, l)."""
-    tensor, gradient, frame = scratch.tensor, scratch.gradient, scratch.frame
-    value, inside, dim = scratch.value, scratch.inside, len(axes)
-    for q in range(value.shape[0]):
-        if cells.scale.shape[1] > 1:
-            _spread_geometry(axes, cells, chunks, n, q, scratch)
-            _contract_metric(axes, frames.metric, scratch)
-        for a in range(len(axes)):
-            for lane in range(value.shape[1]):
-                entry = frame[q, a, lane] if frames.moving else 0.0
+def _pass(axes, begin, end, tensor, scaled, gradient, frame, moving, normals, through):  # type: ignore[no-untyped-def]
+    """|det J| J⁻¹ û·n at points begin … end, which are those on the facets."""
+    dim, inside = len(axes), frame.shape[0] - through.shape[0]
+    points = through.shape[0] // normals.shape[0]
+    for p in range(begin, end):
+        r = p - inside
+        normal = normals[r // points]
+        for lane in range(through.shape[1]):
+            entry = 0.0
+            for a in range(len(axes)):
                 for k in range(len(axes)):
-                    entry += tensor[a, k, lane] * gradient[q * dim + k, lane]
-                inside[q * dim + a, lane] = -value[q, lane] * entry
-
-
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _pass_through(axes, operators, cells, chunks, scratch, frames, n):  # type: ignore[no-untyped-def]
-    """|det J| J⁻¹ û·n of chunk n at the points on the facets, (f·q, l)."""
-    tensor, gradient, frame, turned = scratch.tensor, scratch.gradient, scratch.frame, scratch.normal
-    through, normal, dim = scratch.traces[chunks.slot[n], 1], operators.normal, len(axes)
-    points = operators.facet_weights.size
-    affine, first = cells.scale.shape[1] == 1, operators.value.shape[0]
-    for f in range(normal.shape[0]):
-        for q in range(points):
-            r = f * points + q
-            p = first + r
-            if not affine:
-                _spread_geometry(axes, cells, chunks, n, p, scratch)
-                _contract_metric(axes, frames.metric, scratch)
-            if q == 0 or not affine:
-                _turn(axes, tensor, normal[f], turned)
+                    entry -= normal[a] * tensor[a, k, lane] * gradient[p * dim + k, lane]
+            through[r, lane] = entry
+        if moving:
             for lane in range(through.shape[1]):
                 entry = 0.0
                 for a in range(len(axes)):
-                    entry -= turned[a, lane] * gradient[p * dim + a, lane]
-                through[r, lane] = entry
-            if frames.moving:
-                for lane in range(through.shape[1]):
-                    entry = through[r, lane]
-                    for a in range(len(axes)):
-                        entry -= normal[f, a] * frame[p, a, lane]
-                    through[r, lane] = entry
-
-
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _turn(axes, tensor, normal, turned):  # type: ignore[no-untyped-def]
-    """A symmetric tensor (a, k, l) times one vector (k,)."""
-    for a in range(len(axes)):
-        for lane in range(turned.shape[1]):
-            entry = 0.0
-            for k in range(len(axes)):
-                entry += tensor[a, k, lane] * normal[k]
-            turned[a, lane] = entry
-
-
-@njit(cache=True)
-def _load_across(cells, chunks, scratch, first, count):  # type: ignore[no-untyped-def]
-    """The traces (2, f·q, l) of the neighbours of a chunk, and which facets have one."""
-    seen, blocks = scratch.seen, chunks.blocks
-    points, rows, width = cells.permutation.shape[1], scratch.across.shape[1], seen.shape[1]
-    traces, across = scratch.traces.reshape(-1, width), scratch.across.reshape(-1, width)
-    for c in range(count):
-        lane = c * blocks
-        for f in range(seen.shape[0]):
-            other = cells.neighbour[first + c, f]
-            seen[f, lane : lane + blocks] = 1.0 if other >= 0 else 0.0
-            if other < 0:
-                continue
-            start = 2 * rows * chunks.slot[chunks.chunk[other]] + points * cells.facet[first + c, f]
-            order, begin = cells.order[first + c, f], chunks.lane[other]
-            for q in range(points):
-                row, source = f * points + q, start + cells.permutation[order, q]
-                for b in range(blocks):
-                    across[row, lane + b] = traces[source, begin + b]
-                for b in range(blocks):
-                    across[rows + row, lane + b] = traces[source + rows, begin + b]
+                    for k in range(len(axes)):
+                        entry -= normal[a] * scaled[a, k, lane] * frame[p, k, lane]
+                through[r, lane] += entry
 
 
 @njit(cache=True, error_model="numpy")
 def _upwind(weights, own, across, seen, flux, speed):  # type: ignore[no-untyped-def]
     """F (f·q, l) and Σ_facets ∮a (l,); nothing is contracted, so that both sides of a facet find the same F."""
-    speed[:] = 0.0
-    for f in range(seen.shape[0]):
-        for q in range(weights.size):
-            r = f * weights.size + q
-            for lane in range(speed.size):
-                value, through = own[0, r, lane], own[1, r, lane]
-                other, back = across[0, r, lane], across[1, r, lane]
-                a = max(abs(through), abs(back))
-                mean = 0.5 * (value * through - other * back)
-                flux[r, lane] = seen[f, lane] * (mean + 0.5 * a * (value - other))
-                speed[lane] += seen[f, lane] * weights[q] * a
+    for lane in range(speed.size):
+        speed[lane] = 0.0
+    for r in range(flux.shape[0]):
+        f, weight = r // weights.size, weights[r % weights.size]
+        for lane in range(speed.size):
+            value, through = own[0, r, lane], own[1, r, lane]
+            other, back = across[0, r, lane], across[1, r, lane]
+            a = max(abs(through), abs(back))
+            mean = 0.5 * (value * through - other * back)
+            flux[r, lane] = seen[f, lane] * (mean + 0.5 * a * (value - other))
+            speed[lane] += seen[f, lane] * weight * a
 
 
 @njit(cache=True)
@@ -369,79 +360,89 @@ def _add(term, total):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _add_squares(density, square):  # type: ignore[no-untyped-def]
     """Σ_i ρ̂_i² (l,)."""
-    square[:] = 0.0
+    for lane in range(square.size):
+        square[lane] = 0.0
     for i in range(density.shape[0]):
         for lane in range(square.size):
-            square[lane] += density[i, lane] ** 2
+            square[lane] += density[i, lane] * density[i, lane]
 
 
 @njit(cache=True)
-def _keep_fastest(cells, chunks, scratch, n, empty, fastest):  # type: ignore[no-untyped-def]
+def _keep_fastest(speed, square, volume, first, count, empty, fastest):  # type: ignore[no-untyped-def]
     """The largest speed/|K| (b,) over cells that hold mass: ∫_K |ρ̂| ≤ |K| (Σ_i ρ̂_i²)^½ by orthonormality."""
-    square, blocks = scratch.square[chunks.slot[n]], chunks.blocks
-    for c in range(chunks.cells[n]):
-        volume = cells.volume[chunks.first[n] + c]
-        least = (empty / volume) ** 2
+    blocks = fastest.size
+    for c in range(count):
+        least = (empty / volume[first + c]) ** 2
         for b in range(blocks):
             if square[c * blocks + b] > least:
-                fastest[b] = max(fastest[b], scratch.speed[c * blocks + b] / volume)
+                fastest[b] = max(fastest[b], speed[c * blocks + b] / volume[first + c])
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@njit(cache=True)
 def velocity_moments(  # type: ignore[no-untyped-def]
     axes, operators, cells, chunks, scratch, density, potential, sums
 ) -> None:  # fmt: skip
-    """sums (rows, l) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells."""
-    inverse, gradient, value, position = scratch.inverse, scratch.gradient, scratch.value, scratch.frame
-    width, dim = position.shape[1] * position.shape[2], len(axes)
+    """sums (rows, l) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells.
+
+    Args:
+        axes: a tuple as long as the dimension: the compiler knows its length.
+        operators: tables.
+        cells: geometry.
+        chunks: order.
+        scratch: memory.
+        density: owned cells, (c, i, b).
+        potential: all cells, (c, j, b).
+        sums: the integrals, still to be added up over the cells of a chunk.
+    """
+    inverse, scale, mass, position = scratch.inverse, scratch.scale, scratch.mass, scratch.frame
+    width, inside = position.shape[1] * position.shape[2], scratch.value.shape[0]
     for n in range(chunks.need.size):
-        first, used = chunks.first[n], chunks.cells[n] * chunks.blocks
-        _load(density, first, chunks.cells[n], scratch.density)
-        _load(potential, first, chunks.cells[n], scratch.potential)
-        _load_vertices(cells, chunks, n, scratch.corner)
-        np.dot(operators.slope, scratch.potential, gradient[: value.shape[0] * dim])
-        np.dot(operators.value, scratch.density, value)
-        np.dot(operators.vertex, scratch.corner.reshape(-1, width), position.reshape(-1, width))
-        for q in range(value.shape[0]):
+        first, count = chunks.first[n], chunks.cells[n]
+        _load(density, first, count, scratch.density)
+        _load(potential, first, count, scratch.potential)
+        _load_vertices(cells.vertices, first, count, chunks.blocks, scratch.corner)
+        np.dot(operators.value, scratch.density, scratch.value)
+        np.dot(operators.slope, scratch.potential, scratch.gradient[: inside * len(axes)])
+        np.dot(operators.vertex[:inside], scratch.corner.reshape(-1, width), position[:inside].reshape(-1, width))
+        for q in range(inside):
             if q == 0 or cells.scale.shape[1] > 1:
-                _spread_geometry(axes, cells, chunks, n, q, scratch)
-            local = gradient[q * dim : (q + 1) * dim]
-            _turn_back(axes, inverse, local, scratch.normal)
-            _add_moments(axes, operators.weights[q], scratch.scale, value[q], position[q], scratch.normal, sums, used)
+                _spread(
+                    axes, cells.inverse, cells.scale, first, count, q, chunks.blocks, inverse, scratch.scaled, scale
+                )
+            for lane in range(count * chunks.blocks):
+                mass[lane] = operators.weights[q] * scale[lane] * scratch.value[q, lane]
+                sums[0, lane] += mass[lane]
+            _add_moments(axes, inverse, scratch.gradient, position, mass, q, count * chunks.blocks, sums)
 
 
 @njit(cache=True)
-def _load_vertices(cells, chunks, n, corner):  # type: ignore[no-untyped-def]
-    """Copy the vertices of chunk n to (v, k, l)."""
-    for c in range(chunks.cells[n]):
-        here = cells.vertices[chunks.first[n] + c]
-        for v in range(corner.shape[0]):
-            for k in range(corner.shape[1]):
-                corner[v, k, c * chunks.blocks : (c + 1) * chunks.blocks] = here[v, k]
+def _load_vertices(vertices, first, count, blocks, corner):  # type: ignore[no-untyped-def]
+    """Copy the vertices of `count` cells to (v, k, l)."""
+    for v in range(corner.shape[0]):
+        for k in range(corner.shape[1]):
+            for c in range(count):
+                for lane in range(c * blocks, (c + 1) * blocks):
+                    corner[v, k, lane] = vertices[first + c, v, k]
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _turn_back(axes, inverse, local, gradient):  # type: ignore[no-untyped-def]
-    """∇_ξ V = J⁻ᵀ ∇V, (k, l)."""
-    for k in range(len(axes)):
-        for lane in range(gradient.shape[1]):
-            entry = 0.0
-            for a in range(len(axes)):
-                entry += inverse[a, k, lane] * local[a, lane]
-            gradient[k, lane] = entry
-
-
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _add_moments(axes, weight, scale, value, position, gradient, sums, used):  # type: ignore[no-untyped-def]
-    """What one point of all lanes adds to the rows of `velocity_moments`."""
+def _add_moments(axes, inverse, gradient, position, mass, q, used, sums):  # type: ignore[no-untyped-def]
+    """What point q of all lanes adds to the moments with ξ and ∇_ξ V = J⁻ᵀ ∇V."""
     dim = len(axes)
-    second, shear = 1 + 2 * dim, 1 + 2 * dim + dim * dim
-    for lane in range(used):
-        mass = weight * scale[lane] * value[lane]
-        sums[0, lane] += mass
-        for k in range(len(axes)):
-            sums[1 + k, lane] += mass * position[k, lane]
-            sums[1 + dim + k, lane] += mass * gradient[k, lane]
-            for m in range(len(axes)):
-                sums[second + k * dim + m, lane] += mass * position[k, lane] * position[m, lane]
-                sums[shear + k * dim + m, lane] += mass * gradient[k, lane] * position[m, lane]
+    for k in range(len(axes)):
+        row = 1 + 2 * dim + k * dim
+        for lane in range(used):
+            sums[1 + k, lane] += mass[lane] * position[q, k, lane]
+        for m in range(len(axes)):
+            for lane in range(used):
+                sums[row + m, lane] += mass[lane] * position[q, k, lane] * position[q, m, lane]
+        for a in range(len(axes)):
+            for lane in range(used):
+                slope = mass[lane] * inverse[a, k, lane] * gradient[q * dim + a, lane]
+                sums[1 + dim + k, lane] += slope
+        for m in range(len(axes)):
+            for lane in range(used):
+                slope = 0.0
+                for a in range(len(axes)):
+                    slope += inverse[a, k, lane] * gradient[q * dim + a, lane]
+                sums[row + dim * dim + m, lane] += mass[lane] * slope * position[q, m, lane]

@@ -25,7 +25,8 @@ from mfpde.limit.space import Space
 
 Array = NDArray[np.float64]
 _EMPTY = 1e-9  # a cell with less mass holds none: it does not bound the time step
-_LANES = 96  # of a chunk, about: enough for whole vector registers, few enough for the cache
+_LANES = (64, 192)  # of a chunk: enough for the loops over them to pay, few enough for the cache
+_CACHE = 2**19  # bytes of one chunk's numbers that stay near the processor
 _VECTOR = 8  # lanes that a processor handles at once
 
 
@@ -40,10 +41,11 @@ class Transport:
         self._density: Array = self._ghosted.array.reshape(-1, space.size, blocks)
         self._axes = (0,) * space.dim
         self._operators = _operators(space)
-        self._cells = _cells(space)
-        self._chunks = _chunks(space, blocks)
-        per = int(self._chunks.cells.max(initial=1))
+        per = max(1, _lanes(self._operators) // blocks)  # cells of a chunk
         self._lanes = -(-per * blocks // _VECTOR) * _VECTOR
+        self._block = np.arange(self._lanes) % blocks  # of every lane
+        self._chunks = _chunks(space, blocks, per)
+        self._cells = _cells(space, self._chunks, self._lanes)
         self._scratch = _scratch(self._operators, self._lanes, int(self._chunks.slot.max(initial=0)) + 1)
 
     def rate(self, density: Array, potential: Array, motion: Motion) -> tuple[Array, Array]:
@@ -94,7 +96,7 @@ class Transport:
 
     def _spread(self, values: Array) -> Array:
         """Per-block values (b, …) to all lanes (…, l)."""
-        return np.resize(values, (self._lanes, *values.shape[1:])).transpose(*range(1, values.ndim), 0).copy()
+        return np.take(values.transpose(*range(1, values.ndim), 0), self._block, axis=-1)
 
 
 def unpack_moments(sums: Array) -> VelocityMoments:
@@ -137,8 +139,8 @@ def _operators(space: Space) -> kernels.Operators:
     )
 
 
-def _cells(space: Space) -> kernels.Cells:
-    """Geometry at the points of `_operators`, and the neighbours."""
+def _cells(space: Space, chunks: kernels.Chunks, lanes: int) -> kernels.Cells:
+    """Geometry at the points of `_operators`, and where the traces on the other sides wait."""
     facets, affine = space.facets, space.affine
     inverse, scale = space.inverse_jacobian, space.scale
     weights = np.array([space.tables.weights.sum()]) if affine else space.tables.weights
@@ -148,16 +150,34 @@ def _cells(space: Space) -> kernels.Cells:
         scale=scale if affine else np.concatenate([scale, facets.scale], axis=1),
         inverse_mass=space.inverse_mass,
         volume=scale[: space.owned] @ weights,
-        neighbour=facets.neighbour,
-        facet=facets.facet,
-        order=facets.order,
-        permutation=facets.permutation,
+        across=_across(space, chunks, lanes),
     )
 
 
-def _chunks(space: Space, blocks: int) -> kernels.Chunks:
-    """Cut the owned cells and the ghosts into chunks, and find out how long each chunk's results are waited for."""
-    per = max(1, _LANES // blocks)
+def _across(space: Space, chunks: kernels.Chunks, lanes: int) -> kernels.Index:
+    """(c, f·q) places in `kernels.Scratch.traces` as one row; -1 where there is no other side."""
+    facets = space.facets
+    cells, points = len(space.vertices), len(facets.weights)
+    chunk = np.repeat(np.arange(len(chunks.first)), chunks.cells)
+    lane = (np.arange(cells) - chunks.first[chunk]) * chunks.blocks
+    row = facets.facet[:, :, None] * points + facets.permutation[facets.order]  # (c, f, q)
+    slot, begin = (each[facets.neighbour][:, :, None] for each in (chunks.slot[chunk], lane))
+    place = (2 * slot * facets.normal.shape[0] * points + row) * lanes + begin
+    return (
+        np.where(facets.neighbour[:, :, None] < 0, -1, place)
+        .reshape(cells, facets.normal.shape[0] * points)
+        .astype(np.int32)
+    )
+
+
+def _lanes(operators: kernels.Operators) -> int:
+    """About as many lanes as fit into the cache."""
+    scratch = _scratch(operators, 1, 1)
+    return int(np.clip(_CACHE // sum(array.nbytes for array in scratch), *_LANES))
+
+
+def _chunks(space: Space, blocks: int, per: int) -> kernels.Chunks:
+    """Cut owned cells and ghosts into chunks of `per`, and find out how long each chunk's results are waited for."""
     cells, owned = len(space.vertices), space.owned
     first = np.concatenate([np.arange(0, owned, per), np.arange(owned, cells, per)])
     count = np.diff(np.append(first, cells))
@@ -173,14 +193,11 @@ def _chunks(space: Space, blocks: int) -> kernels.Chunks:
     need = np.maximum.accumulate(need)
     ring = int((need - oldest).max(initial=0)) + 1
     slot = np.concatenate([np.arange(mine) % ring, ring + np.arange(len(first) - mine)])
-    lane = (np.arange(cells) - first[chunk]) * blocks
     return kernels.Chunks(
         first=first.astype(np.int32),
         cells=count.astype(np.int32),
         need=need.astype(np.int32),
         slot=slot.astype(np.int32),
-        chunk=chunk.astype(np.int32),
-        lane=lane.astype(np.int32),
         blocks=blocks,
     )
 
@@ -194,11 +211,12 @@ def _scratch(operators: kernels.Operators, lanes: int, slots: int) -> kernels.Sc
         density=np.zeros((size, lanes)),
         potential=np.zeros((operators.gradient.shape[1], lanes)),
         inverse=np.zeros((dim, dim, lanes)),
+        scaled=np.zeros((dim, dim, lanes)),
         scale=np.zeros(lanes),
         half=np.zeros((dim, dim, lanes)),
         tensor=np.zeros((dim, dim, lanes)),
-        normal=np.zeros((dim, lanes)),
         value=np.zeros((inside, lanes)),
+        mass=np.zeros(lanes),
         gradient=np.zeros((points * dim, lanes)),
         inside=np.zeros((inside * dim, lanes)),
         corner=np.zeros((corners, dim, lanes)),

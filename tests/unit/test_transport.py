@@ -35,10 +35,17 @@ def some_potential(x: np.ndarray, b: int) -> np.ndarray:
     return np.sin(1.3 * x[0] + 0.4 * b) + (0.7 + 0.2 * b) * x[0] * x[1] - 0.5 * np.cos(x[1] + 0.3 * x[2]) + x[2] ** 2
 
 
-def motion(dim: int, rng: np.random.Generator) -> Motion:
+def motion(dim: int, rng: np.random.Generator, blocks: int = BLOCKS) -> Motion:
     """Full metrics, drifts and stretches, so that a transposed index shows."""
-    root = rng.normal(size=(BLOCKS, dim, dim)) + 2 * np.eye(dim)
-    return Motion(root @ np.swapaxes(root, 1, 2), rng.normal(size=(BLOCKS, dim)), rng.normal(size=(BLOCKS, dim, dim)))
+    root = rng.normal(size=(blocks, dim, dim)) + 2 * np.eye(dim)
+    return Motion(root @ np.swapaxes(root, 1, 2), rng.normal(size=(blocks, dim)), rng.normal(size=(blocks, dim, dim)))
+
+
+def nodal(space: Space, blocks: int) -> np.ndarray:
+    """`some_potential` at the nodes, (c, j, b)."""
+    nodes = np.zeros((*space.nodes.shape[:2], 3))
+    nodes[..., : space.dim] = space.nodes
+    return np.stack([some_potential(np.moveaxis(nodes, 2, 0), b) for b in range(blocks)], axis=2)
 
 
 def assembled(space: Space, density: np.ndarray, moving: Motion, b: int) -> np.ndarray:
@@ -66,18 +73,70 @@ def assembled(space: Space, density: np.ndarray, moving: Motion, b: int) -> np.n
     return np.stack([vector[v.dofmap.cell_dofs(c)] for c in range(space.owned)])
 
 
+def check(space: Space, blocks: int, seed: int, tested: range) -> None:
+    """The kernel's numbers are the assembled form's to 1e-12, in the blocks to be tested."""
+    rng = np.random.default_rng(seed)
+    density = rng.normal(size=(space.owned, space.size, blocks))
+    moving = motion(space.dim, rng, blocks)
+    rate, _ = Transport(space, blocks).rate(density, nodal(space, blocks), moving)
+    for b in tested:
+        expected = space.invert_mass(assembled(space, density, moving, b)[:, :, None])[:, :, 0]
+        assert np.abs(rate[:, :, b] - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("degree", "extra"), [(1, 0), (2, 0), (2, 1), (3, 0)])
 def test_kernel_equals_assembled_form(name: str, degree: int, extra: int) -> None:
     """Same numbers to 1e-12 on every cell type and degree, with metric, drift and stretch."""
-    space = build_space(CASES[name](), degree, degree + extra)
-    rng = np.random.default_rng(degree)
-    density = rng.normal(size=(space.owned, space.size, BLOCKS))
-    moving = motion(space.dim, rng)
-    nodes = np.zeros((*space.nodes.shape[:2], 3))
-    nodes[..., : space.dim] = space.nodes
-    potential = np.stack([some_potential(np.moveaxis(nodes, 2, 0), b) for b in range(BLOCKS)], axis=2)
-    rate, _ = Transport(space, BLOCKS).rate(density, potential, moving)
-    for b in range(BLOCKS):
-        expected = space.invert_mass(assembled(space, density, moving, b)[:, :, None])[:, :, 0]
-        assert np.abs(rate[:, :, b] - expected).max() <= 1e-12 * np.abs(expected).max()
+    check(build_space(CASES[name](), degree, degree + extra), BLOCKS, degree, range(BLOCKS))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("blocks", [1, 17])
+def test_any_number_of_blocks(name: str, blocks: int) -> None:
+    """One block, and more than a vector register holds; the last too."""
+    check(build_space(CASES[name](), 2, 2), blocks, blocks, range(0, blocks, max(1, blocks - 1)))
+
+
+@pytest.mark.parametrize("name", ["disk", "disk of quadrilaterals"])
+def test_chunks_wait_for_their_neighbours(name: str) -> None:
+    """More blocks than lanes, so that every cell is a chunk: the same numbers as with a few blocks."""
+    space, blocks = build_space(CASES[name](), 1, 1), 200
+    rng = np.random.default_rng(3)
+    density, potential = rng.normal(size=(space.owned, space.size, 2)), nodal(space, 2)
+    moving = motion(space.dim, rng, 2)
+    fields = (moving.metric, moving.drift, moving.stretch)
+    many = Motion(*(np.concatenate([x] * (blocks // 2)) for x in fields))
+    few = Transport(space, 2)
+    rate, fastest = few.rate(density, potential, moving)
+    moments = few.velocity_moments(density, potential, moving.metric)
+    transport = Transport(space, blocks)
+    density, potential = np.tile(density, blocks // 2), np.tile(potential, blocks // 2)
+    for _ in range(2):
+        again, speed = transport.rate(density, potential, many)
+        assert np.abs(again - np.tile(rate, blocks // 2)).max() <= 1e-13 * np.abs(rate).max()
+        assert speed == pytest.approx(np.tile(fastest, blocks // 2), rel=1e-13)
+    summed = transport.velocity_moments(density, potential, many.metric)
+    assert np.abs(summed.shear[:2] - moments.shear).max() <= 1e-12 * np.abs(moments.shear).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_velocity_moments(name: str) -> None:
+    """∫ρ̂ {1, ξ, ξξᵀ, û₀, û₀ξᵀ} by numpy, in the same quadrature."""
+    space, rng = build_space(CASES[name](), 2, 2), np.random.default_rng(5)
+    tables = space.tables
+    density, potential = rng.normal(size=(space.owned, space.size, BLOCKS)), nodal(space, BLOCKS)
+    metric = motion(space.dim, rng).metric
+    found = Transport(space, BLOCKS).velocity_moments(density, potential, metric)
+    mass = np.einsum("q,cq,qi,cib->cqb", tables.weights, space.scale_at(tables.points), tables.density, density)
+    inverse = space.inverse_jacobian_at(tables.points)
+    velocity = -np.einsum("bkl,cqal,qja,cjb->cqkb", metric, inverse, tables.potential_gradient, potential)
+    points = space.points(tables.vertex)
+    for got, expected in (
+        (found.mass, np.einsum("cqb->b", mass)),
+        (found.mean, np.einsum("cqb,cqk->bk", mass, points)),
+        (found.second, np.einsum("cqb,cqk,cql->bkl", mass, points, points)),
+        (found.velocity, np.einsum("cqb,cqkb->bk", mass, velocity)),
+        (found.shear, np.einsum("cqb,cqkb,cql->bkl", mass, velocity, points)),
+    ):
+        assert np.abs(got - expected).max() <= 1e-12 * (1.0 + np.abs(expected).max())
