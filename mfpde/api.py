@@ -57,7 +57,7 @@ def solve_limit(
         InputError: for values that do not fit, before anything is written.
         ComputationError: when the numbers fail; the last sound state has been saved.
     """
-    parallel.start()
+    comm = parallel.start()
     parallel.start_petsc()
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import solve_into  # noqa: PLC0415
@@ -65,7 +65,7 @@ def solve_limit(
     training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
     where = None if directory is None else file_name("directory", directory, "the name of a folder")
     output = Output(directory=where, every=every)
-    try_out(model, task)
+    parallel.agree(lambda: try_out(model, task) if comm.rank == 0 else None)
     names = [family.name for family in model.families]
     if isinstance(density, Mapping):
         reject_unknown("density", density, names)

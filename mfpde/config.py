@@ -60,8 +60,11 @@ class RunFile:
         """The run's name."""
         return str(self.content["name"])
 
-    def build(self) -> tuple[Transformer, Task]:
+    def build(self, trial: bool = True) -> tuple[Transformer, Task]:
         """Make the task and the model, and try them on a sample; runs the user's code if the file names some.
+
+        Args:
+            trial: of several ranks it is enough that one tries.
 
         Raises:
             InputError: one line naming file, key and what is wrong.
@@ -69,7 +72,8 @@ class RunFile:
         with inside(self.source):
             model, task = build(self.content, self.base)
             reject_unknown("density", _families(self.content), [family.name for family in model.families])
-            try_out(model, task)
+            if trial:
+                try_out(model, task)
             return model, task
 
     def densities(self, family: str) -> Density:

@@ -39,7 +39,8 @@ def execute(run: RunFile, overwrite: bool, options: Sequence[str] = (), estimate
         InputError: bad input, before anything is written.
         ComputationError: after the last sound state has been saved.
     """
-    model, task = parallel.agree(run.build)
+    first = MPI.COMM_WORLD.rank == 0
+    model, task = parallel.agree(lambda: run.build(trial=first))
     with inside(run.source):
         densities = {family.name: run.densities(family.name) for family in model.families}
         problem = Problem(model, task, run.training, densities, run.time)

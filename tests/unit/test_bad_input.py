@@ -156,7 +156,6 @@ SETTINGS = {
     "density.attention.cells=10000000": ("[density.attention]", "density.cells = 10000000", "1 … 4096"),
     "density.radius=0": ("density.radius = 0", "above 0"),
     "density.radius=-1.0": ("density.radius = -1.0", "above 0"),
-    "density.mesh='disk.msh'": ("density.mesh = 'disk.msh' and density.cells", "give one"),
     "model.layers=0": ("model.layers = 0", "1 … 100000"),
     "model.step=0": ("model.step = 0", "above 0"),
     "model.step=inf": ("model.step = inf", NUMBER),
@@ -549,3 +548,5 @@ def test_an_override_takes_the_place_of_what_it_excludes(tmp_path):
     assert (run.time.step, run.time.tolerance) == (0.1, None)
     assert run.density.mesh == tmp_path / "disk.msh"
     assert "exclude each other" in refused(path, "time.step=0.1", "time.tolerance=1e-3")
+    both = write(tmp_path, density="cells = 2\nmesh = 'disk.msh'")
+    assert "density.mesh = 'disk.msh' and density.cells exclude each other" in refused(both)
