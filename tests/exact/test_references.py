@@ -82,18 +82,18 @@ def test_risk_of_in_context_regression_as_claimed(degree: int, cells: int, most:
 
 
 @pytest.mark.study
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    ("settings", "most"),
+    "settings",
     [
-        (["density.cell_type='simplex'", "density.cells=21"], 4e-5),  # 5292 unknowns a layer, 24 × 24 squares have 5184
-        ([f"density.mesh='{ROOT}/meshes/disk.msh'"], 4e-5),  # 4542
+        ["density.cell_type='simplex'", "density.cells=21"],  # 5292 unknowns a layer, 24 × 24 squares have 5184
+        [f"density.mesh='{ROOT}/meshes/disk.msh'"],  # 4542; slow: every node has a nonlinear coordinate of its own
     ],
     ids=["triangles", "disk"],
 )
-def test_other_cells_at_equal_unknowns(settings: list[str], most: float) -> None:
-    """Triangles and the disk within four times what squares may have, 4e-5."""
-    assert max(true for true, _ in errors(IN_CONTEXT, settings)) <= 4 * most
+def test_other_cells_at_equal_unknowns(settings: list[str]) -> None:
+    """Triangles and the disk within four times what 24 × 24 squares may have, 4e-5."""
+    assert max(true for true, _ in errors(IN_CONTEXT, settings)) <= 4 * 4e-5
 
 
 @pytest.mark.study
