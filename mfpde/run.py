@@ -14,6 +14,7 @@ from mfpde import parallel
 from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError
+from mfpde.limit.certificate import gap_kind
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.solver import Solver, report_times
 from mfpde.output.directory import prepare
@@ -97,7 +98,14 @@ def solve_into(
                 return None
             manifest = describe(ranks=comm.size, run_hash=run_hash, options=options)
             progress = None if quiet else Progress(horizon)
-            writer = RunWriter(directory, run_text=text, manifest=manifest, unknowns=solver.unknowns, progress=progress)
+            writer = RunWriter(
+                directory,
+                run_text=text,
+                manifest=manifest,
+                unknowns=solver.unknowns,
+                facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
+                progress=progress,
+            )
             if progress is not None:
                 solver.stepper.watch = progress.advance
             return stack.enter_context(writer)

@@ -67,6 +67,9 @@ KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}
 POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
 TWO_RANKS = "tests/parallel/test_two_ranks.py"
 COLUMNS = "tests/exact/test_columns.py::test_{}"
+CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
+HEAD_GAP = CERTIFICATE.format("linear_head_bounds_what_is_missing_though_the_minimum_is_far_outside_the_mesh[0.0]")
+NEURON_GAP = CERTIFICATE.format("neurons_gap_against_brute_force_and_other_measures")
 INDICES = "tests/unit/test_frame.py::test_theta_inverse_determinant_and_metric[2]"
 MOVING = "tests/unit/test_frame.py::test_a_moving_frame_leaves_the_velocity_in_theta[2]"
 FOLLOWING = "tests/unit/test_frame.py::test_following_keeps_mean_and_covariance"
@@ -79,7 +82,7 @@ TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py",
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
-MODEL = "mfpde/problem/transformer.py"
+MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
 # The stream and its co-state stay right; only the derivative in the units is taken at the tokens after the stage.
@@ -184,6 +187,12 @@ FAULTS = (
     Fault("file-without-determinant", GATHER, "density[..., blocks]) / frame.determinant[blocks]",
           "density[..., blocks])", COLUMNS.format("snapshots")),
     Fault("file-velocity-transposed", GATHER, '"bki,cnkb->cnib"', '"bik,cnkb->cnib"', COLUMNS.format("snapshots")),
+    # The certificate.
+    Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
+          NEURON_GAP),
+    Fault("minimum-not-polished", GAP, "        _polish(prober, searched)", "        pass", NEURON_GAP),
+    Fault("gap-half-lost", PROBES, "/ (2.0 * decay)", "/ decay", HEAD_GAP),
+    Fault("gap-without-penalty", GAP, "0.5 * decay * potential.outcome", "0.0 * decay * potential.outcome", HEAD_GAP),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mfpde.errors import ComputationError
+from mfpde.limit.certificate import Certificate, certify
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.gather import gather
@@ -15,7 +16,6 @@ from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 from mfpde.output.snapshot import Snapshot
 
 _LOST_MASS = 1e-6
-_LATER = ("gap",)  # columns whose computation is not in this version
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,25 @@ class Reporter:
         blocks = [diagnose(*parts) for parts in self.flow.each(state, potential)]
         moments = tuple(self._moments(blocks))
         _check_mass(state.tau, moments)
+        certificate = certify(self.flow, state, potential)
         return Report(
             tau=state.tau,
-            history=self._history(state, potential, blocks, march),
+            history=self._history(state, potential, blocks, certificate, march),
             moments=moments,
             indicators=tuple(self._indicators(blocks)),
-            gaps=(),
+            gaps=tuple((block.family, block.layer, block.gap) for block in certificate.blocks),
             steps=tuple(march.steps),
             timings=march.timings,
             snapshots=tuple(self._snapshots(state, potential)),
         )
 
     def _history(
-        self, state: State, potential: Potential, blocks: list[BlockDiagnostics], march: March
+        self,
+        state: State,
+        potential: Potential,
+        blocks: list[BlockDiagnostics],
+        certificate: Certificate,
+        march: March,
     ) -> dict[str, float]:
         densities = totals(self.flow.model.layers, blocks)
         energy_rate = self.flow.energy_rate(state, potential, self.flow.transport(state, potential))
@@ -81,7 +87,7 @@ class Reporter:
             "energy": potential.energy,
             **densities,
             "energy_remainder": energy_rate + densities["dissipation"],
-            **dict.fromkeys(_LATER, float("nan")),
+            "gap": certificate.gap,
             "risk_error": march.risk_error,
             "steps": float(march.count),
             "step_size": march.size,

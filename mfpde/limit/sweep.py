@@ -7,6 +7,7 @@ Source: mathematics.md, sections 2, 4 and 6.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,12 @@ class Sweep:
         self.model = model
         self.reductions = 0
         self._tiles = _deal(comm, tokens, targets)
+
+    def of(self, model: Transformer) -> Sweep:
+        """The sweep of another model over the same samples, which are not copied."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     def __call__(self, theta: Sequence[Array], weights: Sequence[Array], square: Sequence[Array]) -> Outcome:
         """R and L ∂R/∂w from this rank's shares of weights and squares; two reductions.

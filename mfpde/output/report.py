@@ -84,7 +84,7 @@ class Report:
         history: the columns of history.csv in their order, τ first; the same columns in every report of a run.
         moments: one entry per family and layer.
         indicators: likewise.
-        gaps: (family, layer, gap), none when the gap was not computed.
+        gaps: (family, layer, ∫V dρ − min V), infinite where V has no lower bound.
         steps: all trial steps since the report before.
         timings: the columns of timings.csv in their order, τ first; totals since the start of the run.
         snapshots: one per family.

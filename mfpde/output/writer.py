@@ -31,6 +31,7 @@ class RunWriter:
         run_text: str,
         manifest: Mapping[str, object],
         unknowns: int,
+        facts: Mapping[str, object] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Write manifest.json and run.toml.
@@ -40,13 +41,14 @@ class RunWriter:
             run_text: the resolved run file.
             manifest: from `manifest.describe`; its number of ranks is repeated in the summary.
             unknowns: density unknowns of all layers and families.
+            facts: further entries of summary.json.
             progress: told of every report, and closed at the end.
 
         Raises:
             ComputationError: when the disk refuses.
         """
         self.directory = directory
-        self._facts = {"ranks": manifest.get("ranks"), "unknowns": unknowns}
+        self._facts = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
         self._progress = progress
         self._tables = Tables(directory)
         self._alarms = Alarms(progress.warn if progress is not None else _ignore)
