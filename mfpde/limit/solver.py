@@ -62,24 +62,28 @@ class Solver:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
                 is above `time.risk_error`.
         """
-        first = self.report(self.stepper.state)
+        first = self.report(self.stepper.state, certified=False)
         yield first
         self._check_error(first)
         for target in times:
             try:
                 arrived = self.stepper.advance(target)
-                report = self.report(self.stepper.state)
+                report = self.report(self.stepper.state, certified=target == times[-1])
             except ComputationError:
                 with suppress(ComputationError):  # no better: then the row before is the last sound one
-                    yield self.report(self.stepper.good)
+                    yield self.report(self.stepper.good, certified=False)
                 raise
             yield report
             self._check_error(report)
             if not arrived:
                 return
 
-    def report(self, state: State) -> Report:
+    def report(self, state: State, certified: bool = True) -> Report:
         """All that the files say of a state; collective. Snapshots are complete on rank 0 only.
+
+        Args:
+            state: the state.
+            certified: compute the gap as well, which a run does at its end.
 
         Raises:
             ComputationError: on every rank alike, for a state that is not finite or has lost mass.
@@ -88,7 +92,12 @@ class Solver:
         potential = self.flow.potential(state)
         error = self._risk_error(state.tau, potential.outcome.risk)
         march = March(
-            self.stepper.steps, self.stepper.step_size, self.stepper.take_history(), error, self._timings(state.tau)
+            count=self.stepper.steps,
+            size=self.stepper.step_size,
+            steps=self.stepper.take_history(),
+            risk_error=error,
+            timings=self._timings(state.tau),
+            certified=certified,
         )
         report = self.reporter.report(state, potential, march)
         self._output += wall.perf_counter() - start

@@ -1,12 +1,12 @@
-"""What a right-hand side costs in communication: two reductions, a third for moving frames, one exchange for each mesh."""
+"""What a right-hand side costs to communicate: two reductions, a third for moving frames, one exchange a mesh."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from dolfinx import la
-from exact.test_identities import some_model, some_solver, some_task
 
+from exact.test_identities import some_model, some_solver, some_task
 from mfpde import parallel
 from mfpde.settings import Density
 
