@@ -48,7 +48,10 @@ class Density:
         radius: half-width of the box around the initial mean, a number or one per coordinate: in initial standard
             deviations for a co-moving frame (5 unless given, 10 in linear coordinates, where tails are heavy), in θ
             units for a fixed one (unless given, that many standard deviations and the distance to the origin).
-        positivity: only "off" in this version.
+        positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
+            are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
+            for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
+            indicators.csv and moments.csv tell of it (`limit.limiter.nonnegative`).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays.
     """
 
@@ -58,7 +61,7 @@ class Density:
     cell_type: Literal["tensor", "simplex"] = "tensor"
     mesh: Path | None = None
     radius: float | tuple[float, ...] | None = None
-    positivity: Literal["off", "output", "scheme"] = "off"
+    positivity: Literal["off", "output", "scheme"] = "output"
     frame: Literal["fixed", "comoving", "lagrangian"] = "comoving"
 
     def __post_init__(self) -> None:
@@ -67,7 +70,7 @@ class Density:
             _keep(self, "potential_degree", whole("density.potential_degree", self.potential_degree, 1, 4))
         _keep(self, "cells", whole("density.cells", self.cells, 1, 4096))
         one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
-        one_of("density.positivity", self.positivity, ("off", "output", "scheme"), available=("off",))
+        one_of("density.positivity", self.positivity, ("off", "output", "scheme"), available=("off", "output"))
         one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
         if self.mesh is not None:
             _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))

@@ -83,6 +83,8 @@ FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
+LIMITER = "mfpde/limit/limiter.py"
+COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
 # The stream and its co-state stay right; only the derivative in the units is taken at the tokens after the stage.
@@ -188,9 +190,16 @@ FAULTS = (
           COLUMNS.format("moments")),
     Fault("dissipation-without-metric", DIAGNOSTICS, '"cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient',
           '"cqkb,cqkb->cqb", gradient, gradient', COLUMNS.format("dissipation_in_any_frame")),
-    Fault("file-without-determinant", GATHER, "density[..., blocks]) / frame.determinant[blocks]",
-          "density[..., blocks])", COLUMNS.format("snapshots")),
+    Fault("file-without-determinant", GATHER, "table, copy) / frame.determinant[blocks]",
+          "table, copy)", COLUMNS.format("snapshots")),
     Fault("file-velocity-transposed", GATHER, '"bki,cnkb->cnib"', '"bik,cnkb->cnib"', COLUMNS.format("snapshots")),
+    # Nonnegative copies.
+    Fault("copy-by-values-at-nodes", LIMITER, "rows.append(to_bernstein @ element", "rows.append(element", COPIES),
+    Fault("bound-of-one-piece-too-few", LIMITER, "for place in product(range(2**halvings), repeat=dim):",
+          "for place in list(product(range(2**halvings), repeat=dim))[1:]:", COPIES),
+    Fault("negative-mass-given-away", LIMITER, "copy * (masses[0] / masses[1])", "copy", COPIES),
+    Fault("files-hold-what-was-solved", GATHER, 'group.positivity == "off"', 'group.positivity != "scheme"',
+          "tests/exact/test_positivity.py::test_files_hold_copies_and_tables_the_evolved_density[]"),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),

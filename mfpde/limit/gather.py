@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.frame import Frame
+from mfpde.limit.limiter import nonnegative
 from mfpde.limit.space import density_element, potential_element
 from mfpde.limit.state import Group
 from mfpde.output.snapshot import Snapshot
@@ -37,7 +38,9 @@ def gather(
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
     theta = frame.theta(space.points(shape))[..., blocks]  # (c, n, d, L)
     table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
-    rho = np.einsum("ni,cib->cnb", table, density[..., blocks]) / frame.determinant[blocks]
+    own = density[..., blocks]
+    copy = own if group.positivity == "off" else nonnegative(space, own)
+    rho = np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks]
     nodal = potential_element(space.cell, space.potential_degree).tabulate(1, lattice)[..., 0]
     values = potential[: space.owned, :, blocks]
     velocity = -_gradient(group, lattice, nodal[1:], values, np.linalg.inv(frame.matrix[blocks]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from dolfinx import mesh as dmesh
@@ -38,6 +39,7 @@ class Group:
     members: tuple[int, ...]
     units: tuple[Units, ...]
     comoving: bool = False
+    positivity: Literal["off", "output", "scheme"] = "off"
 
     @property
     def linear(self) -> list[tuple[int, ...]]:
@@ -80,7 +82,12 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
         )
         groups.append(
             Group(
-                space, Transport(space, len(places) * model.layers), tuple(places), units, density.frame == "comoving"
+                space=space,
+                transport=Transport(space, len(places) * model.layers),
+                members=tuple(places),
+                units=units,
+                comoving=density.frame == "comoving",
+                positivity=density.positivity,
             )
         )
     return tuple(groups)
@@ -100,7 +107,7 @@ def _check(family: Family, density: Density) -> None:
 
 def _discretisation(density: Density) -> tuple[object, ...]:
     degrees = (density.degree, _potential_degree(density))
-    return (density.mesh, density.cell_type, density.cells, *degrees, density.frame)
+    return (density.mesh, density.cell_type, density.cells, *degrees, density.frame, density.positivity)
 
 
 def _potential_degree(density: Density) -> int:

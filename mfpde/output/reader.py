@@ -116,9 +116,10 @@ class Run:
         return self._snapshots[family][1]
 
     def density(self, *, tau: float, family: str, layer: int, theta: ArrayLike) -> Array:
-        """ρ (n,) in θ coordinates at θ (n, d): the solution's own polynomial in each cell, zero outside the mesh.
+        """ρ (n,) in θ coordinates at θ (n, d): the polynomial in each cell of the file, zero outside the mesh.
 
-        On a boundary between cells the value of one of them is given.
+        On a boundary between cells the value of one of them is given. It is the solution's own polynomial, or the
+        nonnegative copy of it that `density.positivity` = "output" writes.
 
         Args:
             tau: of a report.

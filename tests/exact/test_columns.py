@@ -48,7 +48,7 @@ def solver() -> Iterator[Solver]:
 
 
 def density(cells: int) -> Density:
-    return Density(degree=3, cells=cells, cell_type="simplex")
+    return Density(degree=3, cells=cells, cell_type="simplex", positivity="off")
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,7 @@ SETTINGS = {
     "density.potential_degree=0": ("density.potential_degree = 0", "1 … 4"),
     "density.cells=0": ("density.cells = 0", "1 … 4096"),
     "density.attention.cells=10000000": ("[density.attention]", "density.cells = 10000000", "1 … 4096"),
+    "density.positivity='always'": ("density.positivity = 'always'", "must be one of 'off', 'output'"),
     "density.radius=0": ("density.radius = 0", "above 0"),
     "density.radius=-1.0": ("density.radius = -1.0", "above 0"),
     "model.layers=0": ("model.layers = 0", "1 … 100000"),
