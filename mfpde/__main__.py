@@ -9,7 +9,7 @@ import sys
 from mfpde import parallel
 from mfpde.errors import InputError
 
-COMMANDS = ("solve", "info")
+COMMANDS = ("solve", "particles", "info")
 _USAGE = f"usage: mfpde NAME …, the same as python -m mfpde.NAME …, with NAME one of: {', '.join(COMMANDS)}\n"
 
 

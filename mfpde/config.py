@@ -102,11 +102,30 @@ class RunFile:
             digest.update(data)
         return digest.hexdigest()
 
-    def _files(self) -> list[str]:
+    def problem_hash(self) -> str:
+        """SHA-256 of what finite Transformers share with their limit: task, model, initial laws, λ and β⁻¹.
+
+        Without the number of layers, which a study varies, and without all that discretises densities and time.
+        """
+        model = {key: value for key, value in self.content["model"].items() if key != "layers"}
+        kept = [self.content["task"], model, self.content.get("initial", {})]
+        kept += [self.training.weight_decay, self.training.temperature]
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+        for name in self._files(meshes=False):
+            if (self.base / name).is_file():
+                digest.update((self.base / name).read_bytes())
+        return digest.hexdigest()
+
+    def with_layers(self, layers: int) -> RunFile:
+        """The same run at another depth L."""
+        model = {**self.content["model"], "layers": layers}
+        return dataclasses.replace(self, content={**self.content, "model": model})
+
+    def _files(self, meshes: bool = True) -> list[str]:
         """Files whose content matters."""
         task, model = self.content["task"], self.content["model"]
         densities = [_common(self.content), *_families(self.content).values()]
-        named = [task.get("npz"), *(density.get("mesh") for density in densities)]
+        named = [task.get("npz"), *(density.get("mesh") for density in densities if meshes)]
         named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
         return [name for name in named if isinstance(name, str)]
 

@@ -160,6 +160,13 @@ def _crowded(ranks: int) -> bool:
     return ranks > (os.process_cpu_count() or 1) if hasattr(os, "process_cpu_count") else ranks > (os.cpu_count() or 1)
 
 
+def same(comm: MPI.Intracomm, mine: NDArray[np.float64]) -> bool:
+    """Has every rank the numbers of rank 0, to nine digits? Equal on all ranks; collective."""
+    first = comm.bcast(mine, root=0)
+    equal = mine.shape == first.shape and np.allclose(mine, first, rtol=1e-9, atol=0.0, equal_nan=True)
+    return bool(sum_over_ranks(comm, np.array([0.0 if equal else 1.0]))[0] == 0.0)
+
+
 def agree[Result](work: Callable[[], Result]) -> Result:
     """Run rank-local `work` on every rank; if it fails politely on one, it fails with the same line on all.
 

@@ -45,8 +45,8 @@ def execute(run: RunFile, overwrite: bool, options: Sequence[str] = (), estimate
     with inside(run.source):
         densities = {family.name: run.densities(family.name) for family in model.families}
         problem = Problem(model, task, run.training, densities, run.time)
-        run_hash = parallel.agree(run.hash)
-        solve_into(problem, run.output, run.text(), run_hash, overwrite=overwrite, options=options, estimate=estimate)
+        hashes = parallel.agree(lambda: (run.hash(), run.problem_hash()))
+        solve_into(problem, run.output, run.text(), *hashes, overwrite=overwrite, options=options, estimate=estimate)
 
 
 def solve_into(
@@ -54,6 +54,7 @@ def solve_into(
     output: Output,
     text: str,
     run_hash: str | None = None,
+    problem_hash: str | None = None,
     *,
     overwrite: bool,
     options: Sequence[str] = (),
@@ -67,6 +68,7 @@ def solve_into(
         output: where and how often; a new temporary folder unless a directory is given.
         text: the content of run.toml.
         run_hash: for the manifest.
+        problem_hash: for the manifest.
         overwrite: replace a run that the directory already holds.
         options: for the manifest.
         estimate: estimate the error of the risk, by a finer solve alongside.
@@ -96,7 +98,7 @@ def solve_into(
         def observe() -> RunWriter | None:
             if not first:
                 return None
-            manifest = describe(ranks=comm.size, run_hash=run_hash, options=options)
+            manifest = describe(ranks=comm.size, run_hash=run_hash, problem_hash=problem_hash, options=options)
             progress = None if quiet else Progress(horizon)
             writer = RunWriter(
                 directory,
@@ -126,11 +128,5 @@ def _directory(output: Output, overwrite: bool) -> Path:
 
 def _check_same(comm: MPI.Intracomm, problem: Problem) -> None:
     """Have all ranks made the same model and task? A user's function may draw numbers of its own on each."""
-    mine = fingerprint(problem.model, problem.task)
-    first = comm.bcast(mine, root=0)
-
-    def compare() -> None:
-        if mine.shape != first.shape or not np.allclose(mine, first, rtol=1e-9, atol=0.0, equal_nan=True):
-            raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
-
-    parallel.agree(compare)
+    if not parallel.same(comm, fingerprint(problem.model, problem.task)):
+        raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")

@@ -1,7 +1,7 @@
 """Training a finite Transformer: gradient descent with a learning rate, or its flow by an adaptive Runge–Kutta method.
 
 Times are the flow's τ. A step of gradient descent is θ_j ← θ_j − h (L/w_j) ∂Q/∂θ_j: with the learning rate h fixed, M
-equal units and n steps, τ = n h, whatever M and L are.
+equal units and n steps, τ = n h, whatever M and L are. With temperature every unit has noise of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import Flow, Parameters, Weights, split
 from mfpde.problem.transformer import Units
 
-type Advance = Callable[[Parameters, Weights, float, float], tuple[Parameters, int]]
-"""From units at one τ to units at a later one, and the number of steps between."""
+type Advance = Callable[[Parameters, Weights, float, float, jax.Array], tuple[Parameters, int]]
+"""From units at one τ to units at a later one, and the number of steps between; the key is that of the noise."""
+type Measure = Callable[[Parameters, Weights], tuple[jax.Array, jax.Array, jax.Array]]
+"""Risk, accuracy and penalty of units."""
 
 _MAX_STEPS = 1_000_000
 
@@ -48,55 +50,104 @@ class Snapshot:
 
     @property
     def energy(self) -> float:
-        """Q."""
+        """Q at temperature zero: R + penalty. The entropy of finitely many units is not defined."""
         return self.risk + self.penalty
 
 
-def descend(flow: Flow, units: Units, times: Sequence[float], learning_rate: float) -> Iterator[Snapshot]:
-    """Gradient descent, which is the explicit Euler method for the flow.
+@dataclass(frozen=True)
+class Trainer:
+    """A way to train, compiled once for units of one shape.
+
+    Attributes:
+        advance: from one τ to the next.
+        measure: what a snapshot says.
+    """
+
+    advance: Advance
+    measure: Measure
+
+    def snapshots(self, units: Units, times: Sequence[float], seed: int = 0) -> Iterator[Snapshot]:
+        """A snapshot at every time.
+
+        Args:
+            units: at τ = 0.
+            times: τ of the snapshots, increasing; steps end on them.
+            seed: of the noise, where there is some.
+
+        Raises:
+            InputError: for times that do not increase from 0.
+            ComputationError: when the units are not finite any more, or the step size collapses.
+        """
+        wanted = [float(t) for t in times]
+        if not wanted or min(wanted) < 0.0 or any(a >= b for a, b in pairwise(wanted)):
+            raise InputError(f"times {wanted}: must be at least one τ ≥ 0, and increase")
+        return self._snapshots(units, wanted, jax.random.key(seed))
+
+    def _snapshots(self, units: Units, times: Sequence[float], key: jax.Array) -> Iterator[Snapshot]:
+        parameters, weights = split(units)
+        tau, steps = 0.0, 0
+        for time in times:
+            if time > tau:
+                parameters, taken = self.advance(parameters, weights, tau, time, jax.random.fold_in(key, steps))
+                tau, steps = time, steps + taken
+            risk, accuracy, penalty = (float(value) for value in self.measure(parameters, weights))
+            if not np.isfinite(risk + penalty):
+                raise ComputationError(f"the finite Transformer is not finite at τ = {tau:g}")
+            now = tuple(zip(parameters, weights, strict=True))
+            yield Snapshot(tau, risk, accuracy, penalty, now, steps)
+
+
+def gradient_descent(flow: Flow, learning_rate: float, temperature: float = 0.0) -> Trainer:
+    """Gradient descent, the explicit Euler method for the flow; with temperature the Euler–Maruyama method.
+
+        θ_j ← θ_j − h (L/w_j) ∂Q/∂θ_j + √(2β⁻¹h) ξ_j,    ξ_j standard normal, independent for every unit and step
 
     Args:
         flow: model, samples and weight decay.
-        units: at τ = 0.
-        times: τ of the snapshots, increasing; the learning rate is shortened so that each is met exactly.
-        learning_rate: h, the largest Δτ of a step.
+        learning_rate: h, the largest Δτ of a step; it is shortened so that each time is met exactly.
+        temperature: β⁻¹.
 
     Raises:
-        InputError: for times that do not increase from 0, or a learning rate that is not positive.
-        ComputationError: when the units are not finite any more.
+        InputError: for a learning rate that is not positive.
     """
     if not learning_rate > 0.0:
         raise InputError(f"learning rate {learning_rate!r}: must be positive")
 
+    def noise(key: jax.Array, parameters: Parameters, size: float) -> Parameters:
+        keys = jax.random.split(key, len(parameters))
+        scale = jnp.sqrt(2.0 * temperature * size)
+        return tuple(scale * jax.random.normal(k, p.shape, p.dtype) for k, p in zip(keys, parameters, strict=True))
+
     @jax.jit
-    def repeat(parameters: Parameters, weights: Weights, size: float, count: int) -> Parameters:
-        def step(_: int, inner: Parameters) -> Parameters:
-            slopes = flow.velocity(inner, weights)
-            return jax.tree.map(lambda p, v: p + size * v, inner, slopes)
+    def repeat(parameters: Parameters, weights: Weights, size: float, count: int, key: jax.Array) -> Parameters:
+        def step(n: int, inner: Parameters) -> Parameters:
+            moved = jax.tree.map(lambda p, v: p + size * v, inner, flow.velocity(inner, weights))
+            if temperature == 0.0:
+                return moved
+            return jax.tree.map(jnp.add, moved, noise(jax.random.fold_in(key, n), moved, size))
 
         return jax.lax.fori_loop(0, count, step, parameters)
 
-    def advance(parameters: Parameters, weights: Weights, start: float, end: float) -> tuple[Parameters, int]:
+    def advance(
+        parameters: Parameters, weights: Weights, start: float, end: float, key: jax.Array
+    ) -> tuple[Parameters, int]:
         count = max(1, int(np.ceil((end - start) / learning_rate - 1e-9)))
-        return repeat(parameters, weights, (end - start) / count, count), count
+        return repeat(parameters, weights, (end - start) / count, count, key), count
 
-    return _train(flow, units, times, advance)
+    return Trainer(advance, _measure(flow))
 
 
-def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: float = 1e-8) -> Iterator[Snapshot]:
+def runge_kutta(flow: Flow, tolerance: float = 1e-8) -> Trainer:
     """The flow by the Runge–Kutta pair of Dormand and Prince of order 8(7), with steps chosen by its error estimate.
 
     The error of a step is measured in the root mean square over units, counted by their weights.
 
     Args:
         flow: model, samples and weight decay.
-        units: at τ = 0.
-        times: τ of the snapshots, increasing; steps end on them.
         tolerance: of a step, relative and absolute.
 
     Raises:
-        InputError: for times that do not increase from 0, or a tolerance that is not positive.
-        ComputationError: when the units are not finite any more, or the step size collapses.
+        InputError: for a tolerance that is not positive.
     """
     if not tolerance > 0.0:
         raise InputError(f"tolerance {tolerance!r}: must be positive")
@@ -111,7 +162,9 @@ def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: 
         )  # fmt: skip
         return jax.tree.map(lambda y: y[-1], solution.ys), solution.stats["num_steps"]
 
-    def advance(parameters: Parameters, weights: Weights, start: float, end: float) -> tuple[Parameters, int]:
+    def advance(
+        parameters: Parameters, weights: Weights, start: float, end: float, _: jax.Array
+    ) -> tuple[Parameters, int]:
         try:
             parameters, steps = solve(parameters, weights, start, end)
             return jax.block_until_ready(parameters), int(steps)
@@ -119,35 +172,21 @@ def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: 
             reason = " ".join(str(error).split())[:120]
             raise ComputationError(f"the finite flow broke down after τ = {start:g}: {reason}") from error
 
-    return _train(flow, units, times, advance)
+    return Trainer(advance, _measure(flow))
 
 
-def _train(flow: Flow, units: Units, times: Sequence[float], advance: Advance) -> Iterator[Snapshot]:
-    """A snapshot at every time."""
-    wanted = [float(t) for t in times]
-    if not wanted or min(wanted) < 0.0 or any(a >= b for a, b in pairwise(wanted)):
-        raise InputError(f"times {wanted}: must be at least one τ ≥ 0, and increase")
-    measure = jax.jit(lambda parameters, weights: (*flow.risk(parameters, weights), flow.penalty(parameters, weights)))
-    return _snapshots(units, wanted, advance, measure)
+def descend(flow: Flow, units: Units, times: Sequence[float], learning_rate: float) -> Iterator[Snapshot]:
+    """One run of `gradient_descent` at temperature zero; arguments and errors as there and in `Trainer.snapshots`."""
+    return gradient_descent(flow, learning_rate).snapshots(units, times)
 
 
-def _snapshots(
-    units: Units,
-    times: Sequence[float],
-    advance: Advance,
-    measure: Callable[[Parameters, Weights], tuple[jax.Array, jax.Array, jax.Array]],
-) -> Iterator[Snapshot]:
-    parameters, weights = split(units)
-    tau, steps = 0.0, 0
-    for time in times:
-        if time > tau:
-            parameters, taken = advance(parameters, weights, tau, time)
-            tau, steps = time, steps + taken
-        risk, accuracy, penalty = (float(value) for value in measure(parameters, weights))
-        if not np.isfinite(risk + penalty):
-            raise ComputationError(f"the finite Transformer is not finite at τ = {tau:g}")
-        now = tuple(zip(parameters, weights, strict=True))
-        yield Snapshot(tau, risk, accuracy, penalty, now, steps)
+def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: float = 1e-8) -> Iterator[Snapshot]:
+    """One run of `runge_kutta`; arguments and errors as there and in `Trainer.snapshots`."""
+    return runge_kutta(flow, tolerance).snapshots(units, times)
+
+
+def _measure(flow: Flow) -> Measure:
+    return jax.jit(lambda parameters, weights: (*flow.risk(parameters, weights), flow.penalty(parameters, weights)))
 
 
 def _weighted_norm(error: Parameters, weights: Weights) -> jax.Array:

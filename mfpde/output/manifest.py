@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -12,23 +13,32 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from mfpde.errors import InputError
+
 _PACKAGES = ("mfpde", "numpy", "jax", "jaxlib", "numba", "vtk", "mpi4py", "basix", "dolfinx", "petsc4py")
 _ABSOLUTE = re.compile(r"(^|[=:,\s])[~/]\S*/")
 
 
 def describe(
-    *, ranks: int, run_hash: str | None = None, seed: int | None = None, options: Sequence[str] = ()
+    *,
+    ranks: int,
+    run_hash: str | None = None,
+    problem_hash: str | None = None,
+    seed: int | None = None,
+    options: Sequence[str] = (),
 ) -> dict[str, object]:
     """The content of manifest.json; enters no collective, and imports nothing that starts MPI.
 
     Args:
         ranks: number of MPI processes.
         run_hash: hash of what determines the solution.
+        problem_hash: hash of what a run has in common with the finite Transformers of the same run file.
         seed: of the run, if it has one.
         options: words of the command line that are kept, such as PETSc's; absolute paths lose their folders.
     """
     return {
         "run_hash": run_hash,
+        "problem_hash": problem_hash,
         "seed": seed,
         "ranks": ranks,
         "options": [_ABSOLUTE.sub(r"\1", word) for word in options],
@@ -36,6 +46,18 @@ def describe(
         "versions": versions(),
         "host": host(),
     }
+
+
+def read_manifest(path: Path) -> dict[str, object]:
+    """The content of a manifest.
+
+    Raises:
+        InputError: when the file is none.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest of mfpde") from error
 
 
 def versions() -> dict[str, str | None]:

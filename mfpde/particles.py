@@ -1,0 +1,134 @@
+"""`python -m mfpde.particles`: train the finite Transformers of a run file, spread over ranks under mpirun."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mfpde import parallel
+from mfpde.errors import InputError
+
+if TYPE_CHECKING:
+    from mfpde.study import Plan as StudyPlan
+
+_EXAMPLES = """\
+examples:
+  python -m mfpde.particles runs/in-context.toml --units 10,40,160 --seeds 8
+  mpirun -n 2 python -m mfpde.particles runs/in-context.toml --units 40 --seeds 8 --layers 4,8,16
+  python -m mfpde.particles runs/in-context.toml --units 48x24,64x32 --initial grid     weighted, nothing drawn
+  python -m mfpde.particles runs/in-context.toml --units 40 --seeds 4 --learning-rate 0.05
+
+A study that was stopped goes on where it was; finished Transformers are not trained again.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see python -m mfpde.particles --help")
+
+    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
+        if parallel.start().rank == 0:
+            sys.stdout.write(self.format_help())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of interface.md."""
+    p = _Parser(
+        prog="python -m mfpde.particles", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("run", type=Path, metavar="RUN.toml", help="run file, the same as that of the solve")
+    p.add_argument(
+        "--units", required=True, metavar="M,…", help="units per family and layer; with a grid, points per coordinate"
+    )
+    p.add_argument("--seeds", metavar="S", help="how many sets of drawn units of each size")
+    p.add_argument("--layers", metavar="L,…", help="depths; default that of the run file")
+    p.add_argument("--directory", help="the run directory; results go to its folder particles/")
+    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
+    p.add_argument("--initial", default="sampled", help="sampled (default), grid or gauss: where units start")
+    p.add_argument(
+        "--learning-rate", metavar="h", help="gradient descent with steps of h in τ; default the flow itself"
+    )
+    p.add_argument("--tolerance", metavar="e", help="of a step of the flow; default 1e-6")
+    p.add_argument("--tau", metavar="τ,…", help="reports at which units are kept; default five of them")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code of interface.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return parallel.run_command(lambda: _train(words))
+
+
+def _train(words: list[str]) -> int:
+    given = parser().parse_args(words)
+    from mfpde.study import execute  # noqa: PLC0415  (after MPI is up)
+
+    plan = parallel.agree(lambda: _plan(given))
+    execute(plan)
+    return 0
+
+
+def _plan(given: argparse.Namespace) -> StudyPlan:
+    """Everything that the command line can get wrong."""
+    from mfpde import config  # noqa: PLC0415
+    from mfpde.checks import one_of, real  # noqa: PLC0415
+    from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
+    from mfpde.study import Plan  # noqa: PLC0415
+
+    run = config.load(given.run, given.set, given.directory)
+    one_of("--initial", given.initial, INITIALS)
+    hot = run.training.temperature > 0.0
+    if hot and given.initial != "sampled":
+        raise InputError(f"--initial {given.initial}: units with noise (training.temperature) are drawn, not on a grid")
+    if hot and given.learning_rate is None:
+        raise InputError("training.temperature is not 0: noise needs steps; give --learning-rate, such as 0.01")
+    if given.learning_rate is not None and given.tolerance is not None:
+        raise InputError("--learning-rate and --tolerance exclude each other; give one")
+    rate = None if given.learning_rate is None else real("--learning-rate", _number(given.learning_rate), above=0.0)
+    tolerance = 1e-6 if given.tolerance is None else real("--tolerance", _number(given.tolerance), least=1e-14)
+    seeds = _seeds(given)
+    layers = [_whole("--layers", word) for word in _words(given.layers)] or [run.build(trial=False)[0].layers]
+    sizes = [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)]
+    kept = [real("--tau", _number(word)) for word in _words(given.tau)] if given.tau is not None else None
+    jobs = plan(given.initial, sizes, layers, seeds, Method(rate, tolerance if rate is None else 0.0))
+    return Plan(run, jobs, kept)
+
+
+def _seeds(given: argparse.Namespace) -> int:
+    if given.seeds is not None:
+        return _whole("--seeds", given.seeds)
+    if given.initial == "sampled":
+        raise InputError("--seeds is missing: how many sets of units are drawn of each size? give a whole number")
+    return 1
+
+
+def _words(text: str | None) -> list[str]:
+    return [] if text is None else text.split(",")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _whole(option: str, text: str) -> int:
+    """A whole number from 1.
+
+    Raises:
+        InputError: naming the option and the text.
+    """
+    if not text.strip().isdecimal() or not 1 <= len(text.strip()) <= 12 or int(text) < 1:
+        raise InputError(f"{option} {text!r}: must be whole numbers, at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

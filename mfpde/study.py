@@ -1,0 +1,246 @@
+"""From a run file to DIR/particles: finite Transformers of many sizes, depths and seeds, dealt out to the ranks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from mpi4py import MPI
+
+from mfpde import parallel
+from mfpde.checks import inside
+from mfpde.config import RunFile
+from mfpde.errors import ComputationError, InputError
+from mfpde.finite.jobs import Job, check_memory, deal
+from mfpde.finite.records import Record, load, load_all, path_of, save
+from mfpde.finite.training import School
+from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.manifest import describe, read_manifest
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.problem.trial import fingerprint
+
+FOLDER = "particles"
+MANIFEST, RUN_FILE, HISTORY = "manifest.json", "run.toml", "history.csv"
+_REPORTS = 20  # reports in a horizon unless output.every says otherwise; as in a solve
+_KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
+_NAP = 0.2  # seconds between looks of a rank that has nothing left to do
+_MOST_REPORTS = 1e5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained.
+
+    Attributes:
+        run: the run file.
+        jobs: of its `problem_hash`, at any depths.
+        kept: τ at which units are kept; None for five of the reports.
+    """
+
+    run: RunFile
+    jobs: Sequence[Job]
+    kept: Sequence[float] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the records go."""
+        assert self.run.output.directory is not None  # noqa: S101  (a run file always has one)
+        return self.run.output.directory / FOLDER
+
+    def times(self) -> list[float]:
+        """τ of the reports: those of a solve of the same run file, 0 among them.
+
+        Raises:
+            InputError: when that is more than anyone reads.
+        """
+        horizon = self.run.training.horizon
+        every = self.run.output.every or horizon / _REPORTS
+        if horizon / every > _MOST_REPORTS:
+            raise InputError(f"output.every = {every!r}: must be at least {horizon / _MOST_REPORTS:g}")
+        inner = every * np.arange(int(np.floor(horizon / every * (1 + 1e-12))) + 1)
+        return [float(t) for t in inner if t < horizon * (1 - 1e-9)] + [horizon]
+
+    def chosen(self) -> list[float]:
+        """τ at which units are kept.
+
+        Raises:
+            InputError: naming one at which there is no report.
+        """
+        times = np.array(self.times())
+        if self.kept is None:
+            wanted = self.run.training.horizon * np.arange(1, _KEPT + 1) / _KEPT
+            return sorted({float(times[1:][np.abs(times[1:] - t).argmin()]) for t in wanted})
+        for tau in self.kept:
+            nearest = float(times[np.abs(times - tau).argmin()])
+            if not np.isclose(nearest, tau, rtol=1e-9, atol=1e-12):
+                raise InputError(f"--tau {tau:g}: no report there; the nearest is {nearest!r} (output.every)")
+        return sorted(self.kept)
+
+
+def execute(plan: Plan) -> None:
+    """Train all jobs that are not done yet, and write history.csv; collective.
+
+    Raises:
+        InputError: bad input, before anything is written.
+        ComputationError: after all other jobs are done and kept.
+    """
+    comm = MPI.COMM_WORLD
+    times, kept = parallel.agree(lambda: (plan.times(), plan.chosen()))
+    problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
+    parallel.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
+    todo = comm.bcast(parallel.agree(lambda: _todo(plan, times, kept) if comm.rank == 0 else None), root=0)
+    parallel.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
+    costs = [job.cost(*problems[job.layers]) for job in todo]
+    mine = deal(todo, costs, comm.size)[comm.rank]
+    watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
+    failure = _train(plan, problems, mine, times, kept, watch)
+    _wait(comm, watch)
+    parallel.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
+    parallel.agree(lambda: _raise(failure))
+
+
+def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
+    """Model and task at one depth, the same on every rank."""
+    first = comm.rank == 0
+    model, task = parallel.agree(lambda: run.build(trial=first))
+    with inside(run.source):
+        if not parallel.same(comm, fingerprint(model, task)):
+            raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
+    return model, task
+
+
+def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
+    """The jobs that have no record yet, or one that ends too early.
+
+    Raises:
+        InputError: when the folder cannot be used, or holds the particles of another run file.
+    """
+    folder = plan.folder
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"directory {folder}: {existing} {'cannot be written' if existing.is_dir() else 'is a file'}")
+    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    if manifest is None and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"directory {folder}: holds files but no particles of mfpde (no {MANIFEST}); choose another")
+    if manifest is not None and manifest.get("problem_hash") != plan.run.problem_hash():
+        raise InputError(
+            f"directory {folder}: holds particles of another run file (another task, model, initial law, weight decay "
+            "or temperature); --directory chooses another"
+        )
+
+    def done(job: Job) -> bool:
+        path = path_of(folder, job)
+        return path.is_file() and load(path).covers(np.array(times), np.array(kept))
+
+    return [job for job in plan.jobs if not done(job)]
+
+
+def _begin(plan: Plan, ranks: int) -> None:
+    with failing_clearly(plan.folder):
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        if not (plan.folder / MANIFEST).is_file():
+            write_text(plan.folder / RUN_FILE, plan.run.text())
+            write_json(plan.folder / MANIFEST, describe(ranks=ranks, problem_hash=plan.run.problem_hash()))
+
+
+def _train(
+    plan: Plan,
+    problems: dict[int, tuple[Transformer, Task]],
+    jobs: Sequence[Job],
+    times: Sequence[float],
+    kept: Sequence[float],
+    watch: _Watch | None,
+) -> ComputationError | None:
+    """Train this rank's jobs; the first failure, after all of them were tried."""
+    failure: ComputationError | None = None
+    training = plan.run.training
+    schools = {n: School(*both, training.weight_decay, training.temperature) for n, both in problems.items()}
+    for job in jobs:
+        try:
+            with np.errstate(all="ignore"):
+                record = schools[job.layers].train(job, times, kept)
+            with failing_clearly(plan.folder):
+                save(plan.folder, record)
+        except ComputationError as error:
+            failure = failure or error
+        if watch is not None:
+            watch.look()
+    return failure
+
+
+def _wait(comm: MPI.Intracomm, watch: _Watch | None) -> None:
+    """Until every rank is done; a sleeping rank takes no core from a working one."""
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(_NAP)
+        if watch is not None:
+            watch.look()
+    if watch is not None:
+        watch.look()
+
+
+def _raise(failure: ComputationError | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+class _Watch:
+    """Rank 0's view of all ranks' work, by the files that appear."""
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], stream: TextIO | None = None) -> None:
+        self._folder = folder
+        self._open = list(jobs)
+        self._count = len(jobs)
+        self._start = time.time()
+        self._stream = sys.stdout if stream is None else stream
+        self._tell(f"{self._count} finite Transformers to train")
+
+    def look(self) -> None:
+        """Tell of the jobs that are done since the last look."""
+        for job in [job for job in self._open if self._is_new(path_of(self._folder, job))]:
+            self._open.remove(job)
+            risk = load(path_of(self._folder, job)).columns["risk"][-1]
+            done = self._count - len(self._open)
+            self._tell(f"{done}/{self._count}  {job.name}  risk {risk:.6g}  wall {time.time() - self._start:.1f} s")
+
+    def _is_new(self, path: Path) -> bool:
+        """A record that ended too early may have been there before."""
+        return path.is_file() and path.stat().st_mtime >= self._start - 1.0
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+def _history(folder: Path) -> None:
+    """history.csv: a row per record and report, of all records in the folder."""
+    records = load_all(folder)
+    columns = list(dict.fromkeys(name for record in records for name in record.columns))
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["initial", "units", "layers", "seed", "method", *columns])
+    for record in records:
+        table.writerows(_rows(record, columns))
+    with failing_clearly(folder):
+        write_text(folder / HISTORY, text.getvalue())
+
+
+def _rows(record: Record, columns: Sequence[str]) -> list[list[str]]:
+    job = record.job
+    about = [job.initial, "x".join(map(str, job.size)), str(job.layers), str(job.seed), job.method.name]
+    value: Callable[[str, int], str] = lambda name, k: repr(float(record.columns[name][k]))  # noqa: E731
+    return [
+        [*about, *(value(name, k) if name in record.columns else "nan" for name in columns)]
+        for k in range(len(record.tau))
+    ]
