@@ -66,6 +66,9 @@ class FaultError(Exception):
 KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}]"
 POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
 TWO_RANKS = "tests/parallel/test_two_ranks.py"
+FINITE_TRAIN = "mfpde/finite/train.py"
+PARTICLES = "tests/unit/test_particles.py::test_{}"
+NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
 COLUMNS = "tests/exact/test_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
 HEAD_GAP = CERTIFICATE.format("linear_head_bounds_what_is_missing_though_the_minimum_is_far_outside_the_mesh[0.0]")
@@ -206,6 +209,15 @@ FAULTS = (
     Fault("minimum-not-polished", GAP, "        _polish(prober, searched)", "        pass", NEURON_GAP),
     Fault("gap-half-lost", PROBES, "/ (2.0 * decay)", "/ decay", HEAD_GAP),
     Fault("gap-without-penalty", GAP, "0.5 * decay * potential.outcome", "0.0 * decay * potential.outcome", HEAD_GAP),
+    # The finite Transformer.
+    Fault("noise-of-half-the-heat", FINITE_TRAIN, "jnp.sqrt(2.0 * temperature", "jnp.sqrt(temperature", NOISE),
+    Fault("noise-of-one-step-for-all", FINITE_TRAIN, "jax.random.fold_in(key, n)", "key", NOISE),
+    Fault("depth-lost-from-finite-flow", "mfpde/finite/flow.py", "_per_weight(-self.model.layers * s, w)",
+          "_per_weight(-s, w)", "tests/unit/test_finite.py::test_velocity_is_the_slope_of_the_energy"),
+    Fault("covariance-about-zero", "mfpde/finite/training.py", "centred = points - mean[:, None]", "centred = points",
+          PARTICLES.format("a_record_is_what_the_flow_says")),
+    Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
+          "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
 )  # fmt: skip
 
 
