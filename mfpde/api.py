@@ -22,7 +22,8 @@ def solve_limit(
     task: Task,
     *,
     weight_decay: float,
-    horizon: float,
+    horizon: float | None = None,
+    stationary: float | None = None,
     temperature: float = 0.0,
     density: Density | Mapping[str, Density] | None = None,
     time: Time | None = None,
@@ -32,7 +33,7 @@ def solve_limit(
     estimate_error: bool = False,
     progress: bool = False,
 ) -> Run:
-    """Solve ∂_τ ρ = ∇·(ρ ∇V) for all layers and families to τ = horizon.
+    """Solve ∂_τ ρ = ∇·(ρ ∇V) for all layers and families to τ = horizon, or to stationarity.
 
     Under mpirun every rank calls it with the same arguments; all of them get the run to read.
 
@@ -40,11 +41,12 @@ def solve_limit(
         model: the Transformer.
         task: the samples.
         weight_decay: λ ≥ 0.
-        horizon: final τ.
+        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
+        stationary: end as soon as (1/L) Σ∫|ρ||∇V|² is at most this.
         temperature: β⁻¹; only 0 in this version.
         density: the discretisation of all families, or of each by name.
         time: the time step; the CFL bound unless given.
-        every: τ between reports; a twentieth of the horizon unless given.
+        every: τ between reports; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
         directory: where the results go; a new temporary folder unless given.
         overwrite: replace a run that the directory already holds.
         estimate_error: fill the column `risk_error`, by a finer solve alongside.
@@ -62,7 +64,12 @@ def solve_limit(
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import solve_into  # noqa: PLC0415
 
-    training = Training(weight_decay=weight_decay, horizon=horizon, temperature=temperature)
+    training = Training(
+        weight_decay=weight_decay,
+        horizon=horizon,  # type: ignore[arg-type]  # None is looked into there
+        temperature=temperature,
+        stationary=stationary,
+    )
     where = None if directory is None else file_name("directory", directory, "the name of a folder")
     output = Output(directory=where, every=every)
     parallel.agree(lambda: try_out(model, task) if comm.rank == 0 else None)

@@ -31,7 +31,6 @@ _INSTEAD = {
     ("time", "tolerance"): "step",
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
-_LATER = ("training.stationary",)
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
@@ -93,9 +92,9 @@ class RunFile:
         return toml.dumps(resolved)
 
     def hash(self) -> str:
-        """SHA-256 of what determines the solution: not the name, the output, or the horizon."""
+        """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
         kept = {key: value for key, value in self.content.items() if key in _TABLES and key != "output"}
-        kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k != "horizon"}
+        kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in ("horizon", "stationary")}
         files = [(self.base / p).read_bytes() for p in self._files() if (self.base / p).is_file()]
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
         for data in files:
@@ -219,10 +218,6 @@ def _check_tables(content: Mapping[str, Any]) -> None:
     for table in ("task", "model", "training"):
         if table not in content:
             raise InputError(f"the table [{table}] is missing")
-    for key in _LATER:
-        table, _, last = key.partition(".")
-        if last in content.get(table, {}):
-            raise InputError(f"{key} = {show(content[table][last])}: not available in this version")
 
 
 def _check_sizes(key: str, value: object) -> None:

@@ -22,7 +22,8 @@ from mfpde.output.manifest import describe
 from mfpde.output.progress import Progress
 from mfpde.output.writer import RunWriter
 from mfpde.problem.trial import fingerprint
-from mfpde.settings import Output
+from mfpde.settings import Output, Training
+
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 
@@ -84,7 +85,7 @@ def solve_into(
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
     horizon = problem.training.horizon
-    times = report_times(horizon, output.every or horizon / _REPORTS)
+    times = report_times(horizon, output.every or _interval(problem.training))
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
         _check_same(comm, problem)
@@ -115,8 +116,17 @@ def solve_into(
         writer = parallel.agree(observe)
         for report in solver.run(times):
             parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
+        ending = solver.ending()
+        if writer is not None:
+            writer.note(ending)
     comm.Barrier()
     return directory
+
+
+def _interval(training: Training) -> float:
+    """τ between reports unless output.every says otherwise: how long a run to stationarity takes is not known."""
+    every = training.horizon / _REPORTS
+    return every if training.stationary is None else min(every, 1.0)
 
 
 def _directory(output: Output, overwrite: bool) -> Path:

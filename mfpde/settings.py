@@ -10,25 +10,35 @@ from typing import Literal
 from mfpde.checks import duration, file_name, one_of, plain, real, whole
 from mfpde.errors import InputError
 
+_LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 _FINEST = 1e-14  # a smaller error of a step is below rounding
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained: λ, β⁻¹ and the final τ.
+    """What is trained: λ, β⁻¹ and when it ends.
 
     Attributes:
         weight_decay: λ ≥ 0.
         temperature: β⁻¹; only 0 in this version.
-        horizon: final τ.
+        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
+        stationary: the run ends as soon as (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² ≤ this. In exact arithmetic that is the
+            dissipation; where a density undershoots, negative parts count as positive ones do and pretend nothing.
     """
 
     weight_decay: float
-    horizon: float
+    horizon: float = None  # type: ignore[assignment]  # a float from __post_init__ on
     temperature: float = 0.0
+    stationary: float | None = None
 
     def __post_init__(self) -> None:
         _keep(self, "weight_decay", real("training.weight_decay", self.weight_decay, least=0.0))
+        if self.stationary is not None:
+            _keep(self, "stationary", real("training.stationary", self.stationary, above=0.0))
+        if self.horizon is None:
+            if self.stationary is None:
+                raise InputError("training.horizon is missing; only training.stationary makes it dispensable")
+            _keep(self, "horizon", _LATEST)
         _keep(self, "horizon", real("training.horizon", self.horizon, above=0.0))
         _keep(self, "temperature", real("training.temperature", self.temperature, least=0.0))
         if self.temperature > 0.0:
@@ -118,7 +128,7 @@ class Output:
 
     Attributes:
         directory: the run directory; None keeps results in a temporary folder.
-        every: τ between reports and snapshots; a twentieth of the horizon unless given.
+        every: τ between reports and snapshots; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
         checkpoint_every: wall-clock time between checkpoints.
     """
 

@@ -103,10 +103,20 @@ def top_modes(space: Space) -> NDArray[np.bool_]:
     return np.asarray(np.abs(np.einsum("q,qi,qj->ij", weights, low, high)).max(axis=0) < 1e-10)
 
 
-def dissipation(group: Group, density: Array, frame: Frame, potential: Array) -> Array:
+def dissipation(
+    group: Group, density: Array, frame: Frame, potential: Array, *, absolute: bool = False
+) -> Array:
     """This rank's share (b,) of ∫ρ|∇_θ V|² with the quadrature of the transport's volume term.
 
-    With that quadrature the energy law holds to rounding (mathematics.md, section 4).
+    With that quadrature the energy law holds to rounding (mathematics.md, section 4). This is the one place that says
+    what drives the density: the report's dissipation, and the number that ends a run at stationarity.
+
+    Args:
+        group: of the blocks.
+        density: coefficients (owned, i, b).
+        frame: of the blocks.
+        potential: nodal values on all cells (c, j, b).
+        absolute: ∫|ρ||∇V|² instead, which undershoots cannot lower.
     """
     space, tables = group.space, group.space.tables
     inverse = space.inverse_jacobian[: space.owned]
@@ -117,6 +127,8 @@ def dissipation(group: Group, density: Array, frame: Frame, potential: Array) ->
         gradient = np.einsum("cqak,cqab->cqkb", inverse, local)
     square = np.einsum("cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient, optimize=True)
     values = np.einsum("qi,cib->cqb", tables.density, density)
+    if absolute:
+        values = np.abs(values)
     measure = tables.weights * space.scale_at(tables.points)
     return np.asarray(np.einsum("cq,cqb,cqb->b", measure, values, square))
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
+from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
@@ -41,12 +42,16 @@ class Potential:
 
 @dataclass(frozen=True)
 class Rate:
-    """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, this rank's largest CFL speed, and the sweep that led to them."""
+    """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, this rank's largest CFL speed, and the sweep that led to them.
+
+    `potential` are its nodal values (c, j, b) per group.
+    """
 
     density: tuple[Array, ...]
     frame: tuple[Frame, ...]
     speed: float
     outcome: Outcome
+    potential: tuple[Array, ...] = ()
 
 
 @dataclass
@@ -88,7 +93,12 @@ class Flow:
             speed = max(speed, float(speeds.max()))
         moved = tuple(motion.rate(frame) for motion, frame in zip(motions, state.frame, strict=True))
         self.clock.transport += time.perf_counter() - start
-        return Rate(tuple(rates), moved, speed, potential.outcome)
+        return Rate(tuple(rates), moved, speed, potential.outcome, potential.values)
+
+    def dissipation(self, state: State, rate: Rate) -> float:
+        """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² at a state with this rate; no communication, no sweep."""
+        parts = zip(self.groups, state.density, state.frame, rate.potential, strict=True)
+        return sum(float(dissipation(*part, absolute=True).sum()) for part in parts) / self.model.layers
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""

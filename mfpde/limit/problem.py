@@ -25,7 +25,7 @@ class Problem:
     Attributes:
         model: the Transformer.
         task: training and test samples.
-        training: λ, horizon.
+        training: λ, and when it ends.
         densities: the discretisation of each family, by name.
         time: the time step.
         margin: by which reference meshes are wider than the densities say.
@@ -66,7 +66,9 @@ def refined(problem: Problem) -> Problem:
     else:
         time = dataclasses.replace(time, tolerance=max(0.1 * time.relative_tolerance, 1e-14))
     densities = {name: _finer(density) for name, density in problem.densities.items()}
-    return dataclasses.replace(problem, densities=densities, time=time, margin=_WIDER * problem.margin)
+    training = dataclasses.replace(problem.training, stationary=None)  # it ends where the problem ends
+    margin = _WIDER * problem.margin
+    return dataclasses.replace(problem, training=training, densities=densities, time=time, margin=margin)
 
 
 def _finer(density: Density) -> Density:

@@ -43,7 +43,9 @@ class Solver:
         self.flow = Flow(model, self.groups, training(comm, model, problem.task), problem.training.weight_decay)
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
         state = initial_state(self.groups, model, problem.densities, problem.margin)
-        self.stepper = Stepper(comm, self.flow, state, problem.time, problem.training.horizon)
+        self.stepper = Stepper(
+            comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary
+        )
         self._started = wall.perf_counter()
         self._output = 0.0
 
@@ -62,21 +64,32 @@ class Solver:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
                 is above `time.risk_error`.
         """
-        first = self.report(self.stepper.state, certified=False)
+        over = self.stepper.is_settled()
+        first = self.report(self.stepper.state, certified=over)
         yield first
         self._check_error(first)
-        for target in times:
+        for target in times if not over else ():
             try:
                 arrived = self.stepper.advance(target)
-                report = self.report(self.stepper.state, certified=target == times[-1])
+                over = self.stepper.is_settled()  # also on arrival
+                report = self.report(self.stepper.state, certified=over or target == times[-1])
             except ComputationError:
                 with suppress(ComputationError):  # no better: then the row before is the last sound one
                     yield self.report(self.stepper.good, certified=False)
                 raise
             yield report
             self._check_error(report)
-            if not arrived:
+            if over or not arrived:
                 return
+
+    def ending(self) -> dict[str, object]:
+        """How a run that is over has ended, for summary.json: at stationarity, at the horizon, or by a limit of the TS.
+
+        `stationary` is the number that was small enough, (1/L) Σ∫|ρ||∇V|²; None where the run has not ended by it.
+        """
+        settled, tau = self.stepper.settled, self.stepper.state.tau
+        limit = "horizon" if tau >= self.problem.training.horizon else "limit of the steps"
+        return {"ended": limit if settled is None else "stationary", "stationary": settled}
 
     def report(self, state: State, certified: bool = True) -> Report:
         """All that the files say of a state; collective. Snapshots are complete on rank 0 only.

@@ -42,15 +42,27 @@ class Stepper:
         steps: accepted since the start; after a failure, those that led to `good`.
         step_size: Δ of the last of them.
         watch: told the new τ after every step, on the ranks where it is set.
+        settled: (1/L) Σ∫|ρ||∇V|² at the present state where that is at most the number given as `stationary`: there
+            the march ends. None as long as it goes on.
     """
 
-    def __init__(self, comm: MPI.Intracomm, flow: RightHandSide, state: State, time: Time, horizon: float) -> None:
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        flow: RightHandSide,
+        state: State,
+        time: Time,
+        horizon: float,
+        stationary: float | None = None,
+    ) -> None:
         self.flow = flow
         self.good = state
         self.watch: Callable[[float], None] | None = None
         self.steps = self._good_steps = 0
         self.step_size = float("nan")
         self._history: list[Step] = []
+        self.settled: float | None = None
+        self._stationary = stationary
         self._comm = comm
         self._fixed = time.step
         self._horizon = horizon
@@ -71,23 +83,40 @@ class Stepper:
         return self._unpack(float(self._ts.getTime()), values)
 
     def advance(self, target: float) -> bool:
-        """Step to τ = target exactly.
+        """Step to τ = target exactly, or to a stationary state before it.
 
         Returns:
-            False when a limit of the TS (`-ts_max_steps`) ended the march before the target.
+            False when the march ended before the target: at stationarity (then `settled` is a number), or by a limit
+            of the TS (`-ts_max_steps`).
 
         Raises:
             ComputationError: not finite, or the step collapsed; `good` is then the last state that was sound.
         """
+        if self.is_settled():
+            return False
         self._ts.setMaxTime(target)
         self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
         self._ts.solve(self._vec)
         if self._failure is not None:
             raise self._failure
-        if self._ts.getTime() < target - 1e-12 * max(1.0, target):
+        if self.settled is not None or self._ts.getTime() < target - 1e-12 * max(1.0, target):
             return False
         self._ts.setTime(target)
         return True
+
+    def is_settled(self) -> bool:
+        """Is the present state stationary? Collective; costs what the next step needs anyway, if there is one.
+
+        Raises:
+            ComputationError: when the numbers at the present state are not finite.
+        """
+        if self._stationary is not None:
+            try:
+                self._begin(self.state)
+            except ComputationError:
+                self.steps = self._good_steps
+                raise
+        return self.settled is not None
 
     def take_history(self) -> list[Step]:
         """All trial steps since this was last called."""
@@ -131,7 +160,7 @@ class Stepper:
         self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
     ) -> tuple[float, bool]:
         """Accept the trial or not, called by the TS; returns the next step to try."""
-        if self._failure is not None:
+        if self._failure is not None or self.settled is not None:
             return float(ts.getTimeStep()), False
         trial, tolerance = self._trial, float(ts.getTolerances()[0])
         accepted = self._fixed is not None or trial.error <= tolerance
@@ -152,11 +181,10 @@ class Stepper:
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
         start = np.concatenate([u.array_r, _frame_values(self._frame)])
         begin = self._unpack(tau, start)
-        if self._first is None:
-            rate = self.flow.rate(begin)
-            self._first = (self._comm.allreduce(rate.speed, op=MPI.MAX), rate)
-            self.good, self._good_steps = begin, self.steps
-        fastest, rate = self._first
+        fastest, rate = self._begin(begin)
+        if self.settled is not None:
+            ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
+            return
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         half = 0.5 * step
@@ -174,6 +202,18 @@ class Stepper:
             difference = (step / 12.0) * (3.0 * k[3] - k[0] - k[1] - k[2])
             self._trial.error = self.flow.error(begin, rate, self._unpack(tau, difference))
         u.array[:] = _density_values(end)
+
+    def _begin(self, begin: State) -> tuple[float, Rate]:
+        """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
+        if self._first is None:
+            rate = self.flow.rate(begin)
+            share = 0.0 if self._stationary is None else self.flow.dissipation(begin, rate)
+            fastest, dissipated = self._comm.allreduce((rate.speed, share), op=_largest_and_sum)
+            self._first = (fastest, rate)
+            self.good, self._good_steps = begin, self.steps
+            if self._stationary is not None and dissipated <= self._stationary:
+                self.settled = dissipated
+        return self._first
 
     def _choose(self, ts: PETSc.TS, tau: float, fastest: float) -> float:
         """The wish, or the CFL bound if that is smaller, cut so that the target is met by equal steps."""
@@ -219,6 +259,11 @@ class _Trial:
     frame: tuple[Frame, ...] = ()
 
 
+def _largest_and_sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Of two ranks' speeds and shares of the dissipation: one reduction for both."""
+    return max(one[0], other[0]), one[1] + other[1]
+
+
 def _rate_values(rate: Rate) -> Array:
     return np.concatenate([*(d.ravel() for d in rate.density), _frame_values(rate.frame)])
 
@@ -240,6 +285,9 @@ class RightHandSide(Protocol):
 
     def rate(self, state: State) -> Rate:
         """∂_τ of a state, and this rank's largest CFL speed."""
+
+    def dissipation(self, state: State, rate: Rate) -> float:
+        """This rank's share of (1/L) Σ∫|ρ||∇V|² at a state with this rate; asked for where a march ends by it."""
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size, equal on every rank, of a difference to a state with this rate."""

@@ -48,7 +48,7 @@ class RunWriter:
             ComputationError: when the disk refuses.
         """
         self.directory = directory
-        self._facts = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
+        self._facts: dict[str, object] = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
         self._progress = progress
         self._tables = Tables(directory)
         self._alarms = Alarms(progress.warn if progress is not None else _ignore)
@@ -77,6 +77,10 @@ class RunWriter:
         if self._progress is not None:
             self._progress.report(report)
         self._alarms.report(report)
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Keep further entries for summary.json."""
+        self._facts |= facts
 
     def close(self, outcome: str = "done") -> None:
         """Write summary.json and end the progress display; a second call does nothing.
