@@ -24,7 +24,6 @@ from mfpde.output.writer import RunWriter
 from mfpde.problem.trial import fingerprint
 from mfpde.settings import Output, Training
 
-
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 
 

@@ -128,7 +128,8 @@ class Output:
 
     Attributes:
         directory: the run directory; None keeps results in a temporary folder.
-        every: τ between reports and snapshots; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
+        every: τ between reports and snapshots; a twentieth of the horizon unless given, and at most 1 where
+            `stationary` is.
         checkpoint_every: wall-clock time between checkpoints.
     """
 

@@ -79,6 +79,8 @@ FOLLOWING = "tests/unit/test_frame.py::test_following_keeps_mean_and_covariance"
 ORDER = "tests/unit/test_stepper.py::test_order_three_with_a_frame_that_moves"
 ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the_pair"
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
+SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
+COUNTED = "tests/exact/test_stationary.py::test_undershoots_do_not_pass_for_stationarity"
 RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
 
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
@@ -203,6 +205,14 @@ FAULTS = (
     Fault("negative-mass-given-away", LIMITER, "copy * (masses[0] / masses[1])", "copy", COPIES),
     Fault("files-hold-what-was-solved", GATHER, 'group.positivity == "off"', 'group.positivity != "scheme"',
           "tests/exact/test_positivity.py::test_files_hold_copies_and_tables_the_evolved_density[]"),
+    # The end at stationarity.
+    Fault("stop-without-layers", FLOW, "absolute=True).sum()) for part in parts) / self.model.layers",
+          "absolute=True).sum()) for part in parts)", SETTLED.format("comoving-0.05")),
+    Fault("stop-a-step-late", STEP, "dissipated <= self._stationary:", "dissipated <= 0.9 * self._stationary:",
+          SETTLED.format("comoving-0.05")),
+    Fault("stop-by-signed-density", FLOW, "absolute=True).sum()) for", "absolute=False).sum()) for", COUNTED),
+    Fault("share-of-one-rank-stops", STEP, "max(one[0], other[0]), one[1] + other[1]",
+          "max(one[0], other[0]), one[1]", TWO_RANKS),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),

@@ -103,9 +103,7 @@ def top_modes(space: Space) -> NDArray[np.bool_]:
     return np.asarray(np.abs(np.einsum("q,qi,qj->ij", weights, low, high)).max(axis=0) < 1e-10)
 
 
-def dissipation(
-    group: Group, density: Array, frame: Frame, potential: Array, *, absolute: bool = False
-) -> Array:
+def dissipation(group: Group, density: Array, frame: Frame, potential: Array, *, absolute: bool = False) -> Array:
     """This rank's share (b,) of ∫ρ|∇_θ V|² with the quadrature of the transport's volume term.
 
     With that quadrature the energy law holds to rounding (mathematics.md, section 4). This is the one place that says

@@ -51,6 +51,9 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
     "triangles": RUN.format(cells=5, cell="simplex", frame="comoving", radius=""),
     "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
+    "stationary": RUN.format(cells=4, cell="tensor", frame="comoving", radius="").replace(
+        "horizon = 0.5", "stationary = 0.0145"
+    ),
 }
 
 
@@ -84,6 +87,8 @@ def test_same_result_on_any_number_of_ranks(runs: dict[int, Path], name: str, ra
                 scale = np.nanmax(np.abs(values), initial=0.0)
                 assert np.array_equal(np.isnan(values), np.isnan(same)), column
                 assert np.nanmax(np.abs(values - same), initial=0.0) <= 1e-11 * max(scale, 1e-6), column
+    if name == "stationary":
+        assert alone.history["tau"][-1] % 0.25 > 0.01  # it has ended by itself
     points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
     densities = [r.density(tau=0.5, family="attention", layer=1, theta=points) for r in (alone, other)]
     assert np.abs(densities[0] - densities[1]).max() <= 1e-11 * np.abs(densities[0]).max()

@@ -50,6 +50,11 @@ def answers(comm):
 assert world.size == 2
 same(potential.outcome.risk, expected.outcome.risk, "risk")
 same(potential.penalty, expected.penalty, "penalty")
+number = one.flow.dissipation(alone, right)
+for least, solver in ((0.9 * number, many), (1.1 * number, many), (1.1 * number, one)):
+    solver.stepper._stationary, solver.stepper._first = least, None
+    assert solver.stepper.is_settled() == (least > number)
+same(many.stepper.settled, number, "the number that ends a run")
 same(world.allreduce(rate.speed, op=MPI.MAX), right.speed, "speed")
 for g, (group, whole) in enumerate(zip(many.groups, one.groups)):
     place = np.argsort(whole.space.cell_order)[group.space.cell_order]
