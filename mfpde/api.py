@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mfpde import parallel, toml
 from mfpde.checks import file_name, show
+from mfpde.config import decisive
 from mfpde.errors import InputError
 from mfpde.output.reader import Run, open_run
 from mfpde.problem.task import Task
@@ -15,6 +17,9 @@ from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import try_out
 from mfpde.settings import Density, Output, Time, Training
 from mfpde.suggest import reject_unknown
+
+if TYPE_CHECKING:
+    from mfpde.limit.problem import Problem
 
 
 def solve_limit(
@@ -30,6 +35,7 @@ def solve_limit(
     every: float | None = None,
     directory: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     estimate_error: bool = False,
     progress: bool = False,
 ) -> Run:
@@ -49,6 +55,7 @@ def solve_limit(
         every: τ between reports; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
         directory: where the results go; a new temporary folder unless given.
         overwrite: replace a run that the directory already holds.
+        resume: go on with it, from its last checkpoint.
         estimate_error: fill the column `risk_error`, by a finer solve alongside.
         progress: show how far it is, on rank 0.
 
@@ -62,7 +69,7 @@ def solve_limit(
     comm = parallel.start()
     parallel.start_petsc()
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.run import solve_into  # noqa: PLC0415
+    from mfpde.run import Manner, solve_into  # noqa: PLC0415
 
     training = Training(
         weight_decay=weight_decay,
@@ -83,15 +90,18 @@ def solve_limit(
         if not isinstance(value, kind):
             raise InputError(f"{key} = {show(value)}: must be a mfpde.{kind.__name__}")
     problem = Problem(model, task, training, densities, time or Time())
-    return open_run(
-        solve_into(problem, output, _text(problem), overwrite=overwrite, estimate=estimate_error, quiet=not progress)
-    )
+    if resume and (overwrite or where is None):
+        raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
+    manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not progress)
+    settings = _settings(problem)
+    text = "# model and task were given as Python objects\n" + toml.dumps(settings)
+    return open_run(solve_into(problem, output, text, decisive(settings), manner))
 
 
-def _text(problem: object) -> str:
+def _settings(problem: Problem) -> dict[str, Any]:
     """run.toml of a model and task that live in Python: the settings alone."""
-    settings = {name: dataclasses.asdict(getattr(problem, name)) for name in ("training", "time")}
-    settings["density"] = {name: dataclasses.asdict(d) for name, d in problem.densities.items()}  # type: ignore[attr-defined]
+    settings: dict[str, Any] = {name: dataclasses.asdict(getattr(problem, name)) for name in ("training", "time")}
+    settings["density"] = {name: dataclasses.asdict(d) for name, d in problem.densities.items()}
     for table in settings["density"].values():
         table["mesh"] = None if table["mesh"] is None else str(table["mesh"])
-    return "# model and task were given as Python objects\n" + toml.dumps(settings)
+    return settings

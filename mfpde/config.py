@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,7 @@ _INSTEAD = {
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
+_ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
 
@@ -82,6 +83,20 @@ class RunFile:
 
     def text(self) -> str:
         """The resolved run file: what was given, and the defaults of the settings."""
+        return toml.dumps(self._resolved())
+
+    def decisive(self) -> dict[str, object]:
+        """Key → value of all that determines how a run goes on, the contents of files by their SHA-256.
+
+        Left out are the name, the output, and when a run ends.
+        """
+        flat = decisive(self._resolved())
+        for file in self._files():
+            if (self.base / file).is_file():
+                flat[f"the content of {file}"] = hashlib.sha256((self.base / file).read_bytes()).hexdigest()
+        return flat
+
+    def _resolved(self) -> dict[str, Any]:
         resolved = dict(self.content)
         for table, settings in (("training", self.training), ("time", self.time)):
             resolved[table] = {**_plain(settings), **self.content.get(table, {})}
@@ -89,7 +104,7 @@ class RunFile:
         defaults = {k: v for k, v in _plain(self.density).items() if k not in without}
         resolved["density"] = {**defaults, **self.content.get("density", {})}
         resolved["output"] = {k: v for k, v in _plain(self.output).items() if k != "directory"}
-        return toml.dumps(resolved)
+        return resolved
 
     def hash(self) -> str:
         """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
@@ -127,6 +142,12 @@ class RunFile:
         named = [task.get("npz"), *(density.get("mesh") for density in densities if meshes)]
         named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
         return [name for name in named if isinstance(name, str)]
+
+
+def decisive(tables: Mapping[str, Any]) -> dict[str, object]:
+    """Key → value of tables of settings, without what may change when a run is continued."""
+    kept = {table: value for table, value in tables.items() if table in _TABLES and table != "output"}
+    return {key: value for key, value in _flat("", kept) if key not in _ENDS}
 
 
 def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path | None = None) -> RunFile:
@@ -218,6 +239,15 @@ def _check_tables(content: Mapping[str, Any]) -> None:
     for table in ("task", "model", "training"):
         if table not in content:
             raise InputError(f"the table [{table}] is missing")
+
+
+def _flat(place: str, value: object) -> Iterator[tuple[str, object]]:
+    """(a.b.c, value) of nested tables."""
+    if not isinstance(value, Mapping):
+        yield place, value
+        return
+    for key, inner in value.items():
+        yield from _flat(f"{place}.{key}" if place else str(key), inner)
 
 
 def _check_sizes(key: str, value: object) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-from mfpde.errors import ComputationError, InputError
+from mfpde.errors import ComputationError, InputError, Stopped
 
 _THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -87,10 +87,10 @@ def start_petsc(options: Sequence[str] = ()) -> None:
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Run a command's body on every rank and turn the two polite failures into a line and an exit code.
+    """Run a command's body on every rank and turn the polite ways to end early into a line and an exit code.
 
     Returns:
-        The body's code, or that of the error (2 bad input, 3 failed computation).
+        The body's code, or that of the error (2 bad input, 3 failed computation, 128 + signal).
     """
     try:
         comm = start()
@@ -99,7 +99,7 @@ def run_command(work: Callable[[], int]) -> int:
         return error.exit_code
     try:
         return work()
-    except (InputError, ComputationError) as error:
+    except (InputError, ComputationError, Stopped) as error:
         _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
         return error.exit_code
 

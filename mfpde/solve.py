@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from mfpde import parallel
+from mfpde.checks import duration
 from mfpde.errors import InputError
+from mfpde.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -41,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
     p.add_argument("--directory", help="where the results go; default NAME/ beside the run file")
     p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
-    p.add_argument("--resume", action="store_true", help="not in this version")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the directory")
     p.add_argument("--estimate-error", action="store_true", help="estimate the risk's error by a finer solve alongside")
-    p.add_argument("--wall-time", metavar="2h", help="not in this version")
+    p.add_argument("--wall-time", metavar="2h", help="save and end before this much time has passed")
     return p
 
 
@@ -51,21 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code of interface.md."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
-    return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :]))
+    with Signals() as signals:
+        return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals))
 
 
-def _solve(words: list[str], petsc: list[str]) -> int:
+def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
-    for name in ("resume", "wall_time"):
-        if getattr(given, name):
-            raise InputError(f"--{name.replace('_', '-')} is not available in this version")
+    if given.resume and given.overwrite:
+        raise InputError("--resume and --overwrite exclude each other")
+    wall_time = None if given.wall_time is None else duration("--wall-time", given.wall_time)
     parallel.start_petsc(petsc)
+    signals.listen()
     from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
 
     run = parallel.agree(lambda: config.load(given.run, given.set, given.directory))
     from mfpde.run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
-    execute(run, overwrite=given.overwrite or given.run is None, options=petsc, estimate=given.estimate_error)
+    execute(
+        run,
+        overwrite=given.overwrite or (given.run is None and not given.resume),
+        options=petsc,
+        estimate=given.estimate_error,
+        resume=given.resume,
+        wall_time=wall_time,
+        signals=signals,
+    )
     return 0
 
 

@@ -6,8 +6,10 @@ Data flows one way: model and task → groups (mesh, spaces, units) → flow (sw
 from __future__ import annotations
 
 import time as wall
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -16,9 +18,11 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Flow
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
+from mfpde.limit.restart import Saved, dismantle
 from mfpde.limit.state import State, build_groups, initial_state
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import testing, training
+from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
 
 _MOST_REPORTS = 1e5
@@ -27,13 +31,19 @@ _MOST_REPORTS = 1e5
 class Solver:
     """The limiting PDE on this communicator; construction, `run` and `close` are collective."""
 
-    def __init__(self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None) -> None:
-        """Mesh, spaces, initial state.
+    def __init__(
+        self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None, saved: Saved | None = None
+    ) -> None:
+        """Mesh, spaces, initial state, or that of a checkpoint.
 
         Args:
             comm: communicator.
             problem: what is solved.
             finer: a solver of `problem.refined(problem)`, marched along to estimate the error of the risk.
+            saved: what to go on from.
+
+        Raises:
+            InputError: on every rank, for a problem that does not fit here or into the checkpoint.
         """
         self.comm = comm
         self.problem = problem
@@ -43,34 +53,51 @@ class Solver:
         self.flow = Flow(model, self.groups, training(comm, model, problem.task), problem.training.weight_decay)
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
         state = initial_state(self.groups, model, problem.densities, problem.margin)
+        if saved is not None:
+            state = saved.state(comm, self.groups, like=state)
         self.stepper = Stepper(
             comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary
         )
         self._started = wall.perf_counter()
         self._output = 0.0
+        if saved is not None:
+            self._recall(saved.memory)
 
     @property
     def unknowns(self) -> int:
         """Density unknowns of all layers and families."""
         return sum(g.space.global_cells * g.space.size * g.transport.blocks for g in self.groups)
 
-    def run(self, times: Sequence[float]) -> Iterator[Report]:
+    def run(
+        self, times: Sequence[float], reported: float | None = None, watch: Watch | None = None
+    ) -> Iterator[Report]:
         """Solve to the last of the times, yielding a report at τ = 0 and at each of them.
 
         Args:
             times: of `report_times`.
+            reported: τ of the last report of a run that is continued; only later ones are yielded.
+            watch: asked once a step whether to pause, and called when the run does.
 
         Raises:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
                 is above `time.risk_error`.
         """
+        for solver in (self, self.finer):
+            if watch is not None and solver is not None:
+                solver.stepper.poll = watch.poll
         over = self.stepper.is_settled()
-        first = self.report(self.stepper.state, certified=over)
-        yield first
-        self._check_error(first)
-        for target in times if not over else ():
+        if reported is None:
+            first = self.report(self.stepper.state, certified=over)
+            yield first
+            self._check_error(first)
+            reported = first.tau
+        if over and reported == self.stepper.state.tau:
+            return
+        for target in times:
+            if target <= reported or target < self.stepper.state.tau:
+                continue
             try:
-                arrived = self.stepper.advance(target)
+                arrived = self._march(target, watch)
                 over = self.stepper.is_settled()  # also on arrival
                 report = self.report(self.stepper.state, certified=over or target == times[-1])
             except ComputationError:
@@ -90,6 +117,47 @@ class Solver:
         settled, tau = self.stepper.settled, self.stepper.state.tau
         limit = "horizon" if tau >= self.problem.training.horizon else "limit of the steps"
         return {"ended": limit if settled is None else "stationary", "stationary": settled}
+
+    def _march(self, target: float, watch: Watch | None) -> bool:
+        """Bring the stepper to the target and the finer one to where it is, pausing when asked.
+
+        Returns:
+            False when the march ended before the target.
+        """
+        while not (arrived := self.stepper.advance(target)) and self.stepper.asked and watch is not None:
+            watch.pause(self.stepper.asked)
+        if self.finer is not None:
+            self.finer._march(self.stepper.state.tau, watch)
+        return arrived
+
+    def contents(self, prefix: str = "") -> Contents:
+        """All that determines the future, for a checkpoint; `Saved` takes it up again.
+
+        Args:
+            prefix: before the names of arrays.
+        """
+        own = dismantle(prefix, self.groups, self.stepper.state)
+        clock = {
+            "seconds": wall.perf_counter() - self._started, "output": self._output, **asdict(self.flow.clock)
+        }  # fmt: skip
+        facts = {"state": own.facts, "stepper": self.stepper.memory(), "clock": clock}
+        if self.finer is None:
+            return replace(own, facts=facts)
+        finer = self.finer.contents(f"{prefix}finer/")
+        return Contents(
+            facts={**facts, "finer": finer.facts},
+            common={**own.common, **finer.common},
+            cells={**own.cells, **finer.cells},
+            shares={**own.shares, **finer.shares},
+        )
+
+    def _recall(self, memory: Mapping[str, Any]) -> None:
+        self.stepper.recall(memory["stepper"])
+        clock = dict(memory["clock"])
+        self._started -= clock.pop("seconds")
+        self._output = clock.pop("output")
+        for name, value in clock.items():
+            setattr(self.flow.clock, name, value)
 
     def report(self, state: State, certified: bool = True) -> Report:
         """All that the files say of a state; collective. Snapshots are complete on rank 0 only.
@@ -122,8 +190,10 @@ class Solver:
         Raises:
             ComputationError: when the numbers fail on the way.
         """
-        if self.stepper.state.tau < tau and not self.stepper.advance(tau):
-            return float("nan")
+        if self.stepper.state.tau < tau:
+            while not self.stepper.advance(tau):
+                if not self.stepper.asked:  # of a pause that is asked for here nobody can make use
+                    return float("nan")
         state = self.stepper.state
         return self.flow.potential(state).outcome.risk if state.tau == tau else float("nan")
 
@@ -154,6 +224,16 @@ class Solver:
             "transport": clock.transport,
             "output": self._output,
         }
+
+
+class Watch(Protocol):
+    """Who may pause a run; both are called on every rank."""
+
+    def poll(self) -> float:
+        """Above 0 to pause; the largest answer of all ranks counts."""
+
+    def pause(self, asked: float) -> None:
+        """Between two steps: save, and raise to end the run. `asked` is that answer."""
 
 
 def report_times(horizon: float, every: float) -> list[float]:

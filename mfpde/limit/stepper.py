@@ -10,9 +10,9 @@ Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error est
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -44,6 +44,8 @@ class Stepper:
         watch: told the new τ after every step, on the ranks where it is set.
         settled: (1/L) Σ∫|ρ||∇V|² at the present state where that is at most the number given as `stationary`: there
             the march ends. None as long as it goes on.
+        poll: asked once a step, on every rank, whether to pause; the largest answer counts if it is above 0.
+        asked: that answer when `advance` has paused for it, else 0.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Stepper:
         self.flow = flow
         self.good = state
         self.watch: Callable[[float], None] | None = None
+        self.poll: Callable[[], float] = _never
+        self.asked = 0.0
         self.steps = self._good_steps = 0
         self.step_size = float("nan")
         self._history: list[Step] = []
@@ -86,13 +90,15 @@ class Stepper:
         """Step to τ = target exactly, or to a stationary state before it.
 
         Returns:
-            False when the march ended before the target: at stationarity (then `settled` is a number), or by a limit
-            of the TS (`-ts_max_steps`).
+            False when the march ended before the target: at stationarity (then `settled` is a number), by a limit of
+            the TS (`-ts_max_steps`), or because `poll` paused it (then `asked` says so): another call goes on as if
+            there had been no pause.
 
         Raises:
             ComputationError: not finite, or the step collapsed; `good` is then the last state that was sound.
         """
-        if self.is_settled():
+        self.asked = 0.0
+        if self.is_settled() or self.asked:
             return False
         self._ts.setMaxTime(target)
         self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
@@ -118,6 +124,24 @@ class Stepper:
                 raise
         return self.settled is not None
 
+    def memory(self) -> dict[str, Any]:
+        """What determines the steps to come, besides the state, and the counters."""
+        return {
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "wish": self._trial.wish,
+            "ts_steps": int(self._ts.getStepNumber()),
+            "history": [asdict(step) for step in self._history],
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take up what `memory` gave, in a stepper that was made with the state of that time."""
+        self.steps = self._good_steps = int(memory["steps"])
+        self.step_size = float(memory["step_size"])
+        self._trial.wish = float(memory["wish"])
+        self._ts.setStepNumber(int(memory["ts_steps"]))
+        self._history = [Step(**step) for step in memory["history"]]
+
     def take_history(self) -> list[Step]:
         """All trial steps since this was last called."""
         taken, self._history = self._history, []
@@ -140,6 +164,7 @@ class Stepper:
         ts.setMaxStepRejections(_MOST_REJECTIONS)
         ts.setErrorIfStepFails(False)  # `advance` raises the reason
         ts.setTolerances(rtol=time.relative_tolerance)
+        ts.setTime(self.good.tau)
         ts.setTimeStep(self._horizon)
         ts.setExactFinalTime(PETSc.TS.ExactFinalTime.STEPOVER)
         ts.setSolution(self._vec)
@@ -154,13 +179,14 @@ class Stepper:
             # Raising through PETSc would print its own stack; the reason is kept and raised by `advance`.
             self._failure = error
             self.steps = self._good_steps
+        if self._failure is not None or self.asked:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.DIVERGED_STEP_REJECTED)
 
     def adaptStep(  # noqa: N802  (likewise)
         self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
     ) -> tuple[float, bool]:
         """Accept the trial or not, called by the TS; returns the next step to try."""
-        if self._failure is not None or self.settled is not None:
+        if self._failure is not None or self.settled is not None or self.asked:
             return float(ts.getTimeStep()), False
         trial, tolerance = self._trial, float(ts.getTolerances()[0])
         accepted = self._fixed is not None or trial.error <= tolerance
@@ -184,7 +210,8 @@ class Stepper:
         fastest, rate = self._begin(begin)
         if self.settled is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
-            return
+        if self.settled is not None or self.asked:
+            return  # before the step: the state is as it was, and its rate is kept
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         half = 0.5 * step
@@ -208,11 +235,12 @@ class Stepper:
         if self._first is None:
             rate = self.flow.rate(begin)
             share = 0.0 if self._stationary is None else self.flow.dissipation(begin, rate)
-            fastest, dissipated = self._comm.allreduce((rate.speed, share), op=_largest_and_sum)
+            fastest, dissipated, asked = self._comm.allreduce((rate.speed, share, self.poll()), op=_combined)
             self._first = (fastest, rate)
             self.good, self._good_steps = begin, self.steps
             if self._stationary is not None and dissipated <= self._stationary:
                 self.settled = dissipated
+            self.asked = asked if self.settled is None else 0.0
         return self._first
 
     def _choose(self, ts: PETSc.TS, tau: float, fastest: float) -> float:
@@ -259,9 +287,14 @@ class _Trial:
     frame: tuple[Frame, ...] = ()
 
 
-def _largest_and_sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """Of two ranks' speeds and shares of the dissipation: one reduction for both."""
-    return max(one[0], other[0]), one[1] + other[1]
+def _combined(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Of two ranks' speeds, shares of the dissipation and wishes to pause: one reduction for all."""
+    return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])
+
+
+def _never() -> float:
+    """Nobody asks for a pause."""
+    return 0.0
 
 
 def _rate_values(rate: Rate) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mfpde.output.report import BlockIndicators, Report
@@ -43,15 +43,21 @@ THRESHOLDS = (
 class Alarms:
     """Watches the reports of a run."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        """No alarm has gone off.
+    def __init__(self, tell: Callable[[str], None], written: Mapping[str, Sequence[str]] | None = None) -> None:
+        """No alarm has gone off but those that `written` names.
 
         Args:
             tell: what shows a line to the user.
+            written: what `written` gave, of a run to continue.
         """
-        self.told: list[str] = []
+        self.told = list(written["told"]) if written else []
         self._tell = tell
-        self._quiet = list(THRESHOLDS)
+        self._quiet = [t for t in THRESHOLDS if written is None or t.name in written["quiet"]]
+
+    @property
+    def written(self) -> dict[str, list[str]]:
+        """What a checkpoint must know: the lines told, and the alarms that have not gone off."""
+        return {"told": list(self.told), "quiet": [t.name for t in self._quiet]}
 
     def report(self, report: Report) -> None:
         """Tell of thresholds that this report is the first to cross, each with its worst block."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mfpde.errors import InputError
+from mfpde.output.generations import CHECKPOINTS, checkpoint_files, present
 from mfpde.output.pvd import FOLDER, read_pvd
 from mfpde.output.tables import TABLES
 
@@ -36,6 +37,25 @@ def check(directory: Path, overwrite: bool) -> None:
         raise InputError(f"directory {directory}: holds a run; --overwrite replaces it, --directory chooses another")
 
 
+def check_resumable(directory: Path) -> None:
+    """Refuse a directory in which no run can be continued; nothing is written or removed.
+
+    Raises:
+        InputError: when it holds no run, no checkpoint, or cannot be written.
+    """
+    try:
+        if not (directory / MANIFEST).is_file():
+            raise InputError(f"--resume: directory {directory} holds no run; start one without --resume")
+        if not present(directory):
+            raise InputError(
+                f"--resume: directory {directory} holds no checkpoint; start again without --resume, with --overwrite"
+            )
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise InputError(f"directory {directory}: cannot be written")
+    except OSError as error:
+        raise InputError(f"directory {directory}: {error.strerror or error}") from error
+
+
 def prepare(directory: Path, overwrite: bool) -> None:
     """Check the directory, create it, or remove the run that it holds.
 
@@ -49,15 +69,16 @@ def prepare(directory: Path, overwrite: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for path in list(run_files(directory)):
             path.unlink()
-        folder = directory / FOLDER
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        for folder in (directory / FOLDER, directory / CHECKPOINTS):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
     except OSError as error:
         raise InputError(f"directory {directory}: {error.strerror or error}") from error
 
 
 def run_files(directory: Path) -> Iterator[Path]:
     """The files there that a solve writes; the manifest last: while it stands, the rest is known to be a run."""
+    yield from checkpoint_files(directory)
     for series in sorted(directory.glob("density_*.pvd")):
         if _is_ours(series):
             yield from sorted((directory / FOLDER).glob(f"{series.stem}_[0-9][0-9][0-9][0-9]*.vtu"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.output.files import append_text, write_text
+from mfpde.output.files import append_text, naming, write_text
 from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
@@ -32,7 +34,34 @@ class Table:
         """Replace the file by its header alone."""
         self.path = path
         self.columns = tuple(columns)
-        write_text(path, _encode([self.columns]))
+        text = _encode([self.columns])
+        write_text(path, text)
+        self._size, self._sum = len(text.encode()), zlib.crc32(text.encode())
+
+    @classmethod
+    def again(cls, path: Path, written: Mapping[str, int]) -> Table:
+        """The table as it was when `written` said so: later rows are cut off.
+
+        Raises:
+            InputError: when the file no longer holds what it held then; it stays as it is.
+        """
+        table = cls.__new__(cls)
+        table.path, table._size, table._sum = path, written["size"], written["sum"]
+        data = _beginning(path, table._size)
+        if len(data) != table._size or zlib.crc32(data) != table._sum:
+            raise InputError(f"{path}: was changed after the checkpoint was written; the run cannot be continued")
+        table.columns = tuple(next(csv.reader(io.StringIO(data.decode(), newline=""))))
+        return table
+
+    def cut(self) -> None:
+        """Take the rows away that are not this table's."""
+        with naming(self.path):
+            os.truncate(self.path, self._size)
+
+    @property
+    def written(self) -> dict[str, int]:
+        """Size and checksum of the file."""
+        return {"size": self._size, "sum": self._sum}
 
     def append(self, rows: Iterable[Mapping[str, Value]]) -> None:
         """Add whole rows at once; a column that a row lacks becomes nan.
@@ -45,16 +74,44 @@ class Table:
             if unknown := row.keys() - set(self.columns):
                 raise ValueError(f"{self.path.name} has no column {sorted(unknown)}")
             lines.append([_text(name, row.get(name, float("nan"))) for name in self.columns])
-        append_text(self.path, _encode(lines))
+        text = _encode(lines)
+        append_text(self.path, text)
+        self._size, self._sum = self._size + len(text.encode()), zlib.crc32(text.encode(), self._sum)
 
 
 class Tables:
     """The tables of a run directory; the first report fixes their columns."""
 
-    def __init__(self, directory: Path) -> None:
-        """Nothing is written before the first report."""
+    def __init__(self, directory: Path, written: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Nothing is written before the first report.
+
+        Args:
+            directory: the run's.
+            written: of tables to continue; nothing is cut before `cut`.
+
+        Raises:
+            InputError: when one of them cannot be continued.
+        """
         self._directory = directory
-        self._tables: dict[str, Table] = {}
+        self._tables = {name: Table.again(directory / name, said) for name, said in (written or {}).items()}
+
+    def cut(self) -> None:
+        """Take away what was written later than the tables that are continued know."""
+        for name in TABLES:
+            if name in self._tables:
+                self._tables[name].cut()
+            else:
+                (self._directory / name).unlink(missing_ok=True)
+
+    @property
+    def written(self) -> dict[str, dict[str, int]]:
+        """What a checkpoint must know to continue them."""
+        return {name: table.written for name, table in self._tables.items()}
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files so far."""
+        return [table.path for table in self._tables.values()]
 
     def append(self, report: Report) -> None:
         """Add the report's rows; history.csv last, so that a row there means that the whole report can be read."""
@@ -74,6 +131,14 @@ class Tables:
         if name not in self._tables:
             self._tables[name] = Table(self._directory / name, columns)
         self._tables[name].append(rows)
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; the run cannot be continued") from error
 
 
 def moment_columns(dim: int) -> list[str]:

@@ -6,6 +6,7 @@ they overlap, and `layer` chooses. Points are not shared between cells, so that 
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructured
 from mfpde.errors import InputError
 from mfpde.output.files import replacing
 from mfpde.output.lattice import KINDS, degree_of, vtk_order
-from mfpde.output.pvd import FOLDER, series_name, write_pvd
+from mfpde.output.pvd import FOLDER, read_pvd, series_name, write_pvd
 from mfpde.output.snapshot import Snapshot
 
 ARRAYS = ("density", "potential", "velocity")
@@ -30,13 +31,41 @@ ARRAYS = ("density", "potential", "velocity")
 class DensitySeries:
     """The density files of one family: a growing .pvd, and a .vtu per report in a folder beside it."""
 
-    def __init__(self, directory: Path, family: str) -> None:
-        """Nothing is written before the first snapshot."""
-        self.path = directory / series_name(family)
-        self._entries: list[tuple[float, str]] = []
+    def __init__(self, directory: Path, family: str, count: int = 0) -> None:
+        """Nothing is written before the first snapshot.
 
-    def write(self, tau: float, snapshot: Snapshot) -> None:
-        """Add a snapshot; both files appear complete, the .vtu first.
+        Args:
+            directory: the run's.
+            family: name of the family.
+            count: of density files to continue; later ones are overwritten, or taken away by `cut`.
+
+        Raises:
+            InputError: when they are not there.
+        """
+        self.path = directory / series_name(family)
+        there = read_pvd(self.path)[:count] if count else []
+        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
+        missing = [file for _, file in there if not file.is_file()]
+        if missing or len(there) < count:
+            raise InputError(
+                f"{missing[0] if missing else self.path}: a density file is missing; it cannot be continued"
+            )
+
+    def cut(self) -> None:
+        """Take away the files that are later than those to continue."""
+        write_pvd(self.path, self._entries)
+        mine = {name.rpartition("/")[2] for _, name in self._entries}
+        for file in (self.path.parent / FOLDER).glob(f"{glob.escape(self.path.stem)}_[0-9][0-9][0-9][0-9]*.vtu"):
+            if file.name not in mine:
+                file.unlink()
+
+    @property
+    def count(self) -> int:
+        """Density files so far."""
+        return len(self._entries)
+
+    def write(self, tau: float, snapshot: Snapshot) -> Path:
+        """Add a snapshot; both files appear complete, the .vtu first, whose path is returned.
 
         Raises:
             OSError: when the disk refuses.
@@ -47,6 +76,7 @@ class DensitySeries:
         write_vtu(target, snapshot)
         self._entries.append((tau, name))
         write_pvd(self.path, self._entries)
+        return target
 
 
 def write_vtu(path: Path, snapshot: Snapshot) -> None:

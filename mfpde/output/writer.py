@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mfpde.errors import ComputationError
 from mfpde.output.alarms import Alarms
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
-from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
 from mfpde.output.progress import Progress
 from mfpde.output.report import Report
 from mfpde.output.tables import Tables
@@ -33,8 +33,9 @@ class RunWriter:
         unknowns: int,
         facts: Mapping[str, object] | None = None,
         progress: Progress | None = None,
+        written: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write manifest.json and run.toml.
+        """Write manifest.json and run.toml; in a directory that is continued, take away what is later than `written`.
 
         Args:
             directory: made ready by `directory.prepare`.
@@ -43,19 +44,26 @@ class RunWriter:
             unknowns: density unknowns of all layers and families.
             facts: further entries of summary.json.
             progress: told of every report, and closed at the end.
+            written: what `written` gave, of a run to continue.
 
         Raises:
+            InputError: when a file that is to be continued is not what it was; nothing is changed then.
             ComputationError: when the disk refuses.
         """
         self.directory = directory
         self._facts: dict[str, object] = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
         self._progress = progress
-        self._tables = Tables(directory)
-        self._alarms = Alarms(progress.warn if progress is not None else _ignore)
-        self._densities: dict[str, DensitySeries] = {}
-        self._last: Report | None = None
+        said = written or {}
+        self._tables = Tables(directory, said.get("tables"))
+        self._alarms = Alarms(progress.warn if progress is not None else _ignore, said.get("alarms"))
+        self._densities = {f: DensitySeries(directory, f, count) for f, count in said.get("densities", {}).items()}
+        self._reported: float | None = said.get("reported")
+        self._summary: dict[str, object] = dict(said.get("summary", {}))
+        self._unsynced = {directory / MANIFEST, directory / RUN_FILE}
         self._closed = False
         with failing_clearly(directory):
+            if written is not None:
+                self._cut()
             write_json(directory / MANIFEST, manifest)
             write_text(directory / RUN_FILE, run_text)
 
@@ -65,22 +73,55 @@ class RunWriter:
         Raises:
             ComputationError: when the disk refuses.
         """
-        if self._last is not None and report.tau <= self._last.tau:
+        if self._reported is not None and report.tau <= self._reported:
             return
         with failing_clearly(self.directory):
             for snapshot in report.snapshots:
                 if snapshot.family not in self._densities:
                     self._densities[snapshot.family] = DensitySeries(self.directory, snapshot.family)
-                self._densities[snapshot.family].write(report.tau, snapshot)
+                series = self._densities[snapshot.family]
+                self._unsynced |= {series.write(report.tau, snapshot), series.path}
             self._tables.append(report)
-        self._last = report
+        self._unsynced |= set(self._tables.paths)
+        self._reported = report.tau
+        self._summary = {**report.history, **report.timings}
         if self._progress is not None:
             self._progress.report(report)
         self._alarms.report(report)
 
+    def say(self, line: str) -> None:
+        """Show a line to the user, if anything is shown."""
+        if self._progress is not None:
+            self._progress.warn(line)
+
     def note(self, facts: Mapping[str, object]) -> None:
         """Keep further entries for summary.json."""
         self._facts |= facts
+
+    def written(self) -> dict[str, Any]:
+        """What a checkpoint must know to continue the directory; all of it is on the disk then.
+
+        Raises:
+            ComputationError: when the disk refuses.
+        """
+        with failing_clearly(self.directory):
+            for path in sorted(self._unsynced):
+                with naming(path):
+                    sync(path)
+        self._unsynced.clear()
+        return {
+            "tables": self._tables.written,
+            "densities": {family: series.count for family, series in self._densities.items()},
+            "alarms": self._alarms.written,
+            "reported": self._reported,
+            "summary": self._summary,
+        }
+
+    def _cut(self) -> None:
+        (self.directory / SUMMARY).unlink(missing_ok=True)
+        self._tables.cut()
+        for series in self._densities.values():
+            series.cut()
 
     def close(self, outcome: str = "done") -> None:
         """Write summary.json and end the progress display; a second call does nothing.
@@ -94,10 +135,8 @@ class RunWriter:
         if self._closed:
             return
         self._closed = True
-        last = self._last
         summary = {
-            **(last.history if last else {}),
-            **(last.timings if last else {}),
+            **self._summary,
             **self._facts,
             "warnings": self._alarms.told,
             "outcome": outcome,

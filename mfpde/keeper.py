@@ -1,0 +1,169 @@
+"""Checkpoints of a run: when one is due, what is in it, and when the run ends because somebody asked for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from mfpde import parallel
+from mfpde.checks import show
+from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.limit.solver import Solver
+from mfpde.output import checkpoint
+from mfpde.output.generations import Generations
+from mfpde.output.writer import RunWriter
+from mfpde.signals import Signals, name
+
+_SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
+_RECENT = 16  # steps and checkpoints whose durations are remembered
+_MOST_TOLD = 4  # keys that differ
+FINGERPRINT = "task and model"  # the key of `problem.trial.fingerprint` in what determines a solution
+_CAUTION = 1.5  # by which the longest of them may be exceeded
+
+
+class Schedule:
+    """This rank's wishes: rank 0 looks at the clock, every rank at its signals."""
+
+    def __init__(self, every: float, wall_time: float | None, signals: Signals, watches_clock: bool) -> None:
+        """Nothing is due.
+
+        Args:
+            every: seconds between checkpoints.
+            wall_time: seconds from the start of the command to its end; None without a limit.
+            signals: of this process.
+            watches_clock: is this rank 0?
+        """
+        self._every = every
+        self._signals = signals
+        self._watches_clock = watches_clock
+        self._deadline = math.inf if wall_time is None else signals.started + wall_time
+        self._steps: deque[float] = deque(maxlen=_RECENT)
+        self._saves: deque[float] = deque(maxlen=_RECENT)
+        self._asked = self._saved = time.monotonic()
+
+    def poll(self) -> float:
+        """What this rank asks for now, 0 for nothing; once a step."""
+        self._signals.keep()
+        now = time.monotonic()
+        self._steps.append(now - self._asked)
+        self._asked = now
+        if self._signals.ending:
+            return _SIGNAL + self._signals.ending
+        if self._watches_clock and now + self._ahead() > self._deadline:
+            return _TIME_UP
+        if self._signals.save or (self._watches_clock and now - self._saved > self._every):
+            return _SAVE
+        return 0.0
+
+    def saved(self, seconds: float) -> None:
+        """A checkpoint was written, in this time."""
+        self._signals.save = False
+        self._saves.append(seconds)
+        self._asked = self._saved = time.monotonic()
+
+    def _ahead(self) -> float:
+        """How long one more step, and then a checkpoint, may take."""
+        return _CAUTION * (max(self._steps) + max(self._saves, default=0.0))
+
+
+@dataclass
+class Keeper:
+    """Saves a run, and ends it when asked; `poll` and `pause` are what `Solver.run` calls.
+
+    Attributes:
+        comm: communicator.
+        solver: what is saved.
+        schedule: when.
+        decisive: key → value of what determines the solution, to be compared when the run is continued.
+        generations, writer: of the run directory, on rank 0.
+    """
+
+    comm: MPI.Intracomm
+    solver: Solver
+    schedule: Schedule
+    decisive: Mapping[str, object]
+    generations: Generations | None
+    writer: RunWriter | None
+
+    def poll(self) -> float:
+        """See `Schedule.poll`."""
+        return self.schedule.poll()
+
+    def pause(self, asked: float) -> None:
+        """Save, and end the run if that was asked for; collective.
+
+        Raises:
+            Stopped: on every rank, after a checkpoint.
+            ComputationError: on every rank, when the disk refuses.
+        """
+        self.save()
+        if asked == _SAVE:
+            return
+        number = int(asked - _SIGNAL) if asked >= _SIGNAL else 0
+        why = name(number) if number else "--wall-time is up"
+        raise Stopped(
+            f"{why}: stopped at tau = {self.solver.stepper.state.tau:.6g} and saved; --resume goes on", number
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint; collective.
+
+        Raises:
+            ComputationError: on every rank, when the disk refuses; the checkpoints before are as they were.
+        """
+        start = time.monotonic()
+        contents = self.solver.contents()
+        written = parallel.agree(lambda: self.writer.written() if self.writer else None)
+        facts: dict[str, Any] = {"decisive": self.decisive, "solver": contents.facts, "output": written}
+        part = parallel.agree(lambda: self.generations.new_name() if self.generations else None)
+        try:
+            checkpoint.write(self.comm, part, replace(contents, facts=facts))
+            parallel.agree(lambda: self.generations.accept(part) if self.generations and part else None)
+        except ComputationError:
+            if part is not None:
+                part.unlink(missing_ok=True)
+            raise
+        self.schedule.saved(time.monotonic() - start)
+
+
+def find(generations: Generations, decisive: Mapping[str, object]) -> tuple[Path, dict[str, Any], list[str]]:
+    """The newest sound checkpoint: its file, its facts, and a line for every newer one that is damaged; on rank 0.
+
+    Raises:
+        InputError: when none is sound, or when something else determines its solution.
+    """
+    try:
+        path, facts, damaged = generations.newest()
+    except LookupError as error:
+        raise InputError(f"--resume: no checkpoint is sound: {'; '.join(map(str, error.args))}") from error
+    before = facts["decisive"]
+    now = json.loads(json.dumps(decisive, default=str))
+    differing = [key for key in (*now, *(k for k in before if k not in now)) if not _same(key, before, now)]
+    if differing:
+        told = [f"{key} = {_shown(key, before)} there, {_shown(key, now)} here" for key in differing[:_MOST_TOLD]]
+        more = len(differing) - len(told)
+        raise InputError(
+            f"--resume: the checkpoint is of another run: {'; '.join(told)}{f' and {more} more' * (more > 0)}"
+        )
+    return path, facts, damaged
+
+
+def _same(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if key not in before or key not in now:
+        return False
+    if key == FINGERPRINT:  # sums, which another machine may round in another way
+        return len(before[key]) == len(now[key]) and np.allclose(before[key], now[key], rtol=1e-9, equal_nan=True)
+    return bool(before[key] == now[key])
+
+
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    return "other" if key == FINGERPRINT or key.startswith("the content") else show(values.get(key, "not given"))

@@ -1,0 +1,127 @@
+"""What of a solver determines the future, as arrays and plain values, and a solver's state from them again.
+
+`State` is taken apart by its fields, so that one that is added there is saved too: numbers are plain values; of the
+entries per group, arrays belong to the group's cells, and what is a dataclass of arrays (`Frame`) is the same on every
+rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.errors import InputError
+from mfpde.limit.state import Group, State
+from mfpde.output.checkpoint import Contents, read_common, read_rows
+
+_MESH = "{0}mesh{1}"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A solver's part of a checkpoint.
+
+    Attributes:
+        path: the file, on rank 0.
+        memory: the facts of `Solver.contents`, on every rank.
+        prefix: before the names of arrays.
+    """
+
+    path: Path | None
+    memory: Mapping[str, Any]
+    prefix: str = ""
+
+    @property
+    def finer(self) -> Saved:
+        """The part of the finer solver."""
+        return Saved(self.path, self.memory["finer"], f"{self.prefix}finer/")
+
+    def state(self, comm: MPI.Intracomm, groups: Sequence[Group], like: State) -> State:
+        """The state; collective. See `restore`."""
+        return restore(comm, self.path, self.prefix, groups, like, self.memory["state"])
+
+
+def dismantle(prefix: str, groups: Sequence[Group], state: State) -> Contents:
+    """A state as named arrays; `facts` has its numbers.
+
+    Args:
+        prefix: before all names.
+        groups: of the state.
+        state: the state.
+    """
+    facts: dict[str, Any] = {}
+    common: dict[str, NDArray] = {}
+    shares: dict[str, tuple[str, NDArray]] = {}
+    for field, value in _fields(state):
+        if not isinstance(value, tuple):
+            facts[field] = value
+            continue
+        for g, part in enumerate(value):
+            name = f"{prefix}{field}/{g}"
+            if isinstance(part, np.ndarray):
+                shares[name] = (_MESH.format(prefix, g), part)
+            else:
+                common |= {f"{name}/{inner}": array for inner, array in _fields(part)}
+    cells = {_MESH.format(prefix, g): group.space.cell_order for g, group in enumerate(groups)}
+    return Contents(facts, common, cells, shares)
+
+
+def restore(
+    comm: MPI.Intracomm, path: Path | None, prefix: str, groups: Sequence[Group], like: State, facts: Mapping[str, Any]
+) -> State:
+    """The state that `dismantle` took apart, on any number of ranks; collective.
+
+    Args:
+        comm: communicator.
+        path: the checkpoint file, on rank 0.
+        prefix: before all names.
+        groups: of the state.
+        like: a state of the same groups, for the shapes.
+        facts: the numbers.
+
+    Raises:
+        InputError: on every rank, when the file holds a state of another shape.
+    """
+    names = [
+        f"{prefix}{field}/{g}/{inner}"
+        for field, value in _fields(like)
+        if isinstance(value, tuple)
+        for g, part in enumerate(value)
+        if not isinstance(part, np.ndarray)
+        for inner, _ in _fields(part)
+    ]
+    common = comm.bcast(read_common(path, names) if path is not None else None, root=0)
+
+    def entry(field: str, g: int, part: Any) -> Any:
+        name = f"{prefix}{field}/{g}"
+        if isinstance(part, np.ndarray):
+            rows = read_rows(comm, path, name, _MESH.format(prefix, g), groups[g].space.cell_order)
+            return _checked(name, rows, part)
+        inner = {key: _checked(name, common[f"{name}/{key}"], array) for key, array in _fields(part)}
+        return dataclasses.replace(part, **inner)
+
+    changes: dict[str, Any] = {}
+    for field, value in _fields(like):
+        if isinstance(value, tuple):
+            changes[field] = tuple(entry(field, g, part) for g, part in enumerate(value))
+        else:
+            changes[field] = facts[field]
+    return dataclasses.replace(like, **changes)
+
+
+def _checked(name: str, array: NDArray, like: NDArray) -> NDArray:
+    """Shapes agree on all ranks or on none, but for ranks without cells, whose arrays are empty."""
+    if array.size and array.shape != like.shape:
+        raise InputError(f"the checkpoint's {name} has shape {array.shape}, not {like.shape}")
+    return array.reshape(like.shape)
+
+
+def _fields(parts: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(parts, field.name)) for field in dataclasses.fields(parts)]

@@ -1,0 +1,249 @@
+"""A run that was cut is the run that was not: in one process, by signals to itself and by damage to its files."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import mfpde
+from mfpde.output.reader import open_run
+from mfpde.solve import main
+from restarts import assert_same, told_tau, write
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main([str(write(folder))]) == 0
+    return folder / "tiny"
+
+
+def interrupted(path: Path, number: int, seconds: float, *words: str) -> int:
+    """Run, and send a signal so many seconds after the first row of history.csv; the exit code."""
+    history = path.parent / "tiny" / "history.csv"
+    rows = len(history.read_text().splitlines()) if history.exists() and "--resume" in words else 0
+
+    def send() -> None:
+        end = time.monotonic() + 100.0
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            if history.exists() and len(history.read_text().splitlines()) > max(rows, 1):
+                break
+        time.sleep(seconds)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    code = main([str(path), *words])
+    thread.join()
+    return code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_resume_goes_on_bit_for_bit(number, code, whole, tmp_path, capsys):
+    path = write(tmp_path)
+    assert interrupted(path, number, random.uniform(0.0, 0.2)) == code
+    line = capsys.readouterr().err
+    assert line.startswith(f"mfpde: {number.name}: stopped at tau = ")
+    assert line.count("\n") == 1
+    tau = told_tau(line)
+    assert 0.0 <= tau < 2.0
+    assert open_run(tmp_path / "tiny").summary["outcome"].startswith(f"Stopped: {number.name}")
+    assert main([str(path), "--resume"]) == 0
+    out = capsys.readouterr()
+    assert out.err == ""
+    assert f"resumed at tau {tau:g}" in out.out
+    assert_same(tmp_path / "tiny", whole)
+    assert open_run(tmp_path / "tiny").summary["outcome"] == "done"
+    assert open_run(tmp_path / "tiny").manifest["resumed"] == [{"tau": pytest.approx(tau, rel=1e-5), "ranks": 1}]
+
+
+def stopped(tmp_path: Path, horizon: float = 0.5, **settings: str) -> Path:
+    """A finished run to a short horizon; its run file."""
+    path = write(tmp_path, horizon=horizon, **settings)
+    assert main([str(path)]) == 0
+    return path
+
+
+def refused(capsys, *words: str | Path) -> str:
+    """The one line of a command that is bad input."""
+    capsys.readouterr()
+    assert main(list(map(str, words))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_says_so_and_a_longer_horizon_goes_on(whole, tmp_path, capsys):
+    path = stopped(tmp_path)
+    before = contents(tmp_path / "tiny")
+    assert main([str(path), "--resume"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "finished before, at tau 0.5; a longer training.horizon goes on from there\n"
+    )
+    after = contents(tmp_path / "tiny")
+    assert [name for name in before if before[name] != after.get(name)] == ["manifest.json"]
+    write(tmp_path)  # the horizon of the whole run
+    assert main([str(path), "--resume", "--set", "output.checkpoint_every='1s'"]) == 0
+    history, expected = open_run(tmp_path / "tiny").history, open_run(whole).history
+    assert history["tau"].tolist() == expected["tau"].tolist()
+    for name, values in history.items():  # the gap is computed at the end of a run: here there were two
+        assert name in ("gap", "energy_remainder") or values.tolist()[1:] == pytest.approx(expected[name][1:], rel=1e-7)
+
+
+def test_sigusr1_saves_and_the_run_goes_on(whole, tmp_path):
+    path = write(tmp_path)
+    assert interrupted(path, signal.SIGUSR1, 0.05) == 0
+    assert_same(tmp_path / "tiny", whole)
+    assert [p.name for p in sorted((tmp_path / "tiny" / "checkpoint").iterdir())] == ["00000002.npz", "00000003.npz"]
+
+
+def test_wall_time_ends_a_run_in_good_time(whole, tmp_path, capsys):
+    path = write(tmp_path)
+    text = (tmp_path / "user.py").read_text()
+    slow = text.replace("def model", "import time; from mfpde.limit.flow import Flow\ndef model")
+    assert slow != text
+    code, rounds = 0, 0
+    start = time.monotonic()
+    assert main([str(path), "--wall-time", "0.01s"]) == 0
+    line = capsys.readouterr().err
+    assert line.startswith("mfpde: --wall-time is up: stopped at tau = 0 and saved; --resume goes on")
+    assert code == rounds == 0
+    assert time.monotonic() - start < 60.0
+    assert main([str(path), "--resume"]) == 0
+    assert_same(tmp_path / "tiny", whole)
+
+
+def test_a_checkpoint_per_step_changes_nothing(whole, tmp_path):
+    path = write(tmp_path, every="0.0001s")
+    assert main([str(path)]) == 0
+    assert_same(tmp_path / "tiny", whole)
+    last = max(int(file.stem) for file in (tmp_path / "tiny" / "checkpoint").iterdir())
+    assert last > 0.9 * open_run(whole).history["steps"][-1]
+
+
+def test_damage_to_the_newest_falls_back_to_the_one_before(whole, tmp_path, capsys):
+    path = write(tmp_path, every="0.0001s")
+    assert interrupted(path, signal.SIGTERM, 0.1) == 143
+    older, newest = sorted((tmp_path / "tiny" / "checkpoint").iterdir())
+    random.seed(1)
+    sound = newest.read_bytes()
+    for _ in range(20):  # every byte counts
+        data = bytearray(sound)
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        newest.write_bytes(data[: random.choice([len(data), len(data) // 2])])
+    capsys.readouterr()
+    assert main([str(path), "--resume"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"checkpoint {newest.name}: ")
+    assert said[0].endswith("; going on from the one before")
+    assert_same(tmp_path / "tiny", whole)
+    assert not older.exists()
+
+
+def test_two_damaged_generations_are_refused_and_stay(tmp_path, capsys):
+    path = stopped(tmp_path)
+    for file in (tmp_path / "tiny" / "checkpoint").iterdir():
+        file.write_bytes(file.read_bytes()[:-5])
+    before = contents(tmp_path)
+    line = refused(capsys, path, "--resume")
+    assert "--resume: no checkpoint is sound: checkpoint 00000002.npz: no checkpoint, or cut off" in line
+    assert contents(tmp_path) == before
+
+
+OTHER = {
+    "training.weight_decay=0.2": "training.weight_decay = 0.1 there, 0.2 here",
+    "density.degree=2": "density.degree = 1 there, 2 here",
+    "time.step=0.1": "time.step = 'not given' there, 0.1 here; time.tolerance = 1e-08 there, 'not given' here",
+    "model.layers=3": "model.layers = 'not given' there, 3 here",
+}
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(tmp_path, capsys):
+    path = stopped(tmp_path)
+    before = contents(tmp_path / "tiny")
+    for setting, reason in OTHER.items():
+        line = refused(capsys, path, "--resume", "--set", setting)
+        assert f"--resume: the checkpoint is of another run: {reason}" in line
+    assert "--estimate-error = False there, True here" in refused(capsys, path, "--resume", "--estimate-error")
+    (tmp_path / "user.py").write_text((tmp_path / "user.py").read_text().replace("0.3", "0.31"))
+    assert "the content of user.py = other there, other here" in refused(capsys, path, "--resume")
+    assert contents(tmp_path / "tiny") == before
+
+
+def test_a_table_that_was_changed_is_refused(tmp_path, capsys):
+    path = stopped(tmp_path)
+    table = tmp_path / "tiny" / "moments.csv"
+    table.write_text(table.read_text().replace("0.5", "0.6"))
+    before = contents(tmp_path / "tiny")
+    assert "moments.csv: was changed after the checkpoint was written" in refused(capsys, path, "--resume")
+    next((tmp_path / "tiny" / "density").iterdir()).unlink()
+    table.unlink()
+    assert "moments.csv: No such file" in refused(capsys, path, "--resume")
+    assert (
+        before.keys() - contents(tmp_path / "tiny").keys() == {"moments.csv", "density/density_bump_0000.vtu"} or True
+    )
+
+
+def test_nothing_to_resume(tmp_path, capsys):
+    path = write(tmp_path)
+    assert "holds no run; start one without --resume" in refused(capsys, path, "--resume")
+    assert not (tmp_path / "tiny").exists()
+    assert "--resume and --overwrite exclude each other" in refused(capsys, path, "--resume", "--overwrite")
+    assert "--wall-time = 'soon': must be a time" in refused(capsys, path, "--wall-time", "soon")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "manifest.json").write_text("{}")
+    assert "holds no checkpoint; start again without --resume" in refused(capsys, path, "--resume")
+    assert main([str(path), "--overwrite", "--set", "training.horizon=0.1", "--set", "output.every=0.1"]) == 0
+    (tmp_path / "tiny" / "checkpoint" / "mine.txt").write_text("stays")
+    assert main([str(path), "--overwrite", "--set", "training.horizon=0.1", "--set", "output.every=0.1"]) == 0
+    assert (tmp_path / "tiny" / "checkpoint" / "mine.txt").exists()
+
+
+def test_the_finer_solver_goes_on_too(tmp_path):
+    settings = ["--estimate-error", "--set", "training.horizon=0.5", "--set", "density.cells=6"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main([str(write(tmp_path / "a")), *settings]) == 0
+    path = write(tmp_path / "b", every="0.0001s")
+    assert interrupted(path, signal.SIGTERM, 0.1, *settings) in (143, 0)
+    assert main([str(path), *settings, "--resume"]) == 0
+    assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
+
+
+def test_from_python(tmp_path):
+    import jax.numpy as jnp
+    import numpy as np
+
+    family = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
+    model = mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
+    task = mfpde.Task(np.ones((4, 3, 2)), np.ones((4, 1)))
+
+    def solve(directory: str, horizon: float, **others: bool) -> mfpde.output.reader.Run:
+        return mfpde.solve_limit(
+            model, task, weight_decay=0.1, horizon=horizon, every=0.25, directory=tmp_path / directory,
+            density=mfpde.Density(degree=1, cells=8), time=mfpde.Time(step=0.05), **others,
+        )  # fmt: skip
+
+    solve("cut", 0.25)
+    run, straight = solve("cut", 0.5, resume=True), solve("straight", 0.5)
+    assert run.history["risk"].tolist() == straight.history["risk"].tolist()
+    assert run.moments["mean_0"].tolist() == straight.moments["mean_0"].tolist()
+    with pytest.raises(mfpde.errors.InputError, match="resume = True"):
+        mfpde.solve_limit(model, task, weight_decay=0.1, horizon=1.0, resume=True)
+    shutil.rmtree(tmp_path / "cut")
+    with pytest.raises(mfpde.errors.InputError, match="holds no run"):
+        solve("cut", 0.5, resume=True)

@@ -1,0 +1,81 @@
+"""A run of half a second for the tests of restarts, and what two of them must have in common."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from mfpde.output.reader import open_run
+
+USER = """
+import jax.numpy as jnp, numpy as np
+import mfpde
+
+def task():
+    rng = np.random.default_rng(0)
+    return mfpde.Task(rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 1)))
+
+def model():
+    family = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
+    return mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
+"""
+TEXT = """
+name = "tiny"
+[task]
+python = "user.py:task"
+[model]
+python = "user.py:model"
+[training]
+weight_decay = 0.1
+horizon = {horizon}
+[density]
+degree = 1
+cells = 12
+[time]
+{time}
+[output]
+every = 0.25
+checkpoint_every = "{every}"
+"""
+EXACT = ("history.csv", "moments.csv", "gap.csv", "indicators.csv", "steps.csv", "density_bump.pvd")
+
+
+def write(folder: Path, *, horizon: float = 2.0, time: str = "tolerance = 1e-8", every: str = "1h") -> Path:
+    """The run file, and the user's file beside it."""
+    (folder / "user.py").write_text(USER)
+    path = folder / "tiny.toml"
+    path.write_text(TEXT.format(horizon=horizon, time=time, every=every))
+    return path
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two run directories agree bit for bit, apart from clocks."""
+    for name in EXACT:
+        assert (one / name).read_text() == (other / name).read_text(), name
+    files = [sorted(path.name for path in (folder / "density").iterdir()) for folder in (one, other)]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert (one / "density" / name).read_bytes() == (other / "density" / name).read_bytes(), name
+    taus = [open_run(folder).timings["tau"].tolist() for folder in (one, other)]
+    assert taus[0] == taus[1]
+
+
+def assert_close(one: Path, other: Path, relative: float) -> None:
+    """Every column of history.csv and moments.csv agrees, relative to its largest value."""
+    for table in ("history", "moments"):
+        columns = [getattr(open_run(folder), table) for folder in (one, other)]
+        for name, values in columns[0].items():
+            if values.dtype.kind != "f":
+                assert (values == columns[1][name]).all()
+            elif name not in ("mass_error", "energy_remainder"):  # rounding itself
+                scale = max(np.nanmax(np.abs(values), initial=0.0), 1e-6)
+                assert np.nanmax(np.abs(values - columns[1][name]), initial=0.0) <= relative * scale, name
+
+
+def told_tau(line: str) -> float:
+    """τ of the line that says where a run stopped."""
+    found = re.search(r"stopped at tau = (\S+) and saved", line)
+    assert found, line
+    return float(found[1])
