@@ -110,9 +110,8 @@ class Keeper:
             return
         number = int(asked - _SIGNAL) if asked >= _SIGNAL else 0
         why = name(number) if number else "--wall-time is up"
-        raise Stopped(
-            f"{why}: stopped at tau = {self.solver.stepper.state.tau:.6g} and saved; --resume goes on", number
-        )
+        tau = self.solver.stepper.state.tau
+        raise Stopped(f"{why}: stopped at tau = {tau:.6g} and saved; --resume goes on from there", number)
 
     def save(self) -> None:
         """Write a checkpoint; collective.

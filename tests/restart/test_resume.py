@@ -101,7 +101,9 @@ def test_a_finished_run_says_so_and_a_longer_horizon_goes_on(whole, tmp_path, ca
     history, expected = open_run(tmp_path / "tiny").history, open_run(whole).history
     assert history["tau"].tolist() == expected["tau"].tolist()
     for name, values in history.items():  # the gap is computed at the end of a run: here there were two
-        assert name in ("gap", "energy_remainder") or values.tolist()[1:] == pytest.approx(expected[name][1:], rel=1e-7)
+        assert name == "gap" or values.tolist() == pytest.approx(
+            expected[name].tolist(), rel=1e-7, abs=1e-12, nan_ok=True
+        )
 
 
 def test_sigusr1_saves_and_the_run_goes_on(whole, tmp_path):
@@ -113,15 +115,10 @@ def test_sigusr1_saves_and_the_run_goes_on(whole, tmp_path):
 
 def test_wall_time_ends_a_run_in_good_time(whole, tmp_path, capsys):
     path = write(tmp_path)
-    text = (tmp_path / "user.py").read_text()
-    slow = text.replace("def model", "import time; from mfpde.limit.flow import Flow\ndef model")
-    assert slow != text
-    code, rounds = 0, 0
     start = time.monotonic()
     assert main([str(path), "--wall-time", "0.01s"]) == 0
     line = capsys.readouterr().err
     assert line.startswith("mfpde: --wall-time is up: stopped at tau = 0 and saved; --resume goes on")
-    assert code == rounds == 0
     assert time.monotonic() - start < 60.0
     assert main([str(path), "--resume"]) == 0
     assert_same(tmp_path / "tiny", whole)
