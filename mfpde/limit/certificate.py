@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.exact_sum import Share
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.probes import Jet, Prober, reduce_linear
 from mfpde.limit.state import State
@@ -88,9 +89,7 @@ class Certificate:
 def certify(flow: Flow, state: State, potential: Potential) -> Certificate:
     """The certificate at a state whose potential is known; collective, with some ten sweeps (each with probes).
 
-    How many sweeps are run is decided on one rank. A minimum is polished
-    until rounding is all that is left of it; between ranks it differs by what a potential differs, unless rounding
-    decides from which points Newton's method starts and the ones left out lead to a lower minimum.
+    How many sweeps are run is decided on one rank.
     """
     model, decay = flow.model, flow.weight_decay
     theta, weights, _ = flow.units(state)
@@ -127,7 +126,7 @@ def gap_kind(model: Transformer, tokens: Array) -> str:
     return "bound"
 
 
-def _least(flow: Flow, theta: list[Array], weights: list[Array], data: Sequence[Array]) -> list[Array]:
+def _least(flow: Flow, theta: list[Array], weights: list[Share], data: Sequence[Array]) -> list[Array]:
     """Per family min V (L,)."""
     families, decay = flow.model.families, flow.weight_decay
     if decay == 0.0:

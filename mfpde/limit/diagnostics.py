@@ -15,6 +15,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde import parallel
+from mfpde.limit.exact_sum import pack, share_of, unpack
 from mfpde.limit.frame import Frame
 from mfpde.limit.space import Space, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
@@ -59,22 +61,20 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
     xi = space.points(fine.vertex)  # (c, q, d)
     weighted = measure[..., None] * values
     log = np.log(np.maximum(values / frame.determinant, np.finfo(float).tiny))
-    mass = weighted.sum(axis=(0, 1))
     square = space.scale_at(fine.points).mean(axis=1)[:, None, None] * density**2  # (c, i, b)
-    sums = [
-        mass,
-        np.einsum("cqb,cqk->bk", weighted, xi, optimize=True),
-        np.einsum("cqb,cqk,cql->bkl", weighted, xi, xi, optimize=True),
-        np.where(values > 0.0, weighted * log, 0.0).sum(axis=(0, 1)),
+    per_cell = [
+        weighted.sum(axis=1),
+        np.einsum("cqb,cqk->cbk", weighted, xi),
+        np.einsum("cqb,cqk,cql->cbkl", weighted, xi, xi),
+        np.where(values > 0.0, weighted * log, 0.0).sum(axis=1),
         dissipation(group, density, frame, potential),
-        np.maximum(-weighted, 0.0).sum(axis=(0, 1)),
-        weighted[space.boundary].sum(axis=(0, 1)),
-        square[:, top_modes(space)].sum(axis=(0, 1)),
-        square.sum(axis=(0, 1)),
+        np.maximum(-weighted, 0.0).sum(axis=1),
+        weighted[space.boundary].sum(axis=1),
+        square[:, top_modes(space)].sum(axis=1),
+        square.sum(axis=1),
     ]
-    total = np.empty(sum(s.size for s in sums))
-    space.comm.Allreduce(np.concatenate([s.ravel() for s in sums]), total, op=MPI.SUM)
-    parts = [p.reshape(s.shape) for p, s in zip(np.split(total, np.cumsum([s.size for s in sums])), sums, strict=False)]
+    shares = [share_of(terms, axes=(0,)) for terms in per_cell]
+    parts = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
     mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
     mean = first / mass[:, None]
     covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
@@ -104,7 +104,7 @@ def top_modes(space: Space) -> NDArray[np.bool_]:
 
 
 def dissipation(group: Group, density: Array, frame: Frame, potential: Array, *, absolute: bool = False) -> Array:
-    """This rank's share (b,) of ∫ρ|∇_θ V|² with the quadrature of the transport's volume term.
+    """∫_K ρ|∇_θ V|² of this rank's cells, (owned, b), with the quadrature of the transport's volume term.
 
     With that quadrature the energy law holds to rounding (mathematics.md, section 4). This is the one place that says
     what drives the density: the report's dissipation, and the number that ends a run at stationarity.
@@ -128,7 +128,7 @@ def dissipation(group: Group, density: Array, frame: Frame, potential: Array, *,
     if absolute:
         values = np.abs(values)
     measure = tables.weights * space.scale_at(tables.points)
-    return np.asarray(np.einsum("cq,cqb,cqb->b", measure, values, square))
+    return np.asarray(np.einsum("cq,cqb,cqb->cb", measure, values, square))
 
 
 def _smallest(group: Group, density: Array, values: Array) -> Array:

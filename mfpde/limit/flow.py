@@ -10,19 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
 from mfpde.limit.diagnostics import dissipation
+from mfpde.limit.exact_sum import Share, share_of
 from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
-from mfpde.limit.transport import pack_moments, unpack_moments
+from mfpde.limit.transport import velocity_moments
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
+_NOTHING = share_of(np.empty(0))
 _LEAST_RISK = 1e-8  # a risk below is as good as zero: errors relative to it are not asked for
 
 
@@ -95,16 +98,17 @@ class Flow:
         self.clock.transport += time.perf_counter() - start
         return Rate(tuple(rates), moved, speed, potential.outcome, potential.values)
 
-    def dissipation(self, state: State, rate: Rate) -> float:
+    def dissipation(self, state: State, rate: Rate) -> Share:
         """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² at a state with this rate; no communication, no sweep."""
         parts = zip(self.groups, state.density, state.frame, rate.potential, strict=True)
-        return sum(float(dissipation(*part, absolute=True).sum()) for part in parts) / self.model.layers
+        cells = [dissipation(*part, absolute=True) / self.model.layers for part in parts]
+        return reduce(Share.__add__, [share_of(terms, axes=(0, 1)) for terms in cells])
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""
         shares = [
-            pack_moments(group.transport.velocity_moments(density, values, frame.metric))
-            for group, density, frame, values in self.each(state, potential)
+            group.transport.gradient_moments(density, values)
+            for group, density, _, values in self.each(state, potential)
             if group.comoving
         ]
         if not shares:
@@ -115,7 +119,7 @@ class Flow:
             if not group.comoving:
                 motions.append(at_rest(frame))
                 continue
-            moments = unpack_moments(next(sums))
+            moments = velocity_moments(next(sums), frame.metric)
             try:
                 motions.append(follow(frame, moments, group.linear))
             except np.linalg.LinAlgError as error:
@@ -155,8 +159,8 @@ class Flow:
         in a fixed frame with k ≤ p; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; three reductions.
         """
         layers, count = self.model.layers, len(self.model.families)
-        theta, still, motion = ([np.empty(0)] * count for _ in range(3))
-        changes, penalty = [np.empty(0)] * count, [np.empty(0)] * count
+        theta, motion = ([np.empty(0)] * count for _ in range(2))
+        still, changes, penalty = ([_NOTHING] * count for _ in range(3))
         for g, (group, density, frame, _) in enumerate(self.each(state, potential)):
             nodes, moved = (f.theta(group.space.nodes) for f in (frame, rate.frame[g]))
             for place, units in zip(group.members, group.units, strict=True):
@@ -164,7 +168,7 @@ class Flow:
                 still[place], size = units.weights(group.space, density, nodes)
                 carried, moved_size = units.weights(group.space, density, moved)
                 _, both = units.weights(group.space, density, nodes + moved)
-                changes[place] = at_rest_change + (carried if units.linear else 0.0)
+                changes[place] = at_rest_change + carried if units.linear else at_rest_change
                 penalty[place] = square + both - size - moved_size
                 theta[place], motion[place] = units.theta(frame), units.motion(rate.frame[g])
         summed = self.sweep.sum_over_ranks([*changes, *penalty])
@@ -186,7 +190,7 @@ class Flow:
             difference: of densities and frames.
         """
         count = len(self.model.families)
-        weights, changes, square = ([np.empty(0)] * count for _ in range(3))
+        weights, changes, square = ([_NOTHING] * count for _ in range(3))
         for group, density, change, frame in zip(
             self.groups, state.density, difference.density, state.frame, strict=True
         ):
@@ -195,24 +199,25 @@ class Flow:
                 weights[place], square[place] = units.weights(group.space, density, nodes)
                 changes[place] = units.weights(group.space, change, nodes)[0]
         summed = self.sweep.sum_over_ranks([*weights, *changes, *square])
-        weights, changes, square = summed[:count], summed[count : 2 * count], summed[2 * count :]
+        sizes, moved, squares = summed[:count], summed[count : 2 * count], summed[2 * count :]
         relative = []
-        for weight, change, size, family in zip(weights, changes, square, self.model.families, strict=True):
+        for weight, change, size, family in zip(sizes, moved, squares, self.model.families, strict=True):
             scale = np.abs(weight).sum(axis=1)
             if family.linear:
                 scale = np.maximum(scale, np.sqrt(np.abs(size)))
             relative.append(np.abs(change).sum(axis=1) / scale)
-        for frame, moved in zip(state.frame, difference.frame, strict=True):
-            relative.append(np.abs(frame.inverse @ moved.matrix))
-            relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, moved.centre)))
+        for frame, shift in zip(state.frame, difference.frame, strict=True):
+            relative.append(np.abs(frame.inverse @ shift.matrix))
+            relative.append(np.abs(np.einsum("bij,bj->bi", frame.inverse, shift.centre)))
         gradient = rate.outcome.gradient or ()
-        risk = sum(float((g * c).sum()) for g, c in zip(gradient, changes, strict=True)) / self.model.layers
+        risk = sum(float((g * c).sum()) for g, c in zip(gradient, moved, strict=True)) / self.model.layers
         return max(*(float(r.max()) for r in relative), abs(risk) / max(rate.outcome.risk, _LEAST_RISK))
 
-    def units(self, state: State) -> tuple[list[Array], list[Array], list[Array]]:
+    def units(self, state: State) -> tuple[list[Array], list[Share], list[Share]]:
         """Per family: the units' parameters, and this rank's share of their weights and of Σ m|θ|²."""
         count = len(self.model.families)
-        theta, weights, square = ([np.empty(0)] * count for _ in range(3))
+        theta = [np.empty(0)] * count
+        weights, square = [_NOTHING] * count, [_NOTHING] * count
         for group, density, frame in zip(self.groups, state.density, state.frame, strict=True):
             nodes = frame.theta(group.space.nodes)
             for place, units in zip(group.members, group.units, strict=True):

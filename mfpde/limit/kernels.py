@@ -19,6 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mfpde.limit.exact_sum import add_exactly
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 _FEW = 8  # blocks, fewer than a vector register holds: then loops run along cells
@@ -379,10 +381,10 @@ def _keep_fastest(speed, square, volume, first, count, empty, fastest):  # type:
 
 
 @njit(cache=True)
-def velocity_moments(  # type: ignore[no-untyped-def]
+def gradient_moments(  # type: ignore[no-untyped-def]
     axes, operators, cells, chunks, scratch, density, potential, sums
 ) -> None:  # fmt: skip
-    """sums (rows, l) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells.
+    """sums (levels, rows, b) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells, cell by cell exactly.
 
     Args:
         axes: a tuple as long as the dimension: the compiler knows its length.
@@ -392,27 +394,34 @@ def velocity_moments(  # type: ignore[no-untyped-def]
         scratch: memory.
         density: owned cells, (c, i, b).
         potential: all cells, (c, j, b).
-        sums: the integrals, still to be added up over the cells of a chunk.
+        sums: the integrals, in the levels of `limit.exact_sum`.
     """
     inverse, scale, mass, position = scratch.inverse, scratch.scale, scratch.mass, scratch.frame
     width, inside = position.shape[1] * position.shape[2], scratch.value.shape[0]
+    rows = np.empty((sums.shape[1], mass.size))
     for n in range(chunks.need.size):
         first, count = chunks.first[n], chunks.cells[n]
+        used = count * chunks.blocks
         _load(density, first, count, scratch.density)
         _load(potential, first, count, scratch.potential)
         _load_vertices(cells.vertices, first, count, chunks.blocks, scratch.corner)
         np.dot(operators.value, scratch.density, scratch.value)
         np.dot(operators.slope, scratch.potential, scratch.gradient[: inside * len(axes)])
         np.dot(operators.vertex[:inside], scratch.corner.reshape(-1, width), position[:inside].reshape(-1, width))
+        rows[:] = 0.0
         for q in range(inside):
             if q == 0 or cells.scale.shape[1] > 1:
                 _spread(
                     axes, cells.inverse, cells.scale, first, count, q, chunks.blocks, inverse, scratch.scaled, scale
                 )
-            for lane in range(count * chunks.blocks):
+            for lane in range(used):
                 mass[lane] = operators.weights[q] * scale[lane] * scratch.value[q, lane]
-                sums[0, lane] += mass[lane]
-            _add_moments(axes, inverse, scratch.gradient, position, mass, q, count * chunks.blocks, sums)
+                rows[0, lane] += mass[lane]
+            _add_moments(axes, inverse, scratch.gradient, position, mass, q, used, rows)
+        for row in range(sums.shape[1]):
+            for c in range(count):
+                lanes = slice(c * chunks.blocks, (c + 1) * chunks.blocks)
+                add_exactly(rows[row, lanes], sums[0, row], sums[1, row], sums[2, row])
 
 
 @njit(cache=True)

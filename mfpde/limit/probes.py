@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.exact_sum import Share, share_of
 from mfpde.limit.sweep import Sweep
 from mfpde.problem.family import Family, integrate
 from mfpde.problem.transformer import Transformer
@@ -80,7 +81,7 @@ class Prober:
     """Evaluates W of some families of a model at a fixed measure; each call is one sweep, two reductions."""
 
     def __init__(
-        self, sweep: Sweep, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Array]
+        self, sweep: Sweep, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Share]
     ) -> None:
         """Nothing is computed.
 
@@ -105,7 +106,7 @@ class Prober:
         for place, q in zip(self.places, points, strict=True):
             family = model.families[place]
             theta = _parameters(family, q)
-            units.append((theta, np.zeros((len(theta), theta.shape[1] * _columns(q.shape[2], derivatives)))))
+            units.append((theta, share_of(np.zeros((len(theta), theta.shape[1] * _columns(q.shape[2], derivatives))))))
         order = list(_order(model, self.places))
         pairs = [units[self.places.index(p)] if probe else (self.theta[p], self.weights[p]) for p, probe in order]
         probing = self.sweep.of(probing_model(model, self.places, derivatives))

@@ -15,8 +15,10 @@ from dolfinx import mesh as dmesh
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde import parallel
 from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
+from mfpde.limit.exact_sum import collapse, share_of
 from mfpde.limit.frame import Frame, box_frame
 from mfpde.limit.space import Space, build_space, tabulate
 from mfpde.limit.transport import Transport
@@ -174,8 +176,8 @@ def _project(group: Group, frame: Frame, model: Transformer) -> Array:
             values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
             load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
             coefficients[:, :, b] = space.invert_mass(load[:, :, None])[:, :, 0]
-    share = np.einsum("q,qi,cq,cib->b", tables.weights, tables.density, scale, coefficients)
-    mass = space.comm.allreduce(share, op=MPI.SUM)
+    per_cell = np.einsum("q,qi,cq,cib->cb", tables.weights, tables.density, scale, coefficients)
+    mass = collapse(parallel.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
     for f, place in enumerate(group.members):
         if not (mass[f * model.layers : (f + 1) * model.layers] > 0.0).all():
             raise InputError(

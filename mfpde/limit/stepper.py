@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mfpde.errors import ComputationError, InputError
+from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.state import Group, State
@@ -29,6 +30,7 @@ from mfpde.settings import Time
 Array = NDArray[np.float64]
 _LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 … 3
 _SAFETY = 0.9
+_NOTHING = share_of(np.zeros(()))
 _CAUTION, _LEAST_FACTOR, _MOST_FACTOR = 0.85, 0.2, 3.0  # how boldly the step follows the error estimate
 _MOST_REJECTIONS = 60
 _SHRINK_LIMIT = 1e-12  # of the horizon: a smaller step can no longer reach the end
@@ -234,10 +236,11 @@ class Stepper:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
         if self._first is None:
             rate = self.flow.rate(begin)
-            share = 0.0 if self._stationary is None else self.flow.dissipation(begin, rate)
-            fastest, dissipated, asked = self._comm.allreduce((rate.speed, share, self.poll()), op=_combined)
+            share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
+            fastest, levels, asked = self._comm.allreduce((rate.speed, share.levels, self.poll()), op=_combined)
             self._first = (fastest, rate)
             self.good, self._good_steps = begin, self.steps
+            dissipated = float(collapse(levels))
             if self._stationary is not None and dissipated <= self._stationary:
                 self.settled = dissipated
             self.asked = asked if self.settled is None else 0.0
@@ -287,7 +290,7 @@ class _Trial:
     frame: tuple[Frame, ...] = ()
 
 
-def _combined(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
+def _combined(one: tuple[float, Array, float], other: tuple[float, Array, float]) -> tuple[float, Array, float]:
     """Of two ranks' speeds, shares of the dissipation and wishes to pause: one reduction for all."""
     return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])
 
@@ -319,7 +322,7 @@ class RightHandSide(Protocol):
     def rate(self, state: State) -> Rate:
         """∂_τ of a state, and this rank's largest CFL speed."""
 
-    def dissipation(self, state: State, rate: Rate) -> float:
+    def dissipation(self, state: State, rate: Rate) -> Share:
         """This rank's share of (1/L) Σ∫|ρ||∇V|² at a state with this rate; asked for where a march ends by it."""
 
     def error(self, state: State, rate: Rate, difference: State) -> float:

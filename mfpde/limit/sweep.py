@@ -1,14 +1,15 @@
 """Moments → risk and potential: this rank's samples through all layers, forwards and backwards.
 
 The two reductions of a right-hand side live here: the units' weights are summed over the ranks that hold cells, and the
-risk with its gradient over the ranks that hold samples. Between them there is no communication.
+risk with its gradient over the ranks that hold samples. Between them there is no communication. Both are sums of
+`limit.exact_sum`: cells and samples may lie on any ranks.
 Source: mathematics.md, sections 2, 4 and 6.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,10 +20,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde import parallel
+from mfpde.limit.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units, risk
 
 Array = NDArray[np.float64]
+type Tiles = tuple[jax.Array, jax.Array, jax.Array]
 TILE = 8  # samples swept together: one shape for every tile, whatever the number of ranks
 
 
@@ -58,7 +61,9 @@ class Sweep:
         other.model = model
         return other
 
-    def __call__(self, theta: Sequence[Array], weights: Sequence[Array], square: Sequence[Array]) -> Outcome:
+    def __call__(
+        self, theta: Sequence[Array], weights: Sequence[Share | Array], square: Sequence[Share | Array]
+    ) -> Outcome:
         """R and L ∂R/∂w from this rank's shares of weights and squares; two reductions.
 
         Args:
@@ -67,21 +72,19 @@ class Sweep:
             square: per family this rank's share of Σ_j m_j |θ_j|², shape (L,).
         """
         summed = self.sum_over_ranks([*weights, *square])
-        weights, square = summed[: len(weights)], summed[len(weights) :]
-        value, gradient = _value_and_gradient(self.model, _pair(theta, weights), self._tiles)
-        flat = np.concatenate([np.asarray(value), *(np.asarray(g).ravel() for g in gradient)])
-        total = self._reduce(flat)
-        parts = np.split(total[2:] * self.model.layers, np.cumsum([w.size for w in weights])[:-1])
-        shaped = tuple(part.reshape(w.shape) for part, w in zip(parts, weights, strict=True))
-        return Outcome(float(total[0]), float(total[1]), tuple(square), shaped)
+        measure, squares = summed[: len(weights)], summed[len(weights) :]
+        value, gradient = _value_and_gradient(self.model, _pair(theta, measure), self._tiles)
+        total, *slopes = self.sum_over_ranks([Share(np.asarray(part)) for part in (value, *gradient)])
+        scaled = tuple(self.model.layers * part for part in slopes)
+        return Outcome(float(total[0]), float(total[1]), tuple(squares), scaled)
 
-    def evaluate(self, theta: Sequence[Array], weights: Sequence[Array]) -> Outcome:
+    def evaluate(self, theta: Sequence[Array], weights: Sequence[Share | Array]) -> Outcome:
         """R and accuracy without the gradient, from this rank's shares of the weights; two reductions."""
-        weights = self.sum_over_ranks(weights)
-        total = self._reduce(np.asarray(_value(self.model, _pair(theta, weights), self._tiles)))
+        units = _pair(theta, self.sum_over_ranks(weights))
+        (total,) = self.sum_over_ranks([Share(np.asarray(_value(self.model, units, self._tiles)))])
         return Outcome(float(total[0]), float(total[1]), (), None)
 
-    def slope(self, theta: Sequence[Array], weights: Sequence[Array], motion: Sequence[Array]) -> float:
+    def slope(self, theta: Sequence[Array], weights: Sequence[Share | Array], motion: Sequence[Array]) -> float:
         """dR/dτ when the units move at `motion` (L, u, d) with their weights kept; two reductions.
 
         Args:
@@ -89,18 +92,14 @@ class Sweep:
             weights: per family this rank's share of their weights (L, u).
             motion: per family the units' velocities (L, u, d).
         """
-        share = _slope(self.model, _pair(theta, self.sum_over_ranks(weights)), tuple(motion), self._tiles)
-        return float(self._reduce(np.asarray(share)[None])[0])
+        units = _pair(theta, self.sum_over_ranks(weights))
+        (total,) = self.sum_over_ranks([Share(np.asarray(_slope(self.model, units, tuple(motion), self._tiles)))])
+        return float(total)
 
-    def sum_over_ranks(self, parts: Sequence[Array]) -> list[Array]:
-        """The sum over ranks of several arrays, in one reduction."""
-        total = self._reduce(np.concatenate([part.ravel() for part in parts]))
-        pieces = np.split(total, np.cumsum([part.size for part in parts])[:-1])
-        return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
-
-    def _reduce(self, share: Array) -> Array:
+    def sum_over_ranks(self, parts: Sequence[Share | Array]) -> list[Array]:
+        """The sum over ranks of several arrays, in one reduction; the same bits for any number of ranks."""
         self.reductions += 1
-        return parallel.sum_over_ranks(self.comm, share)
+        return unpack(parallel.sum_over_ranks(self.comm, pack(parts)), parts)
 
 
 def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:
@@ -140,45 +139,55 @@ def _deal(comm: MPI.Intracomm, tokens: Array, targets: Array) -> tuple[jax.Array
 
 
 @partial(jax.jit, static_argnums=0)
-def _value(model: Transformer, units: Units, tiles: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-    """(risk, accuracy) of this rank's tiles, one tile at a time so that memory does not grow with the samples."""
+def _value(model: Transformer, units: Units, tiles: Tiles) -> jax.Array:
+    """Levels (3, 2) of risk and accuracy of this rank's tiles."""
 
-    def add(total: jax.Array, tile: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + jnp.stack(risk(model, units, *tile)), None
+    def tile_value(tile: Tiles) -> jax.Array:
+        return jnp.stack(risk(model, units, *tile))
 
-    return jax.lax.scan(add, jnp.zeros(2), tiles)[0]
+    return _sum_tiles(tile_value, tiles)
 
 
 @partial(jax.jit, static_argnums=0)
-def _slope(
-    model: Transformer,
-    units: Units,
-    motion: tuple[jax.Array, ...],
-    tiles: tuple[jax.Array, jax.Array, jax.Array],
-) -> jax.Array:
-    """Derivative of this rank's share of the risk along a motion of the units' parameters."""
+def _slope(model: Transformer, units: Units, motion: tuple[jax.Array, ...], tiles: Tiles) -> jax.Array:
+    """Levels (3,) of the derivative of this rank's share of the risk along a motion of the units' parameters."""
     theta, weights = zip(*units, strict=True)
 
-    def shifted(moved: tuple[jax.Array, ...]) -> jax.Array:
-        return _value(model, tuple(zip(moved, weights, strict=True)), tiles)[0]
+    def tile_slope(tile: Tiles) -> jax.Array:
+        def shifted(moved: tuple[jax.Array, ...]) -> jax.Array:
+            return risk(model, tuple(zip(moved, weights, strict=True)), *tile)[0]
 
-    return jax.jvp(shifted, (theta,), (motion,))[1]
+        return jax.jvp(shifted, (theta,), (motion,))[1]
+
+    return _sum_tiles(tile_slope, tiles)
 
 
 @partial(jax.jit, static_argnums=0)
-def _value_and_gradient(
-    model: Transformer, units: Units, tiles: tuple[jax.Array, jax.Array, jax.Array]
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """(risk, accuracy) and ∂R/∂w per family of this rank's tiles."""
-    theta = tuple(t for t, _ in units)
+def _value_and_gradient(model: Transformer, units: Units, tiles: Tiles) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Levels of (risk, accuracy) and of ∂R/∂w per family of this rank's tiles."""
+    theta, weights = zip(*units, strict=True)
 
-    def tile_risk(weights: tuple[jax.Array, ...], tile: tuple[jax.Array, jax.Array, jax.Array]):  # type: ignore[no-untyped-def]
+    def tile_risk(weights: tuple[jax.Array, ...], tile: Tiles) -> tuple[jax.Array, jax.Array]:
         return risk(model, tuple(zip(theta, weights, strict=True)), *tile)
 
-    def add(total, tile):  # type: ignore[no-untyped-def]
+    def tile_gradient(tile: Tiles) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         (value, correct), gradient = jax.value_and_grad(tile_risk, has_aux=True)(weights, tile)
-        return jax.tree.map(jnp.add, total, (jnp.stack([value, correct]), gradient)), None
+        return jnp.stack([value, correct]), gradient
 
-    weights = tuple(w for _, w in units)
-    start = (jnp.zeros(2), jax.tree.map(jnp.zeros_like, weights))
+    return _sum_tiles(tile_gradient, tiles)
+
+
+def _sum_tiles[Result](function: Callable[[Tiles], Result], tiles: Tiles) -> Result:
+    """Levels of the sum of a function of each tile, one at a time so that memory does not grow with the samples.
+
+    The barriers keep a tile's program what it is, whatever the number of tiles: fused with its surroundings it might
+    round differently.
+    """
+
+    def add(total: Result, tile: Tiles) -> tuple[Result, None]:
+        found = jax.lax.optimization_barrier(function(jax.lax.optimization_barrier(tile)))
+        return jax.tree.map(lambda sums, terms: sums + split_traced(terms), total, found), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda array: array[0], tiles))
+    start = jax.tree.map(lambda shape: jnp.zeros((LEVELS, *shape.shape), shape.dtype), shapes)
     return jax.lax.scan(add, start, tiles)[0]

@@ -20,6 +20,7 @@ from dolfinx import la
 from numpy.typing import NDArray
 
 from mfpde.limit import kernels
+from mfpde.limit.exact_sum import LEVELS, Share
 from mfpde.limit.frame import Motion, VelocityMoments
 from mfpde.limit.space import Space
 
@@ -75,46 +76,44 @@ class Transport:
         )  # fmt: skip
         return rate, fastest
 
-    def velocity_moments(self, density: Array, potential: Array, metric: Array) -> VelocityMoments:
-        """This rank's share of the integrals that tell a co-moving frame where to go; no communication.
+    def gradient_moments(self, density: Array, potential: Array) -> Share:
+        """This rank's share of ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ}, shape (rows, b); no communication.
 
         Args:
             density: coefficients (owned, i, b).
             potential: nodal values on all cells (c, j, b).
-            metric: D, shape (b, d, d).
         """
         dim = self.space.dim
-        lanes = np.zeros((1 + 2 * dim + 2 * dim * dim, self._lanes))
-        kernels.velocity_moments(
+        sums = np.zeros((LEVELS, 1 + 2 * dim + 2 * dim * dim, self.blocks))
+        kernels.gradient_moments(
             self._axes, self._operators, self._cells, self._chunks, self._scratch, np.ascontiguousarray(density),
-            np.ascontiguousarray(potential), lanes,
+            np.ascontiguousarray(potential), sums,
         )  # fmt: skip
-        used = self._lanes // self.blocks * self.blocks
-        sums = unpack_moments(lanes[:, :used].reshape(len(lanes), -1, self.blocks).sum(axis=1))
-        velocity, shear = np.einsum("bik,bk->bi", metric, sums.velocity), metric @ sums.shear
-        return VelocityMoments(sums.mass, sums.mean, sums.second, -velocity, -shear)
+        return Share(sums)
 
     def _spread(self, values: Array) -> Array:
         """Per-block values (b, …) to all lanes (…, l)."""
         return np.take(values.transpose(*range(1, values.ndim), 0), self._block, axis=-1)
 
 
-def unpack_moments(sums: Array) -> VelocityMoments:
-    """The inverse of `pack_moments`."""
+def velocity_moments(sums: Array, metric: Array) -> VelocityMoments:
+    """What tells a co-moving frame where to go, from `Transport.gradient_moments` summed over all ranks.
+
+    Args:
+        sums: (rows, b).
+        metric: D, shape (b, d, d).
+    """
     rows, blocks = sums.shape
     dim = next(d for d in (1, 2, 3) if 1 + 2 * d + 2 * d * d == rows)
-    mass, mean, velocity, second, shear = np.split(sums, np.cumsum([1, dim, dim, dim * dim]))
+    mass, mean, slope, second, shear = np.split(sums, np.cumsum([1, dim, dim, dim * dim]))
     square = (dim, dim, blocks)
     return VelocityMoments(
-        mass[0], mean.T, np.moveaxis(second.reshape(square), 2, 0), velocity.T, np.moveaxis(shear.reshape(square), 2, 0)
+        mass=mass[0],
+        mean=mean.T,
+        second=np.moveaxis(second.reshape(square), 2, 0),
+        velocity=-np.einsum("bik,kb->bi", metric, slope),
+        shear=-metric @ np.moveaxis(shear.reshape(square), 2, 0),
     )
-
-
-def pack_moments(moments: VelocityMoments) -> Array:
-    """All sums in one array (rows, b), for one reduction."""
-    blocks = len(moments.mass)
-    second, shear = (np.moveaxis(m, 0, 2).reshape(-1, blocks) for m in (moments.second, moments.shear))
-    return np.concatenate([moments.mass[None], moments.mean.T, moments.velocity.T, second, shear])
 
 
 def _operators(space: Space) -> kernels.Operators:

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mfpde.limit.exact_sum import LEVELS, Share, add_exactly
 from mfpde.limit.frame import Frame
 from mfpde.limit.space import Space
 
@@ -62,7 +63,7 @@ class Units:
         velocity[:, :, list(self.linear)] = 0.0
         return np.ascontiguousarray(velocity)
 
-    def weights(self, space: Space, density: Array, theta: Array) -> tuple[Array, Array]:
+    def weights(self, space: Space, density: Array, theta: Array) -> tuple[Share, Share]:
         """This rank's share of the units' weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
 
         Args:
@@ -71,12 +72,12 @@ class Units:
             theta: nodal parameters (c, j, d, b) from `Frame.theta`.
         """
         layers = self.blocks.stop - self.blocks.start
-        weights = np.zeros((len(self.coordinates), self.directions, layers))
-        square = np.zeros(layers)
+        weights = np.zeros((LEVELS, len(self.coordinates), self.directions, layers))
+        square = np.zeros((LEVELS, layers))
         scale = space.scale[:, 0] if space.affine else np.ones(len(space.scale))
         linear = np.array(self.linear, dtype=np.int64)
         _sum_moments(density, space.moment, scale, theta, self.unit, linear, self.blocks.start, weights, square)
-        return weights.reshape(-1, layers).T, square
+        return Share(np.swapaxes(weights.reshape(LEVELS, -1, layers), 1, 2)), Share(square)
 
     def potential(self, gradient: Array, theta: Array, weight_decay: float, out: Array) -> None:
         """Nodal potential V = Σ_a v_a G_ga + λ/2 |θ|² of this family's blocks on all cells.
@@ -123,11 +124,12 @@ def _sum_moments(  # type: ignore[no-untyped-def]
     density, moment, scale, theta, unit, linear, first, weights, square
 ):  # fmt: skip
     cells, size, _ = density.shape
-    blocks = square.size
+    blocks = square.shape[1]
     nodes, dim = theta.shape[1], theta.shape[2]
-    m = np.empty(blocks)
+    m, term, second = np.empty(blocks), np.empty(blocks), np.empty(blocks)
     for c in range(cells):
         table = moment[c] if moment.shape[0] > 1 else moment[0]
+        second[:] = 0.0
         for j in range(nodes):
             g = unit[c, j]
             m[:] = 0.0
@@ -137,13 +139,14 @@ def _sum_moments(  # type: ignore[no-untyped-def]
                     m[b] += factor * density[c, i, first + b]
             for axis in range(dim):
                 for b in range(blocks):
-                    square[b] += m[b] * theta[c, j, axis, first + b] ** 2
+                    second[b] += m[b] * theta[c, j, axis, first + b] ** 2
             if linear.size == 0:
-                for b in range(blocks):
-                    weights[g, 0, b] += m[b]
+                add_exactly(m, weights[0, g, 0], weights[1, g, 0], weights[2, g, 0])
             for a in range(linear.size):
                 for b in range(blocks):
-                    weights[g, a, b] += m[b] * theta[c, j, linear[a], first + b]
+                    term[b] = m[b] * theta[c, j, linear[a], first + b]
+                add_exactly(term, weights[0, g, a], weights[1, g, a], weights[2, g, a])
+        add_exactly(second, square[0], square[1], square[2])
 
 
 @njit(cache=True)

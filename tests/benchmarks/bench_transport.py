@@ -85,7 +85,7 @@ def prepare(shape: str, degree: int, blocks: int, unknowns: int) -> Case:
         {
             "at rest": lambda: transport.rate(density, potential, still),
             "moving": lambda: transport.rate(density, potential, moving),
-            "moments": lambda: transport.velocity_moments(density, potential, metric),
+            "moments": lambda: transport.gradient_moments(density, potential),
         },
     )
 

@@ -124,7 +124,8 @@ def test_neurons_gap_against_brute_force_and_other_measures() -> None:
                 solver.stepper.advance(tau)
             state = solver.stepper.state
             potential = solver.flow.potential(state)
-            theta, weights, square = solver.flow.units(state)
+            theta, shares, square = solver.flow.units(state)
+            weights = solver.flow.sweep.sum_over_ranks(shares)
             said = certify(solver.flow, state, potential)
             energies.append(potential.energy)
             gaps.append(said.gap)
@@ -135,7 +136,7 @@ def test_neurons_gap_against_brute_force_and_other_measures() -> None:
             assert said.blocks[0].least <= brute + 1e-12 * abs(brute)
             assert said.blocks[0].least >= brute - 1e-5 * abs(brute)  # the grid's own error
             at_units = potential_at(model, model.families[0], pair, theta[0][0], 0.0)
-            mean = float(at_units @ weights[0][0] + decay / 2 * square[0][0])
+            mean = float(at_units @ weights[0][0] + decay / 2 * square[0].value[0])
             assert said.blocks[0].mean == pytest.approx(mean, rel=1e-9)
         for k in (0, 1):
             assert gaps[k] >= energies[k] - energies[-1] > 0.0
@@ -163,7 +164,8 @@ def test_no_random_point_is_below_the_minimum(depth: str, bias: bool) -> None:
     decay = 0.05
     with solving(model, task, decay, Density(degree=2, cells=4)) as solver:
         said = certificate(solver)
-        theta, weights, _ = solver.flow.units(solver.stepper.state)
+        theta, shares, _ = solver.flow.units(solver.stepper.state)
+        weights = solver.flow.sweep.sum_over_ranks(shares)
     mean, families = jnp.full(6, 1.0 / 6), model.families
     assert gap_kind(model, task.tokens) == "stationarity gap"
 

@@ -117,7 +117,9 @@ def test_risks_and_accuracies(solver: Solver, state: State, report: Report) -> N
     """Means over the training samples and over the test samples, each from the solver's units one by one."""
     task, model, history = solver.problem.task, solver.problem.model, report.history
     theta, weights, _ = solver.flow.units(state)
-    units = tuple((jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, weights, strict=True))
+    units = tuple(
+        (jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, solver.flow.sweep.sum_over_ranks(weights), strict=True)
+    )
     for prefix, tokens, targets in (
         ("", task.tokens, task.targets), ("test_", task.test_tokens, task.test_targets)
     ):  # fmt: skip

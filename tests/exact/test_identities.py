@@ -73,8 +73,9 @@ def energy_along(solver: Solver, state: State, change: tuple[np.ndarray, ...]) -
     def of(w: tuple[jax.Array, ...]) -> jax.Array:
         return risk(model, tuple(zip(theta, w, strict=True)), task.tokens, task.targets, mean)[0]  # type: ignore[arg-type]
 
-    slope = jax.jvp(of, (tuple(map(jnp.asarray, weights)),), (tuple(map(jnp.asarray, tangent)),))[1]
-    return float(slope) + DECAY / (2 * model.layers) * float(sum(s.sum() for s in square))
+    at, along = (tuple(jnp.asarray(share.value) for share in shares) for shares in (weights, tangent))
+    slope = jax.jvp(of, (at,), (along,))[1]
+    return float(slope) + DECAY / (2 * model.layers) * float(sum(s.value.sum() for s in square))
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -121,10 +122,11 @@ def test_gradient_has_taylor_remainder_two(loss: str) -> None:
     """R(w + εd) − R(w) − ε⟨∂R/∂w, d⟩ = O(ε²) for the sweep's L ∂R/∂w."""
     solver = some_solver(some_model(3, loss), some_task(3), Density(cells=4, frame="fixed", radius=2.0))
     try:
-        theta, weights, square = solver.flow.units(solver.stepper.state)
-        outcome = solver.flow.sweep(theta, weights, square)
+        theta, shares, square = solver.flow.units(solver.stepper.state)
+        outcome = solver.flow.sweep(theta, shares, square)
         assert outcome.gradient is not None
         rng = np.random.default_rng(0)
+        weights = solver.flow.sweep.sum_over_ranks(shares)
         direction = [rng.normal(size=w.shape) * np.abs(w).max() for w in weights]
         first = sum(float((g * d).sum()) for g, d in zip(outcome.gradient, direction, strict=True)) / LAYERS
 
@@ -195,7 +197,8 @@ def test_nodal_potential_is_the_depth_recursions() -> None:
     try:
         state = random_state(solver, 7)
         values = solver.flow.potential(state).values[0]
-        theta, weights, _ = solver.flow.units(state)
+        theta, shares, _ = solver.flow.units(state)
+        weights = solver.flow.sweep.sum_over_ranks(shares)
         group = solver.groups[0]
         nodes = state.frame[0].theta(group.space.nodes)
 

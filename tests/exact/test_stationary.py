@@ -82,7 +82,7 @@ def test_undershoots_do_not_pass_for_stationarity() -> None:
         solver.stepper.advance(3.0)
         state = solver.stepper.state
         rate = solver.flow.rate(state)
-        number = solver.flow.dissipation(state, rate)
+        number = float(solver.flow.dissipation(state, rate).value)
         history = solver.report(state).history
         (group,), total = solver.groups, 0.0
         space, tables = group.space, group.space.tables

@@ -38,7 +38,7 @@ densities = {
 
 def same(a, b, what):
     a, b = np.asarray(a), np.asarray(b)
-    assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max(), what
+    assert (a == b).all(), what
 
 def answers(comm):
     solver = Solver(comm, Problem(model, task, Training(0.1, 1.0), densities, Time(step=0.1)))
@@ -50,7 +50,7 @@ def answers(comm):
 assert world.size == 2
 same(potential.outcome.risk, expected.outcome.risk, "risk")
 same(potential.penalty, expected.penalty, "penalty")
-number = one.flow.dissipation(alone, right)
+number = float(one.flow.dissipation(alone, right).value)
 for least, solver in ((0.9 * number, many), (1.1 * number, many), (1.1 * number, one)):
     solver.stepper._stationary, solver.stepper._first = least, None
     assert solver.stepper.is_settled() == (least > number)
@@ -76,7 +76,7 @@ MESH = Path(__file__).parents[2] / "meshes" / "disk.msh"
 
 
 def test_a_right_hand_side_on_two_ranks(tmp_path: Path) -> None:
-    """Risk, rates, frames and diagnostics to 1e-12: boxes of triangles and squares, and a mesh file."""
+    """Risk, rates, frames and diagnostics bit by bit: boxes of triangles and squares, and a mesh file."""
     (tmp_path / "two.py").write_text(SCRIPT)
     done = run("two.py", MESH, ranks=2, directory=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
