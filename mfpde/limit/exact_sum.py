@@ -54,9 +54,9 @@ def split(terms: Array) -> Array:
     """The levels (3, …) of terms (…)."""
     levels = np.empty((LEVELS, *terms.shape))
     rest = terms
-    for level, anchor in zip(levels, ANCHORS, strict=True):
-        np.subtract(rest + anchor, anchor, out=level)
-        rest = rest - level
+    for level, anchor in enumerate(ANCHORS):
+        levels[level] = (rest + anchor) - anchor
+        rest = rest - levels[level]
     return levels
 
 
