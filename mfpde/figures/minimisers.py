@@ -1,0 +1,95 @@
+"""Where a layer's potential is smallest on its mesh: local minimisers found on a raster and polished by zooming in.
+
+The certificate (`gap.csv`) looks for the minimum over all of R^d; here only what can be drawn is looked for, on the
+mesh, in the piecewise polynomial that the file holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.figures.raster import Evaluator, mesh_box, rasterise
+from mfpde.output.snapshot import Snapshot
+
+Array = NDArray[np.float64]
+
+_PIXELS = {1: 2000, 2: 140, 3: 30}
+_GRID = {1: 9, 2: 9, 3: 5}  # points a direction of each closer look
+_ZOOMS = 18
+_MOST = 5  # of the local minimisers, the deepest
+
+
+@dataclass(frozen=True, eq=False)
+class Minimisers:
+    """Local minimisers of V on the mesh of one layer, the deepest first.
+
+    Attributes:
+        theta: (k, d), k ≥ 1.
+        value: V there, (k,).
+        inside: (k,) false where V still falls towards the outside of the mesh; only the first can be.
+    """
+
+    theta: Array
+    value: Array
+    inside: NDArray[np.bool_]
+
+
+def minimisers(snapshot: Snapshot, layer: int) -> Minimisers:
+    """The deepest local minimisers of V on the mesh of a layer.
+
+    The least value on the mesh is always among them, on its boundary if need be.
+    """
+    dim = snapshot.dim
+    box = mesh_box(snapshot, (layer,))
+    raster = rasterise(snapshot, layer, box, _PIXELS[dim])
+    look = Evaluator(snapshot, layer)
+    found = [_zoom(look, place, raster.pixel) for place in _candidates(raster.potential, raster.axes)]
+    lowest = np.unravel_index(snapshot.potential[layer].argmin(), snapshot.potential[layer].shape)
+    edge = (snapshot.points[layer][lowest], float(snapshot.potential[layer][lowest]))
+    size = np.ptp(box, axis=1)
+    kept: list[tuple[Array, float, bool]] = []
+    for place, value in sorted(found, key=lambda pair: pair[1]):
+        if all(np.abs((place - other) / size).max() > 0.01 for other, _, _ in kept):
+            kept.append((place, value, True))
+    scale = float(np.ptp(snapshot.potential[layer])) + 1e-300
+    if not kept or edge[1] < kept[0][1] - 1e-6 * scale:
+        kept.insert(0, (*edge, False))
+    kept = kept[:_MOST]
+    return Minimisers(
+        np.array([place for place, _, _ in kept]),
+        np.array([value for _, value, _ in kept]),
+        np.array([inside for _, _, inside in kept]),
+    )
+
+
+def _candidates(values: Array, axes: tuple[Array, ...]) -> list[Array]:
+    """Pixels that lie lower than all their neighbours, none of them outside the mesh; the lowest few."""
+    centre = values[tuple(slice(1, -1) for _ in axes)]
+    low = np.isfinite(centre)
+    for shift in itertools.product((0, 1, 2), repeat=len(axes)):
+        if any(part != 1 for part in shift):
+            size = zip(shift, values.shape, strict=True)
+            neighbour = values[tuple(slice(part, part + length - 2) for part, length in size)]
+            with np.errstate(invalid="ignore"):
+                low &= centre <= neighbour
+    places = np.argwhere(low)
+    order = np.argsort(centre[low], kind="stable")[: 4 * _MOST]
+    return [np.array([axis[k + 1] for axis, k in zip(axes, place, strict=True)]) for place in places[order]]
+
+
+def _zoom(look: Evaluator, start: Array, pixel: Array) -> tuple[Array, float]:
+    """Look at ever smaller grids around the lowest point so far."""
+    dim = len(start)
+    offsets = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, _GRID[dim])] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
+    place, reach, value = start, 1.5 * pixel, np.inf
+    for _ in range(_ZOOMS):
+        points = place + reach * offsets
+        potential = look(points)[1]
+        lowest = int(np.where(np.isfinite(potential), potential, np.inf).argmin())
+        place, value = points[lowest], float(potential[lowest])
+        reach = 0.5 * reach
+    return place, value

@@ -1,0 +1,76 @@
+"""A snapshot on a regular grid of θ: the polynomial of each cell evaluated where it is asked for, zero outside the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.output.lattice import tabulate
+from mfpde.output.locate import Locator
+from mfpde.output.snapshot import Snapshot
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """One layer on a box of θ that is cut into equal pixels; values at their midpoints.
+
+    Attributes:
+        box: lower and upper end along each coordinate, (d, 2).
+        axes: midpoints along each coordinate, d arrays.
+        density: ρ (n_1, …, n_d) as the file holds it, zero outside the mesh.
+        potential: V (n_1, …, n_d), nan outside the mesh.
+    """
+
+    box: Array
+    axes: tuple[Array, ...]
+    density: Array
+    potential: Array
+
+    @property
+    def pixel(self) -> Array:
+        """Side lengths of a pixel, (d,)."""
+        return np.array([(high - low) / len(axis) for (low, high), axis in zip(self.box, self.axes, strict=True)])
+
+    def marginal(self, *kept: int) -> Array:
+        """∫ ρ over the coordinates that are not kept, by the midpoint rule over the box.
+
+        Args:
+            kept: coordinates of the result, in ascending order.
+        """
+        over = tuple(k for k in range(len(self.axes)) if k not in kept)
+        return np.asarray(self.density.sum(axis=over) * np.prod(self.pixel[list(over)]))
+
+
+def rasterise(snapshot: Snapshot, layer: int, box: Array, count: int) -> Raster:
+    """Evaluate ρ and V of one layer on count^d pixels of the box (d, 2)."""
+    axes = tuple(low + (high - low) * (np.arange(count) + 0.5) / count for low, high in box)
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    density, potential = Evaluator(snapshot, layer)(points.reshape(-1, snapshot.dim))
+    return Raster(box, axes, density.reshape(points.shape[:-1]), potential.reshape(points.shape[:-1]))
+
+
+class Evaluator:
+    """ρ and V of one layer at any θ."""
+
+    def __init__(self, snapshot: Snapshot, layer: int) -> None:
+        """Sort the layer's cells."""
+        self._snapshot, self._layer = snapshot, layer
+        self._locator = Locator(snapshot.cell, snapshot.degree, snapshot.points[layer])
+
+    def __call__(self, theta: Array) -> tuple[Array, Array]:
+        """ρ (m,), zero outside the mesh, and V (m,), nan there, at θ (m, d)."""
+        cells, reference = self._locator.locate(theta)
+        basis = tabulate(self._snapshot.cell, self._snapshot.degree, reference)
+        density = np.einsum("mn,mn->m", basis, self._snapshot.density[self._layer][cells])
+        potential = np.einsum("mn,mn->m", basis, self._snapshot.potential[self._layer][cells])
+        return np.where(cells >= 0, density, 0.0), np.where(cells >= 0, potential, np.nan)
+
+
+def mesh_box(snapshot: Snapshot, layers: tuple[int, ...] | None = None) -> Array:
+    """The smallest box (d, 2) that holds the meshes of these layers, of all unless given."""
+    points = snapshot.points if layers is None else snapshot.points[list(layers)]
+    return np.stack([points.min(axis=(0, 1, 2)), points.max(axis=(0, 1, 2))], axis=-1)
