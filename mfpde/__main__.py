@@ -9,8 +9,22 @@ import sys
 from mfpde import parallel
 from mfpde.errors import InputError
 
-COMMANDS = ("solve", "particles", "info")
-_USAGE = f"usage: mfpde NAME …, the same as python -m mfpde.NAME …, with NAME one of: {', '.join(COMMANDS)}\n"
+COMMANDS = {
+    "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
+    "particles": "train the finite Transformers of a run file, of several sizes and seeds",
+    "plot": "figures, an animation and a report of a run, or a view of it while it goes on",
+    "info": "versions, MPI, PETSc, cores, threads and caches: what a bug report needs",
+}
+
+
+def usage() -> str:
+    """One line a command, and where to read on."""
+    lines = [f"  {name:<10} {said}" for name, said in COMMANDS.items()]
+    return (
+        "usage: mfpde NAME …, the same as python -m mfpde.NAME …\n\n"
+        + "\n".join(lines)
+        + "\n\nmfpde NAME --help has the options of a command, and examples. A first run: mfpde solve\n"
+    )
 
 
 def main() -> int:
@@ -29,7 +43,7 @@ def _explain(name: str) -> int:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"{name!r} is no command; allowed: {', '.join(COMMANDS)}{hint}")
     if parallel.start().rank == 0:
-        sys.stdout.write(_USAGE)
+        sys.stdout.write(usage())
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ class RunFile:
         base: the folder that its paths are relative to.
         content: its tables after overrides.
         training, density, time, output: the settings; `density` without the families' overrides.
+        question: the comment at the top of the file, in one line; empty without.
     """
 
     source: str
@@ -54,6 +56,7 @@ class RunFile:
     density: Density
     time: Time
     output: Output
+    question: str = ""
 
     @property
     def name(self) -> str:
@@ -82,8 +85,8 @@ class RunFile:
         return self.density if own is None else _density(own, self.base, _common(self.content))
 
     def text(self) -> str:
-        """The resolved run file: what was given, and the defaults of the settings."""
-        return toml.dumps(self._resolved())
+        """The resolved run file: its question, what was given, and the defaults of the settings."""
+        return (f"# {self.question}\n" if self.question else "") + toml.dumps(self._resolved())
 
     def decisive(self) -> dict[str, object]:
         """Key → value of all that determines how a run goes on, the contents of files by their SHA-256.
@@ -169,14 +172,27 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path
     for text in overrides:
         _override(content, text)
     with inside(source):
-        return _validate(source, path, content, directory)
+        return dataclasses.replace(_validate(source, path, content, directory), question=question(_source(path)))
+
+
+def question(text: str) -> str:
+    """The comment at the top of a run file, in one line; empty without."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.lstrip("\ufeff").splitlines())
+    return " ".join(line.lstrip("#").strip() for line in lines)
+
+
+def _source(path: Path | None) -> str:
+    """The text of a run file that has been read before."""
+    if path is None:
+        return resources.files("mfpde").joinpath("quickstart.toml").read_text(encoding="utf-8")
+    return path.read_bytes().decode("utf-8-sig")
 
 
 def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
-        return tomllib.loads(resources.files("mfpde").joinpath("quickstart.toml").read_text(encoding="utf-8"))
+        return tomllib.loads(_source(None))
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(_source(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read as a text in UTF-8 ({type(error).__name__})") from error
     except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses thousands of digits

@@ -12,6 +12,7 @@ from mfpde.figures.blocks import chosen
 from mfpde.figures.density import density_figure
 from mfpde.figures.history import history_figure
 from mfpde.figures.overview import densities_figure
+from mfpde.figures.page import write_report
 from mfpde.figures.potential import potential_figure
 from mfpde.output.reader import Run
 
@@ -42,7 +43,7 @@ def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None]) -> list
         tell: is given a line for each thing that was left out, and why.
 
     Returns:
-        The files, in the order in which one wants to see them.
+        The files, the report last.
 
     Raises:
         InputError: for an unknown family, a τ between reports, or a run without reports; nothing was written.
@@ -65,7 +66,7 @@ def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None]) -> list
     written += _in_space(run, folder, [family for family in families if dims[family] == 3], tau, tell)
     if wishes.animation:
         written += _film(run, folder, tell)
-    return written
+    return [*written, write_report(run, written)]
 
 
 def _in_space(run: Run, folder: Path, families: Sequence[str], tau: float, tell: Callable[[str], None]) -> list[Path]:
@@ -81,5 +82,7 @@ def _film(run: Run, folder: Path, tell: Callable[[str], None]) -> list[Path]:
     if not written:
         tell("one report is no film yet: no animation")
     elif len(written) == 1:
-        tell("no ffmpeg (Debian: apt install ffmpeg; or pip install imageio-ffmpeg): animation.gif without animation.mp4")
+        tell(
+            "no ffmpeg (Debian: apt install ffmpeg; or pip install imageio-ffmpeg): animation.gif without animation.mp4"
+        )
     return written

@@ -16,7 +16,7 @@ from mfpde.figures import style
 from mfpde.figures.blocks import Block, block, chosen, names, window
 from mfpde.figures.line import line_page
 from mfpde.figures.panels import Plane, flat, image, log_norm, overlay, planes, raster_of
-from mfpde.figures.raster import Raster
+from mfpde.figures.raster import Raster, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.reader import Run
 from mfpde.output.snapshot import Snapshot
@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 _ACROSS = 4  # layers side by side
 _PIXELS = 220
 _WORTH_A_WORD = 0.005  # of the mass, negative
+_COARSE = {1: 1000, 2: 100, 3: 30}  # pixels a direction
 _SIDE = 0.24  # of an image, for a marginal beside it
 
 
@@ -51,16 +52,15 @@ def density_figure(run: Run, family: str | None = None, tau: float | None = None
     blocks = [block(run, name, layer, snapshot.dim).until(tau) for layer in range(snapshot.layers)]
     box = window(snapshot, blocks)
     page = line_page(snapshot, blocks, box) if snapshot.dim == 1 else _Sheet(snapshot, blocks, box).page()
-    entitle(page, rf"{name}: density of {names(snapshot)} at $\tau = {tau:.4g}$", note=_below_zero(run, name, tau))
+    entitle(page, rf"{name}: density of {names(snapshot)} at $\tau = {tau:.4g}$", note=_below_zero(snapshot, box))
     return page
 
 
-def _below_zero(run: Run, family: str, tau: float) -> str:
-    """What the picture does not show, where it matters."""
-    table = run.indicators
-    rows = (table["family"] == family) & np.isclose(np.asarray(table["tau"], dtype=np.float64), tau)
-    most = max((float(value) for value in table["negative_mass"][rows]), default=0.0)
-    return f"drawn as zero: up to {100 * most:.1f} % of the mass, below zero" if most >= _WORTH_A_WORD else ""
+def _below_zero(snapshot: Snapshot, box: Array) -> str:
+    """What the picture does not show, where it matters: the share of mass below zero in the file."""
+    rasters = [rasterise(snapshot, layer, box, _COARSE[snapshot.dim]) for layer in range(snapshot.layers)]
+    most = max(float(np.maximum(-one.density, 0.0).sum() * np.prod(one.pixel)) for one in rasters)
+    return f"below zero and drawn as zero: up to {100 * most:.1f} % of the mass" if most >= _WORTH_A_WORD else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +84,26 @@ class _Sheet:
             rows, across, figure=page, left=0.085, right=0.875, top=1 - 0.5 / height, bottom=0.4 / height,
             hspace=0.62 / (height / rows - 0.62), wspace=0.08 if flat_space else 0.12,
         )  # fmt: skip
-        tops = {plane: max(float(flat(raster, plane).max()) for raster in rasters) for plane in planes(self.snapshot.dim)}
+        tops = {
+            plane: max(float(flat(raster, plane).max()) for raster in rasters) for plane in planes(self.snapshot.dim)
+        }
         for layer, raster in enumerate(rasters):
             row, column = divmod(layer, across)
             last = column == across - 1 or layer == layers - 1
-            (self._square if flat_space else self._stack)(page, grid[row, column], layer, raster, tops, column == 0, last)
+            (self._square if flat_space else self._stack)(
+                page, grid[row, column], layer, raster, tops, column == 0, last
+            )
         return page
 
     def _square(
-        self, page: Page, spec: SubplotSpec, layer: int, raster: Raster, tops: dict[Plane, float], first: bool, last: bool
+        self,
+        page: Page,
+        spec: SubplotSpec,
+        layer: int,
+        raster: Raster,
+        tops: dict[Plane, float],
+        first: bool,
+        last: bool,
     ) -> None:
         """d = 2: a marginal above, linear colours with the other marginal beside, logarithmic colours."""
         (plane,) = planes(2)
@@ -111,7 +122,14 @@ class _Sheet:
                 _bar(page, axes, drawn, 1.38, "density" if row == 1 else "density, log")
 
     def _stack(
-        self, page: Page, spec: SubplotSpec, layer: int, raster: Raster, tops: dict[Plane, float], first: bool, last: bool
+        self,
+        page: Page,
+        spec: SubplotSpec,
+        layer: int,
+        raster: Raster,
+        tops: dict[Plane, float],
+        first: bool,
+        last: bool,
     ) -> None:
         """d = 3: the marginals in the coordinate planes, each with both kinds of colours."""
         shown = planes(3)
@@ -119,7 +137,9 @@ class _Sheet:
         for row in range(2 * len(shown)):
             plane, log = shown[row // 2], row % 2 == 1
             axes = page.add_subplot(grid[row])
-            drawn = self._image(axes, layer, raster, plane, log_norm(tops[plane]) if log else Normalize(0.0, tops[plane]))
+            drawn = self._image(
+                axes, layer, raster, plane, log_norm(tops[plane]) if log else Normalize(0.0, tops[plane])
+            )
             quiet(axes, x=log, y=first)
             if row == 0:
                 axes.set_title(f"layer {layer}")
@@ -137,7 +157,9 @@ class _Sheet:
 def _marginal(axes: Axes, raster: Raster, kept: int, *, upright: bool) -> None:
     """A one-dimensional marginal, filled, without an axis of its own: its integral is the mass."""
     values, places = np.maximum(raster.marginal(kept), 0.0), raster.axes[kept]
-    (axes.fill_betweenx if upright else axes.fill_between)(places, 0.0, values, color=style.BLUE, alpha=0.35, linewidth=0)
+    (axes.fill_betweenx if upright else axes.fill_between)(
+        places, 0.0, values, color=style.BLUE, alpha=0.35, linewidth=0
+    )
     axes.plot(*((values, places) if upright else (places, values)), color=style.BLUE, linewidth=0.8)
     limits = tuple(raster.box[kept])
     axes.set(**({"ylim": limits, "xlim": (0, None)} if upright else {"xlim": limits, "ylim": (0, None)}))

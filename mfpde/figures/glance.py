@@ -27,13 +27,15 @@ def glance_figure(run: Run, tau: float | None = None) -> Page:
     _, tau = chosen(run, None, tau)
     small = Small(run, [tau], run.families[:_FAMILIES])
     page = Page(_TOP + small.height())
-    upper, lower = page.subfigures(2, 1, height_ratios=(_TOP, small.height()))
-    left, right = upper.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.985, "bottom": 0.2, "top": 0.88, "wspace": 0.25})
+    upper, lower = page.subfigures(2, 1, height_ratios=(_TOP, small.height()), squeeze=False)[:, 0]
+    left, right = upper.subplots(
+        1, 2, gridspec_kw={"left": 0.08, "right": 0.985, "bottom": 0.2, "top": 0.88, "wspace": 0.25}
+    )
     history_panels(run, left, right)
     for axes in (left, right):
         axes.axvline(tau, color="0.6", linewidth=0.6)
     small.draw(lower, tau)
     rest = len(run.families) - len(small.families)
     more = f"; {rest} more families" if rest else ""
-    style.entitle(lower, rf"densities at $\tau = {tau:.4g}$", note=f"each panel in shades of its own maximum{more}")
+    style.entitle(lower, rf"densities at $\tau = {tau:.4g}$", note=f"each panel scaled to its own maximum{more}")
     return page

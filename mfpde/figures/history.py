@@ -66,7 +66,9 @@ def _line(axes: Axes, table: Mapping[str, Column], name: str, label: str, colour
     if not kept.any():
         return False
     mark = "o" if kept.sum() == 1 else ""
-    axes.plot(np.asarray(table["tau"])[kept], values[kept], dashes, color=colour, label=label, marker=mark, clip_on=not mark)
+    axes.plot(
+        np.asarray(table["tau"])[kept], values[kept], dashes, color=colour, label=label, marker=mark, clip_on=not mark
+    )
     return True
 
 
@@ -78,7 +80,7 @@ def _energies(axes: Axes, table: Mapping[str, Column]) -> None:
     _line(axes, table, "penalty", "penalty", style.ORANGE, "-.")
     error = np.asarray(table.get("risk_error", ()), dtype=np.float64)
     if np.isfinite(error).any():
-        risk = np.asarray(table["risk"])
+        risk = np.asarray(table["risk"], dtype=np.float64)
         axes.fill_between(
             table["tau"], risk - error, risk + error, color=style.BLUE, alpha=0.2, label="estimated error of the risk"
         )
@@ -94,7 +96,11 @@ def _stationarity(axes: Axes, table: Mapping[str, Column], gap: Mapping[str, Col
         values = np.asarray(gap["gap"], dtype=np.float64)
         kept = np.isfinite(values)
         axes.plot(
-            np.asarray(gap["tau"])[kept], values[kept], "_", color=style.PURPLE, clip_on=False,
+            np.asarray(gap["tau"])[kept],
+            values[kept],
+            "_",
+            color=style.PURPLE,
+            clip_on=False,
             label="gap of each layer and family",
         )
     if _positive(axes):

@@ -84,7 +84,8 @@ def _candidates(values: Array, axes: tuple[Array, ...]) -> list[Array]:
 def _zoom(look: Evaluator, start: Array, pixel: Array) -> tuple[Array, float]:
     """Look at ever smaller grids around the lowest point so far."""
     dim = len(start)
-    offsets = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, _GRID[dim])] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
+    line = np.linspace(-1.0, 1.0, _GRID[dim])
+    offsets = np.stack(np.meshgrid(*[line] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     place, reach, value = start, 1.5 * pixel, np.inf
     for _ in range(_ZOOMS):
         points = place + reach * offsets

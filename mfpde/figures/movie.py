@@ -70,7 +70,9 @@ def ffmpeg() -> str | None:
 def _frames(run: Run) -> list[float]:
     """τ of the reports, evenly thinned where there are many."""
     taus = run.taus
-    kept = np.unique(np.linspace(0, len(taus) - 1, min(len(taus), _MOST)).round().astype(int)) if len(taus) else []
+    if not len(taus):
+        return []
+    kept = np.unique(np.linspace(0, len(taus) - 1, min(len(taus), _MOST)).round().astype(int))
     return [float(taus[k]) for k in kept]
 
 

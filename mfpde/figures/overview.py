@@ -29,7 +29,7 @@ _MARGIN = (0.42, 0.05)  # inches, left and right of the panels
 
 @styled
 def densities_figure(run: Run, tau: float | None = None) -> Page:
-    """Small multiples: a row a family, a column a layer; each panel in shades of its own largest density.
+    """Small multiples: a row a family, a column a layer; each panel scaled to its own largest density.
 
     d = 2 shows ρ, d = 3 its marginal in the first two coordinates, d = 1 the curve.
 
@@ -92,8 +92,7 @@ class Small:
         """A page of its own, with τ in the title."""
         page = Page(self.height())
         self.draw(page, tau)
-        entitle(page, rf"densities at $\tau = {tau:.4g}$", note="each panel in shades of its own maximum")
-        self._title = page._suptitle
+        self._title = entitle(page, rf"densities at $\tau = {tau:.4g}$", note="each panel scaled to its own maximum")
         return page
 
     def draw(self, page: Figure | SubFigure, tau: float) -> None:
@@ -171,5 +170,6 @@ class _Panel:
             places = self._box[0, 0] + np.ptp(self._box[0]) * (np.arange(len(values)) + 0.5) / len(values)
             (self._curve,) = self._axes.plot(places, values, color=style.BLUE, linewidth=1.0)
             self._axes.set_xlim(*self._box[0])
+            self._axes.set_yticks([])
         self._curve.set_ydata(values)
         self._axes.set_ylim(0.0, 1.08 * top)

@@ -139,7 +139,15 @@ def _lines(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> Page:
         for k, (theta, value) in enumerate(zip(found[layer].theta[:, 0], found[layer].value, strict=True)):
             mark = ("*" if k == 0 else "o") if found[layer].inside[k] else "^"
             if box[0, 0] <= theta <= box[0, 1]:
-                axes.plot(theta, value, mark, color=colour, markersize=8 if mark == "*" else 4, markeredgecolor="black", markeredgewidth=0.6)
+                axes.plot(
+                    theta,
+                    value,
+                    mark,
+                    color=colour,
+                    markersize=8 if mark == "*" else 4,
+                    markeredgecolor="black",
+                    markeredgewidth=0.6,
+                )
     axes.set(xlabel=symbol(snapshot.coordinates[0]), ylabel="$V$", xlim=tuple(box[0]))
     if snapshot.layers <= 8:
         axes.legend()

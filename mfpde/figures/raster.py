@@ -1,4 +1,4 @@
-"""A snapshot on a regular grid of θ: the polynomial of each cell evaluated where it is asked for, zero outside the mesh."""
+"""A snapshot on a regular grid of θ: the polynomial of each cell evaluated there, zero outside the mesh."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 
 from mfpde.errors import ComputationError
 
@@ -102,7 +103,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, stamp in zip(written, stamps, strict=True):
-            figure.savefig(path, dpi=DPI, metadata=stamp)  # type: ignore[arg-type]
+            figure.savefig(path, dpi=DPI, metadata=stamp)
     except OSError as error:
         raise ComputationError(f"{stem.parent} cannot be written: {error.strerror or error}") from error
     return written
@@ -135,8 +136,9 @@ def quiet(axes: Axes, *, x: bool = True, y: bool = True) -> None:
     axes.tick_params(labelbottom=x, labelleft=y)
 
 
-def entitle(page: Figure | SubFigure, title: str, note: str = "") -> None:
-    """A title at the top left of the page, a note in grey at its right."""
+def entitle(page: Figure | SubFigure, title: str, note: str = "") -> Text:
+    """A title at the top left of the page, which is returned, and a note in grey at its right."""
     top = 1.0 - 0.05 * page.dpi / page.bbox.height
-    page.suptitle(title, x=0.01, y=top, ha="left", va="top")
+    text = page.suptitle(title, x=0.01, y=top, ha="left", va="top")
     page.text(0.99, top, note, ha="right", va="top", fontsize=6.5, color="0.35")
+    return text

@@ -6,7 +6,7 @@ import ctypes.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def volume_plotter(run: Run, family: str | None = None, tau: float | None = None
     density = np.maximum(raster.density, 0.0)
     grid = pyvista.ImageData(dimensions=density.shape, spacing=raster.pixel, origin=[axis[0] for axis in raster.axes])
     grid["density"] = density.ravel(order="F")
-    plotter = pyvista.Plotter(off_screen=True, window_size=_SIZE)
+    plotter: Any = pyvista.Plotter(off_screen=True, window_size=list(_SIZE))
     ordered = np.sort(density.ravel())[::-1]
     mass = np.cumsum(ordered) / max(float(ordered.sum()), np.finfo(float).tiny)
     for share, opacity in zip(_SHARES, (0.12, 0.2, 0.35, 1.0), strict=True):
@@ -74,9 +74,15 @@ def volume_plotter(run: Run, family: str | None = None, tau: float | None = None
         surface = grid.contour([height], scalars="density")
         if surface.n_points:
             plotter.add_mesh(
-                surface, scalars="density", cmap="magma_r", clim=(0.0, float(density.max())), opacity=opacity,
-                smooth_shading=True, show_scalar_bar=share == _SHARES[-1], scalar_bar_args={"title": "density"},
-            )  # fmt: skip
+                surface,
+                scalars="density",
+                cmap="magma_r",
+                clim=(0.0, float(density.max())),
+                opacity=opacity,
+                smooth_shading=True,
+                show_scalar_bar=share == _SHARES[-1],
+                scalar_bar_args={"title": "density", "vertical": True, "position_x": 0.9, "position_y": 0.25},
+            )
     x, y, z = snapshot.coordinates
     plotter.show_bounds(
         bounds=box.ravel(), xtitle=x, ytitle=y, ztitle=z, grid="back", location="outer", font_size=13, n_xlabels=4,
@@ -84,7 +90,8 @@ def volume_plotter(run: Run, family: str | None = None, tau: float | None = None
     )  # fmt: skip
     plotter.add_text(f"{name}, layer {layer}, tau = {tau:.4g}", font_size=13)
     plotter.view_isometric()
-    return plotter
+    plotter.camera.zoom(0.85)
+    return plotter  # Any: its decorated methods have hints that refuse correct calls
 
 
 def volume_pictures(run: Run, folder: Path, family: str, tau: float | None) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,11 @@ from mfpde.output.pvd import read_pvd, series_family, series_name
 from mfpde.output.snapshot import Snapshot
 from mfpde.output.tables import Column, read_table
 from mfpde.output.vtu import read_vtu
+
+if TYPE_CHECKING:
+    from pyvista import Plotter
+
+    from mfpde.figures.style import Page
 
 Array = NDArray[np.float64]
 
@@ -143,3 +149,39 @@ class Run:
         basis = tabulate(snapshot.cell, snapshot.degree, reference)
         values = np.einsum("mn,mn->m", basis, snapshot.density[key[1]][cells])
         return np.where(cells >= 0, values, 0.0)
+
+    def plot(self, tau: float | None = None) -> Page:
+        """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
+        from mfpde.figures.glance import glance_figure  # noqa: PLC0415  (Matplotlib is slow, and not every reader draws)
+
+        return glance_figure(self, tau)
+
+    def plot_history(self) -> Page:
+        """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.history.history_figure`."""
+        from mfpde.figures.history import history_figure  # noqa: PLC0415
+
+        return history_figure(self)
+
+    def plot_densities(self, tau: float | None = None) -> Page:
+        """All families and layers as small multiples; see `figures.overview.densities_figure`."""
+        from mfpde.figures.overview import densities_figure  # noqa: PLC0415
+
+        return densities_figure(self, tau)
+
+    def plot_density(self, family: str | None = None, tau: float | None = None) -> Page:
+        """One family in all layers, with marginals and moments; see `figures.density.density_figure`."""
+        from mfpde.figures.density import density_figure  # noqa: PLC0415
+
+        return density_figure(self, family, tau)
+
+    def plot_potential(self, family: str | None = None, tau: float | None = None) -> Page:
+        """The potential of a family, its minimisers marked; see `figures.potential.potential_figure`."""
+        from mfpde.figures.potential import potential_figure  # noqa: PLC0415
+
+        return potential_figure(self, family, tau)
+
+    def plot_volume(self, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
+        """A family of three coordinates in space, by PyVista; see `figures.volume.volume_plotter`."""
+        from mfpde.figures.volume import volume_plotter  # noqa: PLC0415
+
+        return volume_plotter(self, family, tau, layer)

@@ -1,0 +1,132 @@
+"""The standard view of a run in ParaView, and a still of it; for pvpython and pvbatch, 5.11 and 5.13.
+
+    pvpython docs/paraview/standard_view.py runs/in-context                  writes runs/in-context/figures/paraview.png
+    pvbatch docs/paraview/standard_view.py DIR --family head_0 --tau 2 --still a.png
+    xvfb-run -a pvbatch docs/paraview/standard_view.py DIR                   on a machine without a screen
+
+The same view in ParaView's window: Tools → Python Shell → Run Script, or open `density_FAMILY.pvd` and colour by
+`density`: for one and two coordinates no filter is needed. Depth is the last axis, from 0 to 1; it is stretched here to
+the size of the others. For three coordinates, `--layer` chooses the layer, by a threshold on the cell array `layer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from paraview import simple
+
+
+def arguments() -> argparse.Namespace:
+    """What to show, and where to."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("directory", type=Path, help="a run directory")
+    p.add_argument("--family", help="default: the first by name")
+    p.add_argument("--tau", type=float, help="default: the last report")
+    p.add_argument("--array", default="density", choices=("density", "potential", "velocity"))
+    p.add_argument("--layer", type=int, help="this layer alone; for three coordinates layer 0 unless given")
+    p.add_argument("--still", type=Path, help="default: DIR/figures/paraview.png")
+    p.add_argument("--size", type=int, nargs=2, default=(1400, 1000), metavar=("WIDTH", "HEIGHT"))
+    return p.parse_args()
+
+
+def series(directory: Path, family: str | None) -> Path:
+    """The collection of a family."""
+    if family is not None:
+        return directory / f"density_{quote(family, safe='')}.pvd"
+    found = sorted(directory.glob("density_*.pvd"))
+    if not found:
+        sys.exit(f"{directory}: holds no density_FAMILY.pvd")
+    return found[0]
+
+
+def main() -> None:
+    """Open, colour, look, save."""
+    given = arguments()
+    path = series(given.directory, given.family)
+    if not path.is_file():
+        sys.exit(f"{path}: does not exist")
+    source = simple.PVDReader(FileName=str(path.resolve()))
+    simple.RenameSource(path.stem, source)
+    source.UpdatePipeline()
+    times = list(source.TimestepValues) if hasattr(source.TimestepValues, "__len__") else [source.TimestepValues]
+    tau = times[-1] if given.tau is None else min(times, key=lambda time: abs(time - given.tau))
+    view = simple.CreateView("RenderView")
+    view.ViewSize = list(given.size)
+    view.ViewTime = tau
+    source.UpdatePipeline(tau)
+    names = coordinates(source)
+    shown = source
+    if given.layer is not None or len(names) == 3:
+        shown = only(source, given.layer or 0)
+        shown.UpdatePipeline(tau)
+    display = simple.Show(shown, view)
+    draw(display, view, shown, names, given.array)
+    simple.Render(view)
+    still = given.still or given.directory / "figures" / "paraview.png"
+    still.parent.mkdir(parents=True, exist_ok=True)
+    simple.SaveScreenshot(str(still), view, ImageResolution=list(given.size), OverrideColorPalette="WhiteBackground")
+    sys.stdout.write(f"{still}: {path.stem}, tau = {tau:g}, coordinates {', '.join(names)}\n")
+
+
+def coordinates(source: object) -> list[str]:
+    """Names of θ's coordinates, which the files carry as field data."""
+    data = source.GetClientSideObject().GetOutputDataObject(0)
+    blocks = [data]
+    if data.IsA("vtkCompositeDataSet"):
+        walk = data.NewIterator()
+        walk.InitTraversal()
+        blocks = [walk.GetCurrentDataObject()]
+    array = blocks[0].GetFieldData().GetAbstractArray("coordinates")
+    return [array.GetValue(k) for k in range(array.GetNumberOfValues())]
+
+
+def only(source: object, layer: int) -> object:
+    """The cells of one layer; the filter's bounds are spelt differently before ParaView 5.10."""
+    picked = simple.Threshold(Input=source)
+    picked.Scalars = ["CELLS", "layer"]
+    picked.LowerThreshold, picked.UpperThreshold = layer, layer
+    return picked
+
+
+def draw(display: object, view: object, shown: object, names: list[str], array: str) -> None:
+    """Colours, stretched depth, named axes and the camera."""
+    dim = len(names)
+    if array == "velocity":
+        simple.ColorBy(display, ("POINTS", array, "Magnitude"))
+    else:
+        simple.ColorBy(display, ("POINTS", array))
+    display.RescaleTransferFunctionToDataRange(False, True)
+    table = simple.GetColorTransferFunction(array)
+    table.ApplyPreset("Viridis (matplotlib)" if array != "potential" else "Cool to Warm", True)
+    display.SetScalarBarVisibility(view, True)
+    if dim == 2:  # cells of higher degree are drawn as such; 5.11 ends on curves that are subdivided more than once
+        display.NonlinearSubdivisionLevel = 3
+    bounds = shown.GetDataInformation().GetBounds()
+    sizes = [max(bounds[2 * k + 1] - bounds[2 * k], 1e-12) for k in range(3)]
+    scale = [1.0, 1.0, 1.0]
+    if dim < 3:
+        scale[dim] = 0.8 * max(sizes[:dim]) / max(sizes[dim], 0.2)
+    display.Scale = scale
+    display.DataAxesGrid.Scale = scale
+    display.DataAxesGrid.GridAxesVisibility = 1
+    titles = [*names, "depth", ""][:3]
+    display.DataAxesGrid.XTitle, display.DataAxesGrid.YTitle, display.DataAxesGrid.ZTitle = titles
+    if dim == 3:
+        display.SetRepresentationType("Surface")
+        display.Opacity = 0.6
+    elif dim == 2:
+        display.Opacity = 0.85
+    if dim == 1:
+        view.InteractionMode = "2D"
+        display.LineWidth = 8
+        simple.ResetCamera(view)
+        return
+    view.CameraPosition, view.CameraViewUp = [1.6, -2.4, 1.4], [0, 0, 1]
+    view.CameraFocalPoint = [0, 0, 0]
+    simple.ResetCamera(view)
+
+
+main()

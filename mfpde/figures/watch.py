@@ -1,0 +1,160 @@
+"""A run in progress, in the terminal: how far it is, how long it will take, what the risk does."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.output.directory import RUN_FILE
+from mfpde.output.reader import Run
+
+Array = NDArray[np.float64]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_ASCII = "_.-=+*#@"
+_HOME = "\x1b[H\x1b[J"  # to the upper left, and clear what is below
+_PAUSE = 1.0  # seconds between looks
+_RECENT = 3  # reports whose pace tells the time left
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What is shown of a run at one moment.
+
+    Attributes:
+        name: of the run's directory.
+        taus, risk, accuracy, wall: of the reports so far, the last two with wall seconds; accuracy may be empty.
+        horizon: final τ; nan when the run file does not say.
+        ranks: number of processes, 0 when unknown.
+        outcome: how it ended, empty while it goes on.
+        warnings: told at its end.
+    """
+
+    name: str
+    taus: Array
+    risk: Array
+    accuracy: Array
+    wall: Array
+    horizon: float
+    ranks: int
+    outcome: str
+    warnings: tuple[str, ...]
+
+    def left(self) -> float:
+        """Seconds to the horizon at the pace of the last reports; nan before there is a pace."""
+        k = min(_RECENT, len(self.taus) - 1)
+        if k < 1 or len(self.wall) < len(self.taus) or not self.taus[-1] > self.taus[-1 - k]:
+            return float("nan")
+        pace = (self.wall[-1] - self.wall[-1 - k]) / (self.taus[-1] - self.taus[-1 - k])
+        return float(max(self.horizon - self.taus[-1], 0.0) * pace)
+
+
+def look(run: Run) -> View:
+    """Read what the files of a run say by now."""
+    history, timings, summary = run.history, run.timings, run.summary
+    text = run.directory / RUN_FILE
+    settings = tomllib.loads(text.read_text(encoding="utf-8")) if text.is_file() else {}
+    ranks, told = run.manifest.get("ranks"), (summary or {}).get("warnings")
+    return View(
+        name=run.directory.resolve().name,
+        taus=np.asarray(history.get("tau", ()), dtype=np.float64),
+        risk=np.asarray(history.get("risk", ()), dtype=np.float64),
+        accuracy=np.asarray(history.get("accuracy", ()), dtype=np.float64),
+        wall=np.asarray(timings.get("wall", ()), dtype=np.float64),
+        horizon=float(settings.get("training", {}).get("horizon", "nan")),
+        ranks=ranks if isinstance(ranks, int) else 0,
+        outcome="" if summary is None else str(summary.get("outcome", "done")),
+        warnings=tuple(map(str, told)) if isinstance(told, list) else (),
+    )
+
+
+def render(view: View, width: int = 80, *, ascii_only: bool = False) -> str:
+    """The view as lines of text no wider than `width`."""
+    if not len(view.taus):
+        return f"{view.name}: no report yet; the first one waits for compilation\n"
+    share = float(np.clip(view.taus[-1] / view.horizon, 0.0, 1.0)) if view.horizon > 0 else 0.0
+    full, empty = ("#", ".") if ascii_only else ("█", "░")
+    bar = round(share * (width - 34))
+    state = view.outcome or f"running on {view.ranks or '?'} rank{'s' if view.ranks != 1 else ''}"
+    lines = [
+        f"{view.name}: {state}",
+        f"tau {view.taus[-1]:.4g} of {view.horizon:.4g}  {full * bar}{empty * (width - 34 - bar)} {100 * share:3.0f} %",
+        f"risk {view.risk[-1]:.6g}, from {view.risk[0]:.6g}",
+        "  " + sparkline(view.taus, view.risk, width - 4, _ASCII if ascii_only else _BARS),
+    ]
+    if len(view.accuracy):
+        lines.append(f"accuracy {100 * view.accuracy[-1]:.1f} %")
+    if len(view.wall):
+        since = f"wall {_duration(view.wall[-1])} at the last report"
+        lines.append(since if view.outcome else f"{since}, about {_duration(view.left())} left from there")
+    lines += view.warnings
+    return "".join(line[:width] + "\n" for line in lines)
+
+
+def sparkline(x: Array, y: Array, width: int, marks: str = _BARS) -> str:
+    """A curve in one line of text: the least value is the lowest mark, the largest the highest.
+
+    Args:
+        x: ascending, (n,).
+        y: (n,), interpolated between the x.
+        width: number of characters, each for an equal part of the range of x.
+        marks: characters from low to high.
+    """
+    kept = np.isfinite(y)
+    if not kept.any():
+        return ""
+    width = max(1, width) if kept.sum() > 1 else 1
+    values = np.interp(np.linspace(x[kept][0], x[kept][-1], width), x[kept], y[kept])
+    low, high = float(values.min()), float(values.max())
+    place = (values - low) / (high - low) if high > low else np.zeros(width)
+    return "".join(marks[min(int(part * len(marks)), len(marks) - 1)] for part in place)
+
+
+def watch(run: Run, stream: TextIO, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Show the run until it has ended or the user has had enough (Ctrl-C, which ends the view and not the run).
+
+    A terminal shows one view that changes; anything else gets the view once more with every report.
+
+    Args:
+        run: the run.
+        stream: where to write.
+        sleep: waits some seconds between looks.
+    """
+    seen = -1
+    live = stream.isatty()
+    plain = (stream.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf16")
+    try:
+        while True:
+            view = look(run)
+            news = len(view.taus) != seen or bool(view.outcome)
+            if live or news:
+                width = min(shutil.get_terminal_size().columns, 100) if live else 80
+                stream.write((_HOME if live else "") + render(view, max(width, 50), ascii_only=plain))
+                stream.flush()
+            seen = len(view.taus)
+            if view.outcome:
+                return
+            sleep(_PAUSE)
+    except KeyboardInterrupt:
+        stream.write("the view ends here; the run goes on\n")
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it: 42 s, 3 min 20 s, 2 h 05 min; a question mark for what is not known."""
+    if not np.isfinite(seconds):
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

@@ -1,0 +1,93 @@
+"""`python -m mfpde.plot DIR`: figures, an animation and a report of a finished or running run, into DIR/figures/."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mfpde import parallel
+from mfpde.checks import real
+from mfpde.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  python -m mfpde.plot runs/quickstart                      everything; open figures/report.html in a browser
+  python -m mfpde.plot runs/in-context --tau 2.5            as it was at a report before the last
+  python -m mfpde.plot runs/quickstart --family head_0 --no-animation
+  python -m mfpde.plot runs/quickstart --watch              follow a run in the terminal while it goes on; Ctrl-C ends
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see python -m mfpde.plot --help")
+
+    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
+        if parallel.start().rank == 0:
+            sys.stdout.write(self.format_help())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = _Parser(
+        prog="python -m mfpde.plot", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("directory", type=Path, metavar="DIR", help="a run directory, finished or running")
+    p.add_argument("--tau", metavar="τ", help="the report to draw; default the last")
+    p.add_argument("--family", action="append", default=[], metavar="NAME", help="figures of this family alone; repeat")
+    p.add_argument("--no-animation", action="store_true", help="leave the film through τ out: it takes the longest")
+    p.add_argument("--watch", action="store_true", help="follow a run in the terminal until it ends; draws nothing")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code of interface.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return parallel.run_command(lambda: _plot(words))
+
+
+def _plot(words: list[str]) -> int:
+    given = parser().parse_args(words)
+    comm = parallel.start()
+    tau = None if given.tau is None else _number(given.tau)
+    parallel.agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
+    return 0
+
+
+def _number(text: str) -> float:
+    try:
+        return real("--tau", float(text))
+    except ValueError as error:
+        raise InputError(f"--tau = {text!r}: must be a finite number") from error
+
+
+def _draw(given: argparse.Namespace, tau: float | None) -> None:
+    """On rank 0: drawing is serial."""
+    from mfpde.output.reader import open_run  # noqa: PLC0415  (slow, and a mistake in the command is told first)
+
+    run = open_run(given.directory)
+    if given.watch:
+        from mfpde.figures.watch import watch  # noqa: PLC0415
+
+        watch(run, sys.stdout)
+        return
+    from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
+
+    wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)
+    written = write_figures(run, wishes, _tell)
+    _tell(f"{len(written)} files in {run.directory / 'figures'}: open {written[-1].name} first")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
