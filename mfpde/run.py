@@ -123,7 +123,7 @@ def solve_into(
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
     horizon = problem.training.horizon
-    times = report_times(horizon, output.every or _interval(problem.training))
+    times = report_times(horizon, output.every or interval(problem.training))
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
         decisive = {**decisive, "--estimate-error": manner.estimate, FINGERPRINT: _check_same(comm, problem).tolist()}
@@ -178,8 +178,8 @@ def solve_into(
     return directory
 
 
-def _interval(training: Training) -> float:
-    """τ between reports unless output.every says otherwise: how long a run to stationarity takes is not known."""
+def interval(training: Training) -> float:
+    """τ between reports unless output.every says otherwise; to stationarity at most 1, as the end is not known."""
     every = training.horizon / _REPORTS
     return every if training.stationary is None else min(every, 1.0)
 

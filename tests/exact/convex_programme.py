@@ -122,3 +122,42 @@ class Programme:
         mass = np.add.reduceat(mass, np.flatnonzero(first))
         kept = mass > 1e-9
         return w[first][kept], mass[kept] / mass[kept].sum()
+
+
+def slopes_minimum(x: Array, y: Array, decay: float, widest: float = 6.0, points: int = 24001) -> tuple[float, float]:
+    """(least energy, duality gap) of one layer of units tanh(w x) with one parameter, by Frank–Wolfe on a fine grid.
+
+        min over probability measures ρ on R:   ½ mean_n (y_n − x_n − ∫ tanh(w x_n) dρ)² + λ/2 ∫ w² dρ
+
+    Fully corrective: the masses of all places so far are the minimum of a quadratic programme on their simplex. The
+    energy is the minimum over the grid up to the gap. Beyond |w| = `widest` the potential is above λ/2 w² − mean |r −
+    output|, as |tanh| < 1, and that must not be below its least value.
+
+    Raises:
+        ValueError: when the grid is too narrow for that.
+    """
+    r = y - x
+    grid = np.linspace(-widest, widest, points)
+    table = np.tanh(np.outer(x, grid))
+    places, mass = np.array([points // 2]), np.array([1.0])
+    for _ in range(60):
+        missing = r - table[:, places] @ mass
+        energy = 0.5 * float(missing @ missing) / len(x) + 0.5 * decay * float(grid[places] ** 2 @ mass)
+        potential = 0.5 * decay * grid**2 - table.T @ missing / len(x)
+        gap = float(potential[places] @ mass - potential.min())
+        if gap <= 1e-9 * energy:
+            break
+        places = np.unique(np.append(places, potential.argmin()))
+        k, cost = table[:, places], 0.5 * decay * grid[places] ** 2
+        quadratic, linear = k.T @ k / len(x), cost - k.T @ r / len(x)
+        start = np.full(len(places), 1.0 / len(places))
+        ended = minimize(
+            lambda m, q=quadratic, c=linear: (0.5 * m @ q @ m + c @ m, q @ m + c), start,
+            jac=True, method="SLSQP", bounds=[(0.0, 1.0)] * len(places), options={"ftol": 1e-17, "maxiter": 1000},
+            constraints={"type": "eq", "fun": lambda m: m.sum() - 1.0, "jac": np.ones_like},
+        )  # fmt: skip
+        kept = ended.x > 1e-10
+        places, mass = places[kept], ended.x[kept] / ended.x[kept].sum()
+    if 0.5 * decay * widest**2 - float(np.abs(missing).mean()) < potential.min():
+        raise ValueError("widen the grid")
+    return energy, gap

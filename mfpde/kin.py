@@ -1,0 +1,222 @@
+"""A family of runs that differ in some keys: planned as a whole, solved one after the other, summed up in a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+from mfpde import config, parallel, toml
+from mfpde.checks import inside, show
+from mfpde.errors import ComputationError, InputError
+from mfpde.figures.kin import draw
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import report_times
+from mfpde.output.directory import RUN_FILE, SUMMARY, check
+from mfpde.output.files import failing_clearly, write_text
+from mfpde.output.reader import open_run
+from mfpde.run import execute as solve
+from mfpde.run import interval
+
+TABLE = "sweep.csv"
+_COLUMNS = (
+    "tau", "risk", "penalty", "energy", "dissipation", "gap", "risk_error", "steps", "test_risk", "accuracy",
+    "test_accuracy",
+)  # fmt: skip
+_MOST = 1000  # runs of one family
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of the family.
+
+    Attributes:
+        values: of the swept keys.
+        run: the run file with them.
+        finished: its directory holds this very run, done.
+    """
+
+    values: Mapping[str, Any]
+    run: config.RunFile
+    finished: bool
+
+    @property
+    def directory(self) -> Path:
+        """Where the run goes."""
+        assert self.run.output.directory is not None  # noqa: S101  (a loaded run file has one)
+        return self.run.output.directory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The family, in the order in which it is solved.
+
+    Attributes:
+        directory: of the family.
+        members: every combination of the values.
+    """
+
+    directory: Path
+    members: tuple[Member, ...]
+
+
+def plan(path: Path, over: Sequence[str], overrides: Sequence[str], directory: str | None, overwrite: bool) -> Plan:
+    """Everything that can be wrong with any of the runs is found here, before one is solved; no collective.
+
+    Args:
+        path: the run file.
+        over: texts `a.b=x,y,…`.
+        overrides: as after `--set`, for all runs.
+        directory: of the family; NAME-sweep beside the run file's own directory unless given.
+        overwrite: a directory that holds another run is replaced.
+
+    Raises:
+        InputError: one line naming key, value and what is allowed.
+    """
+    swept = _parse(over)
+    if directory is None:
+        own = config.load(path, overrides).output.directory
+        assert own is not None  # noqa: S101  (likewise)
+        folder = own.with_name(f"{own.name}-sweep")
+    else:
+        folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--directory {folder}: is a file, not a folder")
+    members = []
+    for values in product(*swept.values()):
+        chosen = dict(zip(swept, values, strict=True))
+        own_folder = folder / "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
+        sets = [f"{key}={_toml(value)}" for key, value in chosen.items()]
+        run = config.load(path, [*overrides, *sets], own_folder)
+        _check(run)
+        finished = _is_finished(own_folder, run)
+        check(own_folder, overwrite or finished or _is_begun(own_folder, run))
+        members.append(Member(chosen, run, finished))
+    names = [member.directory.name for member in members]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"--over: several runs would be {min(twice)}; give each value once")
+    return Plan(folder, tuple(members))
+
+
+def execute(plan: Plan) -> None:
+    """Solve what is not finished; the table and the figure are brought up to date after every run; collective.
+
+    Raises:
+        InputError: for what only shows when a solver is made.
+        ComputationError: at the end, when some of the runs failed; the others have been solved.
+    """
+    first = MPI.COMM_WORLD.rank == 0
+    failed = []
+    for number, member in enumerate(plan.members, start=1):
+        if first:
+            said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
+            finished = ": finished before" if member.finished else ""
+            sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
+            sys.stdout.flush()
+        if not member.finished:
+            try:
+                solve(member.run, overwrite=True)
+            except ComputationError as error:
+                failed.append(f"{member.directory.name}: {error}")
+        parallel.agree(lambda: _sum_up(plan) if first else None)
+    if failed:
+        raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
+
+
+def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
+    """Key → values."""
+    swept: dict[str, list[Any]] = {}
+    for text in over:
+        key, equals, given = (part.strip() for part in text.partition("="))
+        if not equals or not key or not given or key.startswith(("name", "output.directory")):
+            raise InputError(f"--over {text}: must look like table.key=value,value,…")
+        if key in swept:
+            raise InputError(f"--over {text}: {key} is swept twice")
+        try:
+            values = tomllib.loads(f"values = [{given}]")["values"] if "\n" not in given else []
+        except (ValueError, RecursionError):
+            values = [word.strip() for word in given.split(",")]  # bare words are strings
+        if not values or any(value == "" for value in values):
+            raise InputError(f"--over {text}: must look like table.key=value,value,…")
+        swept[key] = values
+    count = 1
+    for values in swept.values():
+        count *= len(values)
+    if count > _MOST:
+        raise InputError(f"--over: {count} runs; at most {_MOST}")
+    return swept
+
+
+def _word(value: object) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_") or "_"
+
+
+def _toml(value: object) -> str:
+    """A value as `--set` takes it."""
+    return toml.dumps({"x": value}).partition("=")[2].strip()
+
+
+def _check(run: config.RunFile) -> None:
+    """Model, task and settings of a run fit together."""
+    model, task = run.build(trial=MPI.COMM_WORLD.rank == 0)
+    with inside(run.source):
+        densities = {family.name: run.densities(family.name) for family in model.families}
+        Problem(model, task, run.training, densities, run.time)
+        report_times(run.training.horizon, run.output.every or interval(run.training))
+
+
+def _is_begun(directory: Path, run: config.RunFile) -> bool:
+    """Does the directory hold this very run, finished or not?"""
+    try:
+        return (directory / RUN_FILE).read_text(encoding="utf-8") == run.text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _is_finished(directory: Path, run: config.RunFile) -> bool:
+    if not _is_begun(directory, run):
+        return False
+    try:
+        return json.loads((directory / SUMMARY).read_text(encoding="utf-8")).get("outcome") == "done"
+    except (OSError, ValueError):
+        return False
+
+
+def _sum_up(plan: Plan) -> None:
+    """Write the table and the figure of the runs that are there."""
+    rows = list(_rows(plan))
+    keys = list(plan.members[0].values)
+    text = io.StringIO(newline="")
+    columns = [*keys, *(c for c in _COLUMNS if any(c in row for row in rows)), "ended", "outcome", "directory"]
+    writer = csv.DictWriter(text, columns, restval="nan", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with failing_clearly(plan.directory):
+        plan.directory.mkdir(parents=True, exist_ok=True)
+        write_text(plan.directory / TABLE, text.getvalue())
+        draw(rows, keys, plan.directory / "sweep")
+
+
+def _rows(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Swept values, the last row of the history, and how the run ended."""
+    for member in plan.members:
+        if not (member.directory / SUMMARY).is_file() or not _is_begun(member.directory, member.run):
+            continue
+        history = open_run(member.directory).history
+        summary = json.loads((member.directory / SUMMARY).read_text(encoding="utf-8"))
+        row: dict[str, Any] = dict(member.values)
+        row |= {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
+        yield row | {
+            "ended": summary.get("ended", ""), "outcome": summary.get("outcome"), "directory": member.directory.name
+        }  # fmt: skip

@@ -1,0 +1,65 @@
+"""`python -m mfpde.sweep`: a family of runs that differ in some keys of one run file, its table and its figure."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mfpde import parallel
+from mfpde.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  python -m mfpde.sweep runs/teacher.toml --over training.weight_decay=0.3,0.1,0.03
+  mpirun -n 2 python -m mfpde.sweep runs/teacher.toml --over density.cells=12,24 --over density.degree=1,2
+
+Several --over give every combination. Runs are solved one after the other, by all ranks; those that are finished are
+not solved again. The directory gets one folder a run, sweep.csv, sweep.png and sweep.pdf.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see python -m mfpde.sweep --help")
+
+    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
+        if parallel.start().rank == 0:
+            sys.stdout.write(self.format_help())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of interface.md."""
+    p = _Parser(
+        prog="python -m mfpde.sweep", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("run", type=Path, metavar="RUN.toml", help="run file")
+    p.add_argument("--over", action="append", required=True, metavar="a.b=x,y,…", help="a key and its values")
+    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key in all runs")
+    p.add_argument("--directory", help="where the family goes; default NAME-sweep/ beside the run file's NAME/")
+    p.add_argument("--overwrite", action="store_true", help="solve again what is there but says something else")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code of interface.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return parallel.run_command(lambda: _sweep(words))
+
+
+def _sweep(words: list[str]) -> int:
+    given = parser().parse_args(words)
+    parallel.start_petsc()
+    from mfpde.kin import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
+
+    execute(parallel.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
