@@ -46,7 +46,7 @@ def draw(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], path: Path) -> 
                       color=_COLOURS[colour % len(_COLOURS)], label=label)  # fmt: skip
         axis.set_title(name, fontsize=8)
         axis.set_xlabel(keys[0], fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=7, which="both")
         axis.spines[["top", "right"]].set_visible(False)
         _scale(axis, [float(row[keys[0]]) for row in rows] if numeric else [], seen)
         if not seen:
