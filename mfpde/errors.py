@@ -15,6 +15,10 @@ class ComputationError(RuntimeError):
     exit_code = 3
 
 
+class DiskError(ComputationError):
+    """The numbers are sound and cannot be written (disk full, quota, a folder that vanished): one line, exit code 3."""
+
+
 class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
     """The run was asked to end and has been saved: one line; code 128 + signal, or 0 at the end of `--wall-time`."""
 

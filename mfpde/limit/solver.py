@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.errors import ComputationError, InputError
+from mfpde.errors import ComputationError, DiskError, InputError
 from mfpde.limit.flow import Flow
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
@@ -102,6 +102,8 @@ class Solver:
                 over = self.stepper.is_settled()  # also on arrival
                 certified = over or target == times[-1] or number % _CERTIFIED == 0
                 report = self.report(self.stepper.state, certified=certified)
+            except DiskError:
+                raise
             except ComputationError:
                 with suppress(ComputationError):  # no better: then the row before is the last sound one
                     yield self.report(self.stepper.good, certified=False)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mfpde.errors import ComputationError
+from mfpde.errors import DiskError
 
 
 @contextmanager
@@ -72,14 +72,14 @@ def _finite(value: object) -> object:
 
 @contextmanager
 def failing_clearly(directory: Path) -> Iterator[None]:
-    """Turn an error of the file system into a ComputationError of one line.
+    """Turn an error of the file system into one line.
 
     Raises:
-        ComputationError: when the body raised an OSError (disk full, quota, a vanished folder, …).
+        DiskError: when the body raised an OSError (disk full, quota, a vanished folder, …).
     """
     try:
         yield
     except OSError as error:
         name = Path(error.filename).name if isinstance(error.filename, str | Path) else ""
         where = f"{directory}: {name.removeprefix('.').removesuffix('.part')}" if name else str(directory)
-        raise ComputationError(f"{where} cannot be written: {error.strerror or error}") from error
+        raise DiskError(f"{where} cannot be written: {error.strerror or error}") from error
