@@ -88,6 +88,9 @@ FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
+RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
+CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
+RESUME = "tests/restart/test_resume.py::"
 LIMITER = "mfpde/limit/limiter.py"
 COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
@@ -231,6 +234,27 @@ FAULTS = (
           PARTICLES.format("a_record_is_what_the_flow_says")),
     Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
+    # Stopping and going on.
+    Fault("resumed-step-not-the-wish", STEP, 'self._trial.wish = float(memory["wish"])', "pass",
+          RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+    Fault("resumed-steps-not-counted", STEP, 'int(memory["steps"])', "0",
+          RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+    Fault("trial-steps-lost-at-a-checkpoint", STEP, "asdict(step) for step in self._history", "",
+          RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+    Fault("resumed-frames-initial", RESTART, "changes[field] = tuple(entry(field, g, part)",
+          'changes[field] = value if field == "frame" else tuple(entry(field, g, part)',
+          RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+    Fault("later-rows-not-cut", TABLES, "os.truncate(self.path, self._size)", "pass",
+          RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
+    Fault("checkpoint-not-verified", CHECKPOINT, "if bad := archive.testzip():", "if bad := None:",
+          RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
+    Fault("one-generation", GENERATIONS, "if old not in (path, kept):", "if old != path:",
+          RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
+    Fault("finer-solver-begins-anew", RUN, "saved=saved and saved.finer", "saved=None",
+          RESUME + "test_the_finer_solver_goes_on_too"),
+    Fault("rows-of-cells-in-file-order", CHECKPOINT, "rows[order[place[mine]]] = part[mine]",
+          "rows[place[mine]] = part[mine]",
+          "tests/restart/test_processes.py::test_ranks_stopped_in_every_way_are_the_run_that_was_not"),
 )  # fmt: skip
 
 
