@@ -22,9 +22,9 @@ def one_slope(slope: float = 1.2) -> Task:
     return _task(np.tanh(slope * INPUTS))
 
 
-def neurons(std: float = 1.0) -> Transformer:
-    """a tanh(w x) from a centred Gaussian."""
-    return Transformer([[neuron("neuron", [1.0], [1.0], Normal([0.0, 0.0], [std, std]))]], 1, _last)
+def neurons(std: float = 1.0, mean: float = 0.0) -> Transformer:
+    """a tanh(w x) from a Gaussian."""
+    return Transformer([[neuron("neuron", [1.0], [1.0], Normal([mean, mean], [std, std]))]], 1, _last)
 
 
 def slopes(mean: float = 0.0, std: float = 1.0) -> Transformer:
