@@ -58,41 +58,43 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
         "horizon = 0.5", "stationary = 0.0145"
     ),
 }
-RANKS = (1, 2, 3, 4, 8)
+RANKS = {2: list(CASES), 3: list(CASES), 4: ["few", "adaptive"], 8: ["few", "adaptive"]}
 TABLES = ("history", "moments", "gap", "indicators", "steps")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """All cases solved on every number of ranks, one job for each."""
-    folder = tmp_path_factory.mktemp("ranks")
+def solved(folder: Path, ranks: int, names: list[str]) -> Path:
+    """The cases solved on so many ranks, in one job."""
     (folder / "all.py").write_text(ALL)
-    for name, text in CASES.items():
-        (folder / f"{name}.toml").write_text(text)
-    for ranks in RANKS:
-        files = [f"{name}.toml" for name in CASES]
-        done = run("all.py", str(ranks), *files, ranks=ranks, directory=folder)
-        assert done.returncode == 0, done.stderr
-    return {ranks: folder / str(ranks) for ranks in RANKS}
+    for name in names:
+        (folder / f"{name}.toml").write_text(CASES[name])
+    done = run("all.py", str(ranks), *(f"{name}.toml" for name in names), ranks=ranks, directory=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / str(ranks)
 
 
-@pytest.mark.parametrize("ranks", RANKS[1:])
-@pytest.mark.parametrize("name", CASES)
-def test_same_numbers_on_any_number_of_ranks(runs: dict[int, Path], name: str, ranks: int) -> None:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases on one rank."""
+    return solved(tmp_path_factory.mktemp("alone"), 1, list(CASES))
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_same_numbers_on_any_number_of_ranks(alone: Path, tmp_path: Path, ranks: int) -> None:
     """Every digit of every table, and the density itself, bit by bit."""
-    for table in TABLES:
-        alone, other = ((runs[n] / name / f"{table}.csv").read_text() for n in (1, ranks))
-        assert len(alone.splitlines()) > 1
-        assert other == alone, table
-    ends = [open_run(runs[n] / name).history["tau"][-1] for n in (1, ranks)]
-    if name == "stationary":
-        assert ends[0] % 0.25 > 0.01  # it has ended by itself
-    points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
-    densities = [
-        open_run(runs[n] / name).density(tau=ends[0], family="attention", layer=1, theta=points) for n in (1, ranks)
-    ]
-    assert np.abs(densities[0]).max() > 0.0
-    assert (densities[0] == densities[1]).all()
+    others = solved(tmp_path, ranks, RANKS[ranks])
+    for name in RANKS[ranks]:
+        for table in TABLES:
+            expected, found = ((folder / name / f"{table}.csv").read_text() for folder in (alone, others))
+            assert len(expected.splitlines()) > 1
+            assert found == expected, (name, table)
+        one, other = open_run(alone / name), open_run(others / name)
+        end = one.history["tau"][-1]
+        if name == "stationary":
+            assert end % 0.25 > 0.01  # it has ended by itself
+        points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
+        densities = [r.density(tau=end, family="attention", layer=1, theta=points) for r in (one, other)]
+        assert np.abs(densities[0]).max() > 0.0
+        assert (densities[0] == densities[1]).all()
 
 
 def test_bad_input_on_one_rank_ends_all(tmp_path: Path) -> None:
