@@ -48,13 +48,15 @@ class Schedule:
         self._deadline = math.inf if wall_time is None else signals.started + wall_time
         self._steps: deque[float] = deque(maxlen=_RECENT)
         self._saves: deque[float] = deque(maxlen=_RECENT)
-        self._asked = self._saved = time.monotonic()
+        self._asked: float | None = None
+        self._saved = time.monotonic()
 
     def poll(self) -> float:
         """What this rank asks for now, 0 for nothing; once a step."""
         self._signals.keep()
         now = time.monotonic()
-        self._steps.append(now - self._asked)
+        if self._asked is not None:  # before the first time the model was compiled, which does not come again
+            self._steps.append(now - self._asked)
         self._asked = now
         if self._signals.ending:
             return _SIGNAL + self._signals.ending
@@ -68,11 +70,12 @@ class Schedule:
         """A checkpoint was written, in this time."""
         self._signals.save = False
         self._saves.append(seconds)
-        self._asked = self._saved = time.monotonic()
+        self._saved = time.monotonic()
+        self._asked = None if self._asked is None else self._saved
 
     def _ahead(self) -> float:
         """How long one more step, and then a checkpoint, may take."""
-        return _CAUTION * (max(self._steps) + max(self._saves, default=0.0))
+        return _CAUTION * (max(self._steps, default=0.0) + max(self._saves, default=0.0))
 
 
 @dataclass
