@@ -50,6 +50,9 @@ class Stepper:
         asked: that answer when `advance` has paused for it, else 0.
     """
 
+    name = "SSP43(2)"
+    limits: Sequence[float] = _LIMITS
+
     def __init__(
         self,
         comm: MPI.Intracomm,
@@ -85,7 +88,7 @@ class Stepper:
     @property
     def state(self) -> State:
         """The state at the TS's time."""
-        values = np.concatenate([self._vec.array_r, _frame_values(self._frame)])
+        values = np.concatenate([self._vec.array_r, frame_values(self._frame)])
         return self._unpack(float(self._ts.getTime()), values)
 
     def advance(self, target: float) -> bool:
@@ -157,7 +160,7 @@ class Stepper:
     def _create_ts(self, comm: MPI.Intracomm, time: Time) -> PETSc.TS:
         kind = PETSc.Options().getString("ts_type", "python")
         if kind != "python":
-            raise InputError(f"-ts_type {kind}: not supported; the step is the pair SSP43(2), of type 'python'")
+            raise InputError(f"-ts_type {kind}: not supported; the step is the pair {self.name}, of type 'python'")
         ts = PETSc.TS().create(comm=comm)
         ts.setType(PETSc.TS.Type.PYTHON)
         ts.setPythonContext(self)
@@ -207,7 +210,7 @@ class Stepper:
         return trial.wish, True
 
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
-        start = np.concatenate([u.array_r, _frame_values(self._frame)])
+        start = np.concatenate([u.array_r, frame_values(self._frame)])
         begin = self._unpack(tau, start)
         fastest, rate = self._begin(begin)
         if self.settled is not None:
@@ -216,8 +219,23 @@ class Stepper:
             return  # before the step: the state is as it was, and its rate is kept
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
-        half = 0.5 * step
-        k = [_rate_values(rate)]
+        end, difference = self._stages(begin, start, step, rate)
+        self._trial.step, self._trial.frame = step, end.frame
+        if self._fixed is None:
+            self._trial.error = self.flow.error(begin, rate, difference)
+        u.array[:] = _density_values(end)
+
+    def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
+        """The state after a step from one with this rate, and how far the pair's other method is from it.
+
+        Args:
+            begin: the state.
+            start: its values, as `_unpack` takes them.
+            step: Δ.
+            rate: of the state.
+        """
+        tau, half = begin.tau, 0.5 * step
+        k = [rate_values(rate)]
         stage = start + half * k[0]
         k.append(self._rate(tau + half, stage))
         stage += half * k[1]
@@ -225,12 +243,8 @@ class Stepper:
         stage = (2.0 / 3.0) * start + (1.0 / 3.0) * (stage + half * k[2])
         k.append(self._rate(tau + half, stage))
         stage += half * k[3]
-        end = self._unpack(tau + step, stage)
-        self._trial.step, self._trial.frame = step, end.frame
-        if self._fixed is None:
-            difference = (step / 12.0) * (3.0 * k[3] - k[0] - k[1] - k[2])
-            self._trial.error = self.flow.error(begin, rate, self._unpack(tau, difference))
-        u.array[:] = _density_values(end)
+        difference = (step / 12.0) * (3.0 * k[3] - k[0] - k[1] - k[2])
+        return self._unpack(tau + step, stage), self._unpack(tau, difference)
 
     def _begin(self, begin: State) -> tuple[float, Rate]:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
@@ -252,8 +266,9 @@ class Stepper:
             raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
         remaining = float(ts.getMaxTime()) - tau
         wanted, bound = self._trial.wish, "error" if self._fixed is None else "fixed"
-        if self._fixed is None and stable_step(self._degree, fastest) < wanted:
-            wanted, bound = stable_step(self._degree, fastest), "cfl"
+        stable = stable_step(self._degree, fastest, self.limits)
+        if self._fixed is None and stable < wanted:
+            wanted, bound = stable, "cfl"
         if wanted < _SHRINK_LIMIT * self._horizon and remaining > wanted:
             raise ComputationError(f"the step collapsed to {wanted:.3g} at tau = {tau:.6g}")
         parts = max(1, int(np.ceil(remaining / wanted - 1e-9)))
@@ -261,7 +276,7 @@ class Stepper:
         return remaining / parts
 
     def _rate(self, tau: float, values: Array) -> Array:
-        return _rate_values(self.flow.rate(self._unpack(tau, values)))
+        return rate_values(self.flow.rate(self._unpack(tau, values)))
 
     def _unpack(self, tau: float, values: Array) -> State:
         """Density coefficients of all groups, then their frames, as a state (views)."""
@@ -300,15 +315,17 @@ def _never() -> float:
     return 0.0
 
 
-def _rate_values(rate: Rate) -> Array:
-    return np.concatenate([*(d.ravel() for d in rate.density), _frame_values(rate.frame)])
+def rate_values(rate: Rate) -> Array:
+    """∂_τ of densities and frames in one vector, as `Stepper` orders them."""
+    return np.concatenate([*(d.ravel() for d in rate.density), frame_values(rate.frame)])
 
 
 def _density_values(state: State) -> Array:
     return np.concatenate([d.ravel() for d in state.density])
 
 
-def _frame_values(frames: Sequence[Frame]) -> Array:
+def frame_values(frames: Sequence[Frame]) -> Array:
+    """The frames' part of that vector."""
     return np.concatenate([part.ravel() for frame in frames for part in (frame.centre, frame.matrix)])
 
 
@@ -329,8 +346,8 @@ class RightHandSide(Protocol):
         """The relative size, equal on every rank, of a difference to a state with this rate."""
 
 
-def stable_step(degree: int, speed: float) -> float:
-    """The CFL bound Δ = 2 ν_p / speed of the pair SSP43(2) with DG_p.
+def stable_step(degree: int, speed: float, limits: Sequence[float] = _LIMITS) -> float:
+    """The CFL bound Δ = 2 ν_p / speed of a method, the pair SSP43(2) unless said, with DG_p.
 
     ν_p is the largest u Δ/h for which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped
     (computed from the scheme's symbol, a test repeats it), times 0.9 for cells that are not a uniform grid's.
@@ -338,5 +355,6 @@ def stable_step(degree: int, speed: float) -> float:
     Args:
         degree: p.
         speed: largest Σ_facets ∮a / |K|, which is 2u/h on that grid.
+        limits: ν_p of the method.
     """
-    return float(np.inf) if speed == 0.0 else 2.0 * _SAFETY * _LIMITS[degree] / speed
+    return float(np.inf) if speed == 0.0 else 2.0 * _SAFETY * limits[degree] / speed

@@ -49,6 +49,15 @@ class Transport:
         self._cells = _cells(space, self._chunks, self._lanes)
         self._scratch = _scratch(self._operators, self._lanes, int(self._chunks.slot.max(initial=0)) + 1)
 
+    def ghosted(self, density: Array) -> Array:
+        """Coefficients (c, i, b) of all cells from those of the owned ones; one neighbour exchange.
+
+        The array is this object's own and holds until the next call.
+        """
+        self._density[: self.space.owned] = density
+        self._ghosted.scatter_forward()
+        return self._density
+
     def rate(self, density: Array, potential: Array, motion: Motion) -> tuple[Array, Array]:
         """∂_τ ρ̂ and the speed that bounds the time step; one neighbour exchange.
 
@@ -63,15 +72,14 @@ class Transport:
             larger step amplifies there is nothing, and it counts as soon as it is something.
         """
         space = self.space
-        self._density[: space.owned] = density
-        self._ghosted.scatter_forward()
+        ghosted = self.ghosted(density)
         frames = kernels.Frames(
             self._spread(motion.metric), self._spread(motion.drift), self._spread(motion.stretch),
             bool(np.any(motion.drift) or np.any(motion.stretch)),
         )  # fmt: skip
         rate, fastest = np.empty((space.owned, space.size, self.blocks)), np.zeros(self.blocks)
         kernels.rate(
-            self._axes, self._operators, self._cells, self._chunks, self._scratch, frames, self._density,
+            self._axes, self._operators, self._cells, self._chunks, self._scratch, frames, ghosted,
             np.ascontiguousarray(potential), _EMPTY, rate, fastest,
         )  # fmt: skip
         return rate, fastest
