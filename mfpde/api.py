@@ -39,7 +39,7 @@ def solve_limit(
     estimate_error: bool = False,
     progress: bool = False,
 ) -> Run:
-    """Solve ∂_τ ρ = ∇·(ρ ∇V) for all layers and families to τ = horizon, or to stationarity.
+    """Solve ∂_τ ρ = ∇·(ρ ∇V) + β⁻¹ Δρ for all layers and families to τ = horizon, or to stationarity.
 
     Under mpirun every rank calls it with the same arguments; all of them get the run to read.
 
@@ -49,7 +49,7 @@ def solve_limit(
         weight_decay: λ ≥ 0.
         horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
         stationary: end as soon as (1/L) Σ∫|ρ||∇V|² is at most this.
-        temperature: β⁻¹; only 0 in this version.
+        temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
         density: the discretisation of all families, or of each by name.
         time: the time step; the CFL bound unless given.
         every: τ between reports; a twentieth of the horizon unless given, and at most 1 where `stationary` is.

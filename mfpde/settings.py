@@ -20,10 +20,11 @@ class Training:
 
     Attributes:
         weight_decay: λ ≥ 0.
-        temperature: β⁻¹; only 0 in this version.
+        temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
         horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
-        stationary: the run ends as soon as (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² ≤ this. In exact arithmetic that is the
-            dissipation; where a density undershoots, negative parts count as positive ones do and pretend nothing.
+        stationary: the run ends as soon as (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² ≤ this (with temperature, the
+            dissipation). In exact arithmetic that is the dissipation; where a density undershoots, negative parts count
+            as positive ones do and pretend nothing.
     """
 
     weight_decay: float
@@ -41,8 +42,6 @@ class Training:
             _keep(self, "horizon", _LATEST)
         _keep(self, "horizon", real("training.horizon", self.horizon, above=0.0))
         _keep(self, "temperature", real("training.temperature", self.temperature, least=0.0))
-        if self.temperature > 0.0:
-            raise InputError(f"training.temperature = {self.temperature}: only 0 is available in this version")
 
 
 @dataclass(frozen=True)

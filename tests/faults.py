@@ -83,6 +83,12 @@ SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_di
 COUNTED = "tests/exact/test_stationary.py::test_undershoots_do_not_pass_for_stationarity"
 RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
 
+HOT = "tests/exact/test_temperature.py::test_{}"
+ASSEMBLED = "tests/unit/test_diffusion.py::test_operator_equals_assembled_form[1-{}]"
+IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_system[quadrilateral]"
+
+DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_penalty.py", "mfpde/limit/imex.py"
+ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
@@ -212,13 +218,39 @@ FAULTS = (
     Fault("files-hold-what-was-solved", GATHER, 'group.positivity == "off"', 'group.positivity != "scheme"',
           "tests/exact/test_positivity.py::test_files_hold_copies_and_tables_the_evolved_density[]"),
     # The end at stationarity.
-    Fault("stop-without-layers", FLOW, "absolute=True).sum()) for part in parts) / self.model.layers",
-          "absolute=True).sum()) for part in parts)", SETTLED.format("comoving-0.05")),
+    Fault("stop-without-layers", FLOW, "absolute=True) / self.model.layers for part in parts]",
+          "absolute=True) for part in parts]", SETTLED.format("comoving-0.05")),
     Fault("stop-a-step-late", STEP, "dissipated <= self._stationary:", "dissipated <= 0.9 * self._stationary:",
           SETTLED.format("comoving-0.05")),
-    Fault("stop-by-signed-density", FLOW, "absolute=True).sum()) for", "absolute=False).sum()) for", COUNTED),
+    Fault("stop-by-signed-density", FLOW, "absolute=True) / self", "absolute=False) / self", COUNTED),
     Fault("share-of-one-rank-stops", STEP, "max(one[0], other[0]), one[1] + other[1]",
           "max(one[0], other[0]), one[1]", TWO_RANKS),
+    # Temperature.
+    Fault("diffusion-sign", DIFFUSION, "return -self.temperature *", "return self.temperature *", IMPLICIT),
+    Fault("mass-without-its-inverse", DIFFUSION, "self._penalty.space.invert_mass(applied)", "applied", IMPLICIT),
+    Fault("penalty-dropped", PENALTY, "(penalty[here, lane] * jump - mean)", "(0.0 * jump - mean)",
+          ASSEMBLED.format("interval")),
+    Fault("penalty-too-small", PENALTY, "mine = together * alone", "mine = 0.2 * together * alone",
+          "tests/unit/test_diffusion.py::test_symmetric_and_coercive[quadrilateral-2]"),
+    Fault("not-symmetric", PENALTY, "= -0.5 * weight * jump", "= 0.5 * weight * jump", ASSEMBLED.format("interval")),
+    Fault("diffusion-geometry-transposed", PENALTY, "cg,cgam,bmn,cgkn->gakcb", "cg,cgma,bmn,cgnk->gakcb",
+          ASSEMBLED.format("triangle")),
+    Fault("diffusion-metric-inverted", FLOW, "operator.rate(density, frame.metric)",
+          "operator.rate(density, np.linalg.inv(frame.metric))", HOT.format("ornstein_uhlenbeck_moments[1-fixed]")),
+    Fault("frame-follows-half-the-diffusion", FRAMES, "+ temperature * frame.metric",
+          "+ 0.5 * temperature * frame.metric", HOT.format("the_frame_carries_a_gaussian")),
+    Fault("implicit-step-too-short", IMEX, "GAMMA * step, stage", "0.9 * GAMMA * step, stage",
+          HOT.format("order_in_time[fixed]")),
+    Fault("entropy-rate-without-determinant", ENTROPY, " - widening * values", "",
+          HOT.format("order_of_the_remainder[2-comoving]")),
+    Fault("dissipation-of-the-wrong-flux", ENTROPY, "+ temperature * gradient", "- temperature * gradient",
+          HOT.format("order_of_the_remainder[2-fixed]")),
+    Fault("entropy-sign-in-the-energy", REPORTS, "potential.energy + self.flow.temperature",
+          "potential.energy - self.flow.temperature", HOT.format("the_frame_carries_a_gaussian")),
+    Fault("gap-without-entropy", GAP, "flow.temperature * entropy[place]", "0.0 * entropy[place]",
+          HOT.format("gap_of_gaussians_is_their_relative_entropy[1]")),
+    Fault("partition-half-lost", PARTITION, "0.5 * count * float(np.log", "count * float(np.log",
+          HOT.format("gap_of_a_linear_head")),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),

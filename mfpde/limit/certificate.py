@@ -25,8 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.diagnostics import diagnose
 from mfpde.limit.exact_sum import Share
 from mfpde.limit.flow import Flow, Potential
+from mfpde.limit.partition import gaussian, log_partition
 from mfpde.limit.probes import Jet, Prober, reduce_linear
 from mfpde.limit.state import State
 from mfpde.problem.transformer import Transformer
@@ -48,13 +50,13 @@ _SETTLED = 1e-14  # relative decrease that is no longer looked for
 
 @dataclass(frozen=True)
 class BlockGap:
-    """One family in one layer.
+    """One family in one layer; with temperature, the free energies in place of V.
 
     Attributes:
         family: name of the family.
         layer: from 0.
-        mean: ∫V dρ.
-        least: min V over R^d; −∞ where V has no lower bound.
+        mean: ∫V dρ; ∫(V + β⁻¹ log ρ) dρ.
+        least: min V over R^d, −∞ where V has no lower bound; −β⁻¹ log ∫e^{−βV}.
     """
 
     family: str
@@ -97,9 +99,11 @@ def certify(flow: Flow, state: State, potential: Potential) -> Certificate:
     data = potential.outcome.gradient or ()
     with np.errstate(all="ignore"):  # far out V may overflow: such points are left out
         least = _least(flow, theta, weights, data)
+    entropy = _entropies(flow, state, potential)
     blocks = []
     for place, family in enumerate(model.families):
         mean = (data[place] * summed[place]).sum(axis=1) + 0.5 * decay * potential.outcome.square[place]
+        mean += flow.temperature * entropy[place]
         blocks += [
             BlockGap(family.name, layer, float(mean[layer]), float(least[place][layer]))
             for layer in range(model.layers)
@@ -126,9 +130,23 @@ def gap_kind(model: Transformer, tokens: Array) -> str:
     return "bound"
 
 
+def _entropies(flow: Flow, state: State, potential: Potential) -> list[Array]:
+    """Per family ∫ρ log ρ (L,); zero where temperature is, and nothing is computed."""
+    layers = flow.model.layers
+    entropies = [np.zeros(layers)] * len(flow.model.families)
+    if flow.temperature > 0.0:
+        for parts in flow.each(state, potential):
+            entropy = diagnose(*parts, flow.temperature).entropy
+            for place, part in zip(parts[0].members, entropy.reshape(-1, layers), strict=True):
+                entropies[place] = part
+    return entropies
+
+
 def _least(flow: Flow, theta: list[Array], weights: list[Share], data: Sequence[Array]) -> list[Array]:
-    """Per family min V (L,)."""
-    families, decay = flow.model.families, flow.weight_decay
+    """Per family min V (L,), or −β⁻¹ log ∫e^{−βV}."""
+    families, decay, temperature = flow.model.families, flow.weight_decay, flow.temperature
+    if decay == 0.0 and temperature > 0.0:
+        return [np.full(len(g), -np.inf) for g in data]
     if decay == 0.0:
         return [np.where((g == 0.0).all(axis=1), 0.0, -np.inf) for g in data]
     nodes = []
@@ -146,8 +164,28 @@ def _least(flow: Flow, theta: list[Array], weights: list[Share], data: Sequence[
         searched = [searches[place] for place in places]
         prober = Prober(flow.sweep, places, decay, theta, weights)
         _survey(prober, searched)
-        _polish(prober, searched)
+        if temperature == 0.0:
+            _polish(prober, searched)
+    if temperature > 0.0:
+        return _free(flow, searches, prober if places else None)
     return [np.where(search.unbounded, -np.inf, search.best) for search in searches]
+
+
+def _free(flow: Flow, searches: list[_Search], prober: Prober | None) -> list[Array]:
+    """Per family −β⁻¹ log ∫e^{−βV} (L,), −∞ where a search could not tell how far out V matters."""
+    families, temperature = flow.model.families, flow.temperature
+    free = [
+        search.best - temperature * gaussian(family.dim, temperature, flow.weight_decay)
+        for family, search in zip(families, searches, strict=True)
+    ]  # of families without nonlinear coordinates; for the others W has to be integrated
+    if prober is not None:
+        searched = [searches[place] for place in prober.places]
+        linear = [len(families[place].linear) for place in prober.places]
+        gains = [_UNSEEN * search.gain for search in searched]
+        sums = log_partition(prober, temperature, linear, [search.best for search in searched], gains)
+        for place, search, logarithm in zip(prober.places, searched, sums, strict=True):
+            free[place] = np.where(search.open, -np.inf, -logarithm)
+    return free
 
 
 class _Search:

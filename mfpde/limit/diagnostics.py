@@ -16,6 +16,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde import parallel
+from mfpde.limit.entropy import flux_dissipation
 from mfpde.limit.exact_sum import pack, share_of, unpack
 from mfpde.limit.frame import Frame
 from mfpde.limit.space import Space, density_element, potential_element, tabulate
@@ -33,7 +34,7 @@ class BlockDiagnostics:
         mean: (b, d), of ρ/mass.
         covariance: (b, d, d), of ρ/mass.
         entropy: ∫ρ log ρ dθ, (b,), with ρ ≤ 0 counted as zero.
-        dissipation: ∫ρ|∇V|² in the scheme's own quadrature, (b,).
+        dissipation: ∫ρ|∇(V + β⁻¹ log ρ)|² in the scheme's own quadrature, (b,); see `dissipation`.
         negative_mass: ∫max(−ρ, 0), (b,).
         boundary_mass: mass in the cells at the mesh boundary, (b,).
         resolution: (Σ of squared top coefficients / Σ of all)^½ over the mesh, (b,): the tail of the local expansion in
@@ -52,7 +53,9 @@ class BlockDiagnostics:
     min_density: Array
 
 
-def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> BlockDiagnostics:
+def diagnose(
+    group: Group, density: Array, frame: Frame, potential: Array, temperature: float = 0.0
+) -> BlockDiagnostics:
     """Integrals of ρ̂ (owned, i, b) over the whole mesh; collective, equal on every rank."""
     space = group.space
     fine = tabulate(space.cell, space.degree, space.potential_degree, 2 * space.degree + 4)
@@ -67,7 +70,7 @@ def diagnose(group: Group, density: Array, frame: Frame, potential: Array) -> Bl
         np.einsum("cqb,cqk->cbk", weighted, xi),
         np.einsum("cqb,cqk,cql->cbkl", weighted, xi, xi),
         np.where(values > 0.0, weighted * log, 0.0).sum(axis=1),
-        dissipation(group, density, frame, potential),
+        dissipation(group, density, frame, potential, temperature),
         np.maximum(-weighted, 0.0).sum(axis=1),
         weighted[space.boundary].sum(axis=1),
         square[:, top_modes(space)].sum(axis=1),
@@ -103,18 +106,28 @@ def top_modes(space: Space) -> NDArray[np.bool_]:
     return np.asarray(np.abs(np.einsum("q,qi,qj->ij", weights, low, high)).max(axis=0) < 1e-10)
 
 
-def dissipation(group: Group, density: Array, frame: Frame, potential: Array, *, absolute: bool = False) -> Array:
-    """∫_K ρ|∇_θ V|² of this rank's cells, (owned, b), with the quadrature of the transport's volume term.
+def dissipation(
+    group: Group,
+    density: Array,
+    frame: Frame,
+    potential: Array,
+    temperature: float = 0.0,
+    *,
+    absolute: bool = False,
+) -> Array:
+    """∫_K ρ|∇_θ(V + β⁻¹ log ρ)|² of this rank's cells, (owned, b), with the transport's volume quadrature.
 
-    With that quadrature the energy law holds to rounding (mathematics.md, section 4). This is the one place that says
-    what drives the density: the report's dissipation, and the number that ends a run at stationarity.
+    With that quadrature the energy law holds to rounding where β⁻¹ = 0 (mathematics.md, section 4); `limit.entropy`
+    has the other case. This is the one place that says what drives the density: the report's dissipation, and the
+    number that ends a run at stationarity.
 
     Args:
         group: of the blocks.
         density: coefficients (owned, i, b).
         frame: of the blocks.
         potential: nodal values on all cells (c, j, b).
-        absolute: ∫|ρ||∇V|² instead, which undershoots cannot lower.
+        temperature: β⁻¹.
+        absolute: with |ρ| for ρ, which undershoots cannot lower; so it is anyway where β⁻¹ > 0.
     """
     space, tables = group.space, group.space.tables
     inverse = space.inverse_jacobian[: space.owned]
@@ -123,6 +136,8 @@ def dissipation(group: Group, density: Array, frame: Frame, potential: Array, *,
         gradient = np.einsum("cak,cqab->cqkb", inverse[:, 0], local)
     else:
         gradient = np.einsum("cqak,cqab->cqkb", inverse, local)
+    if temperature > 0.0:
+        return flux_dissipation(group, density, frame, gradient, temperature)
     square = np.einsum("cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient, optimize=True)
     values = np.einsum("qi,cib->cqb", tables.density, density)
     if absolute:

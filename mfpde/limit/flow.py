@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
 from mfpde.limit.diagnostics import dissipation
+from mfpde.limit.diffusion import Diffusion
+from mfpde.limit.entropy import entropy_rate
 from mfpde.limit.exact_sum import Share, share_of
 from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.state import Group, State
@@ -39,7 +41,7 @@ class Potential:
 
     @property
     def energy(self) -> float:
-        """Q = R + (λ/2L) Σ Σ_j m_j |θ_j|², without entropy."""
+        """R + (λ/2L) Σ Σ_j m_j |θ_j|²: Q without entropy."""
         return self.outcome.risk + self.penalty
 
 
@@ -68,16 +70,25 @@ class Clock:
 
 @dataclass
 class Flow:
-    """The Wasserstein gradient flow of Q = R + penalty, discretised."""
+    """The Wasserstein gradient flow of Q = R + penalty + β⁻¹ entropy, discretised.
+
+    `diffusion` has one operator per group where β⁻¹ > 0, and is empty otherwise.
+    """
 
     model: Transformer
     groups: tuple[Group, ...]
     sweep: Sweep
     weight_decay: float
+    diffusion: tuple[Diffusion, ...] = ()
     clock: Clock = field(default_factory=Clock)
 
+    @property
+    def temperature(self) -> float:
+        """β⁻¹."""
+        return self.diffusion[0].temperature if self.diffusion else 0.0
+
     def rate(self, state: State) -> Rate:
-        """∂_τ ρ̂ at a state.
+        """∂_τ ρ̂ at a state, without diffusion.
 
         Raises:
             ComputationError: on every rank alike, when the numbers are no longer finite.
@@ -85,7 +96,7 @@ class Flow:
         return self.transport(state, self.potential(state))
 
     def transport(self, state: State, potential: Potential) -> Rate:
-        """∂_τ ρ̂ at a state whose potential is known."""
+        """∂_τ ρ̂ at a state whose potential is known, without diffusion."""
         self.clock.evaluations += 1
         start = time.perf_counter()
         motions = self._motions(state, potential)
@@ -99,10 +110,43 @@ class Flow:
         return Rate(tuple(rates), moved, speed, potential.outcome, potential.values)
 
     def dissipation(self, state: State, rate: Rate) -> Share:
-        """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² at a state with this rate; no communication, no sweep."""
+        """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log|ρ|)|² at a state; no communication, no sweep."""
         parts = zip(self.groups, state.density, state.frame, rate.potential, strict=True)
-        cells = [dissipation(*part, absolute=True) / self.model.layers for part in parts]
+        cells = [dissipation(*part, self.temperature, absolute=True) / self.model.layers for part in parts]
         return reduce(Share.__add__, [share_of(terms, axes=(0, 1)) for terms in cells])
+
+    def diffuse(self, state: State) -> tuple[Array, ...]:
+        """β⁻¹ Δ_θ ρ of every group in its frame, (owned, i, b); one neighbour exchange per group."""
+        start = time.perf_counter()
+        parts = zip(self.diffusion, state.density, state.frame, strict=True)
+        rates = tuple(operator.rate(density, frame.metric) for operator, density, frame in parts)
+        self.clock.transport += time.perf_counter() - start
+        return rates
+
+    def total(self, state: State, potential: Potential) -> Rate:
+        """∂_τ ρ̂ at a state whose potential is known, diffusion and all."""
+        rate = self.transport(state, potential)
+        if not self.diffusion:
+            return rate
+        both = tuple(a + b for a, b in zip(rate.density, self.diffuse(state), strict=True))
+        return replace(rate, density=both)
+
+    def implicit(self, right: State, step: float, guess: tuple[Array, ...]) -> tuple[Array, ...]:
+        """u with u − t β⁻¹ Δ_θ u = ρ of the state `right`, in its frames; collective.
+
+        Args:
+            right: the right side, and the frames.
+            step: t.
+            guess: of u.
+
+        Raises:
+            ComputationError: on every rank alike, when a linear system is not solved.
+        """
+        start = time.perf_counter()
+        parts = zip(self.diffusion, right.density, right.frame, guess, strict=True)
+        solved = tuple(operator.solve(r, frame.metric, step, near) for operator, r, frame, near in parts)
+        self.clock.transport += time.perf_counter() - start
+        return solved
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""
@@ -121,7 +165,7 @@ class Flow:
                 continue
             moments = velocity_moments(next(sums), frame.metric)
             try:
-                motions.append(follow(frame, moments, group.linear))
+                motions.append(follow(frame, moments, group.linear, self.temperature))
             except np.linalg.LinAlgError as error:
                 raise self._collapsed(state.tau, group, moments) from error
         return motions
@@ -153,10 +197,10 @@ class Flow:
         return Potential(tuple(values), outcome, penalty)
 
     def energy_rate(self, state: State, potential: Potential, rate: Rate) -> float:
-        """dQ/dτ of the discrete energy along a rate, by the chain rule through moments and moving nodes.
+        """dQ/dτ of the discrete energy along a rate, by the chain rule through moments, moving nodes and entropy.
 
         Q depends on the moments m_j and on the nodes θ_j. The first part, (1/L) Σ V_j ṁ_j, is −dissipation to rounding
-        in a fixed frame with k ≤ p; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; three reductions.
+        in a fixed frame with k ≤ p and β⁻¹ = 0; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; three reductions.
         """
         layers, count = self.model.layers, len(self.model.families)
         theta, motion = ([np.empty(0)] * count for _ in range(2))
@@ -175,7 +219,15 @@ class Flow:
         gradient = potential.outcome.gradient or ()
         data = sum(float((g * c).sum()) for g, c in zip(gradient, summed[:count], strict=True)) / layers
         decay = self.weight_decay / (2 * layers) * sum(float(p.sum()) for p in summed[count:])
-        return data + decay + self.sweep.slope(theta, still, motion)
+        return data + decay + self.sweep.slope(theta, still, motion) + self._entropy_rate(state, rate)
+
+    def _entropy_rate(self, state: State, rate: Rate) -> float:
+        """β⁻¹/L Σ dS/dτ along a rate; collective where β⁻¹ > 0, then one reduction."""
+        if not self.diffusion:
+            return 0.0
+        parts = zip(self.groups, state.density, state.frame, rate.density, rate.frame, strict=True)
+        summed = self.sweep.sum_over_ranks([share_of(entropy_rate(*part), axes=(0,)) for part in parts])
+        return self.temperature / self.model.layers * sum(float(s.sum()) for s in summed)
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size of a difference to a state, as the Transformer sees it; one reduction.

@@ -108,12 +108,14 @@ def at_rest(frame: Frame) -> Motion:
     return Motion(frame.metric, np.zeros((blocks, dim)), np.zeros((blocks, dim, dim)))
 
 
-def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, ...]]) -> Motion:
+def follow(
+    frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, ...]], temperature: float = 0.0
+) -> Motion:
     """The motion under which mean and covariance of ρ̂ stay.
 
     With û = û₀ − b − C ξ, mean μ and covariance Σ of ρ̂: b = E[û₀] − C μ, and C solves
 
-        C Σ + Σ Cᵀ = E[û₀ (ξ − μ)ᵀ] + transpose
+        C Σ + Σ Cᵀ = E[û₀ (ξ − μ)ᵀ] + transpose + 2β⁻¹ D
 
     among the matrices that are lower triangular when the nonlinear coordinates come first: with Σ = K Kᵀ (Cholesky) and
     C = K X K⁻¹, X is the lower triangle of K⁻¹ (right side) K⁻ᵀ with its diagonal halved.
@@ -122,6 +124,7 @@ def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, .
         frame: the frame.
         moments: integrals over the whole mesh.
         linear: the linear coordinates of each block's family.
+        temperature: β⁻¹, by which diffusion widens ρ̂ that no boundary holds.
 
     Raises:
         numpy.linalg.LinAlgError: when a covariance is not positive definite.
@@ -129,7 +132,7 @@ def follow(frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, .
     mass = moments.mass[:, None]
     mean, velocity = moments.mean / mass, moments.velocity / mass
     covariance = moments.covariance
-    shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :]
+    shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :] + temperature * frame.metric
     stretch = np.empty_like(covariance)
     for axes in set(linear):  # blocks of one kind at once
         kind = np.array([other == axes for other in linear])

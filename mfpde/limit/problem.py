@@ -25,7 +25,7 @@ class Problem:
     Attributes:
         model: the Transformer.
         task: training and test samples.
-        training: λ, and when it ends.
+        training: λ, β⁻¹, and when it ends.
         densities: the discretisation of each family, by name.
         time: the time step.
         margin: by which reference meshes are wider than the densities say.
@@ -48,6 +48,21 @@ class Problem:
                 f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
                 f"must be at least {horizon / _MOST_STEPS:g}"
             )
+        if self.training.temperature > 0.0:
+            for name, density in self.densities.items():
+                _check_diffusion(f"training.temperature = {self.training.temperature!r}: family {name!r}", density)
+
+
+def _check_diffusion(where: str, density: Density) -> None:
+    if density.degree == 0:
+        raise InputError(
+            f"{where} has density.degree = 0, whose cells have no gradient that could diffuse; must be 1 … 3"
+        )
+    if density.frame == "lagrangian":
+        raise InputError(
+            f"{where} has density.frame = 'lagrangian', where no mass ever crosses from cell to cell, which diffusion "
+            "needs; must be 'comoving' or 'fixed'"
+        )
 
 
 def refined(problem: Problem) -> Problem:

@@ -53,7 +53,7 @@ class Reporter:
         Raises:
             ComputationError: on every rank alike, for a state that has lost mass.
         """
-        blocks = [diagnose(*parts) for parts in self.flow.each(state, potential)]
+        blocks = [diagnose(*parts, self.flow.temperature) for parts in self.flow.each(state, potential)]
         moments = tuple(self._moments(blocks))
         _check_mass(state.tau, moments)
         certificate = certify(self.flow, state, potential) if march.certified else None
@@ -77,7 +77,7 @@ class Reporter:
         march: March,
     ) -> dict[str, float]:
         densities = totals(self.flow.model.layers, blocks)
-        energy_rate = self.flow.energy_rate(state, potential, self.flow.transport(state, potential))
+        energy_rate = self.flow.energy_rate(state, potential, self.flow.total(state, potential))
         test = None
         if self.test is not None:
             theta, weights, _ = self.flow.units(state)
@@ -86,7 +86,7 @@ class Reporter:
             "tau": state.tau,
             "risk": potential.outcome.risk,
             "penalty": potential.penalty,
-            "energy": potential.energy,
+            "energy": potential.energy + self.flow.temperature * densities["entropy"],
             **densities,
             "energy_remainder": energy_rate + densities["dissipation"],
             "gap": certificate.gap if certificate else float("nan"),

@@ -15,18 +15,23 @@ import numpy as np
 from mpi4py import MPI
 
 from mfpde.errors import ComputationError, DiskError, InputError
+from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
+from mfpde.limit.imex import ImexStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle
-from mfpde.limit.state import State, build_groups, initial_state
+from mfpde.limit.state import Group, State, build_groups, initial_state
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
+from mfpde.settings import Time
 
 _MOST_REPORTS = 1e5
 _CERTIFIED = 10  # every so many reports have a gap, which costs some ten sweeps
+_SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
+_FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
 
 
 class Solver:
@@ -51,14 +56,15 @@ class Solver:
         self.finer = finer
         model = problem.model
         self.groups = build_groups(comm, model, problem.densities)
-        self.flow = Flow(model, self.groups, training(comm, model, problem.task), problem.training.weight_decay)
+        diffusion = _diffusion(self.groups, problem.training.temperature, problem.time)
+        sweep = training(comm, model, problem.task)
+        self.flow = Flow(model, self.groups, sweep, problem.training.weight_decay, diffusion)
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
         state = initial_state(self.groups, model, problem.densities, problem.margin)
         if saved is not None:
             state = saved.state(comm, self.groups, like=state)
-        self.stepper = Stepper(
-            comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary
-        )
+        kind = ImexStepper if diffusion else Stepper
+        self.stepper = kind(comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary)
         self._started = wall.perf_counter()
         self._output = 0.0
         if saved is not None:
@@ -204,6 +210,8 @@ class Solver:
     def close(self) -> None:
         """Free the PETSc objects; collective."""
         self.stepper.close()
+        for operator in self.flow.diffusion:
+            operator.close()
 
     def _risk_error(self, tau: float, risk: float) -> float:
         return float("nan") if self.finer is None else abs(risk - self.finer.risk_at(tau))
@@ -238,6 +246,14 @@ class Watch(Protocol):
 
     def pause(self, asked: float) -> None:
         """Between two steps: save, and raise to end the run. `asked` is that answer."""
+
+
+def _diffusion(groups: Sequence[Group], temperature: float, time: Time) -> tuple[Diffusion, ...]:
+    """The operator of each group, none at temperature zero; collective."""
+    if temperature == 0.0:
+        return ()
+    tolerance = _FULLY_SOLVED if time.step is not None else max(_SOLVED * time.relative_tolerance, _FULLY_SOLVED)
+    return tuple(Diffusion(group.transport, temperature, tolerance) for group in groups)
 
 
 def report_times(horizon: float, every: float) -> list[float]:

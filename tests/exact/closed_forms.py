@@ -66,6 +66,7 @@ class Case:
     clock: Clock
     task: Task
     answer: Callable[[np.ndarray, np.ndarray], Answer]
+    temperature: float = 0.0
 
     def model(self) -> Transformer:
         return Transformer([[self.family]], LAYERS, lambda tokens: tokens[-1], step=STEP)
@@ -100,6 +101,24 @@ def decay(dim: int, kind: type[Law] = Normal, clock: Clock = SHORT) -> Case:
         return Answer(mean / clock.growth, covariance / clock.growth**2, densities, float(risk))
 
     return Case(family, clock, task(1), answer)
+
+
+def ornstein_uhlenbeck(dim: int, temperature: float, clock: Clock = SHORT) -> Case:
+    """f = 0 with diffusion: a Gaussian of mean e^{−λτ} m₀ and covariance e^{−2λτ} Σ₀ + (1 − e^{−2λτ}) β⁻¹/λ I."""
+    still = decay(dim, clock=clock)
+    laws = [still.family.law(i) for i in range(LAYERS)]
+    share = clock.growth**-2
+
+    def answer(mean: np.ndarray, covariance: np.ndarray) -> Answer:
+        noise = (1.0 - share) * temperature / clock.decay * np.eye(dim)
+        ends = [
+            (np.asarray(law.mean) / clock.growth, share * np.diag(np.asarray(law.std) ** 2) + noise) for law in laws
+        ]
+        densities = [lambda t, m=m, s=s: gaussian(t, m, s) for m, s in ends]
+        risk = 0.5 * np.mean((task(1).tokens[:, 0] - task(1).targets) ** 2)
+        return Answer(mean / clock.growth, share * covariance + noise, densities, float(risk))
+
+    return Case(still.family, clock, still.task, answer, temperature)
 
 
 def linear(dim: int, clock: Clock = SHORT, far: float = 1.0) -> Case:
@@ -210,7 +229,7 @@ class Run:
 def run(case: Case, density: Density, time: Time) -> Run:
     """Solve a case to the horizon."""
     model = case.model()
-    settings = Training(weight_decay=case.clock.decay, horizon=case.clock.horizon)
+    settings = Training(case.clock.decay, case.clock.horizon, case.temperature)
     problem = Problem(model, case.task, settings, {case.family.name: density}, time)
     solver = Solver(MPI.COMM_SELF, problem)
     try:

@@ -197,6 +197,14 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("setting", "named"), [("density.degree=0", "density.degree = 0"), ("density.frame=lagrangian", "lagrangian")]
+)
+def test_a_discretisation_that_cannot_diffuse(setting, named, tmp_path):
+    line = refused(write(tmp_path), "training.temperature=0.1", setting, whole=True)
+    assert named in line
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_key_or_value_that_cannot_be(setting, tmp_path):
     line = refused(write(tmp_path), setting)

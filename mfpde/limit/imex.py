@@ -1,0 +1,106 @@
+"""Time steps with diffusion: the implicit–explicit pair ARK3(2)4L[2]SA of Kennedy and Carpenter.
+
+    ∂_τ u = f(u) + g(u),    u_i = u + Δ Σ_{j<i} (aᴱ_ij f_j + aᴵ_ij g_j) + Δ γ g(u_i),    u⁺ = u + Δ Σ_j b_j (f_j + g_j)
+
+with transport and frames in f, diffusion in g; order 3, and an embedded method of order 2 whose difference estimates
+the error. Frames are moved by f alone: those of a stage are known before its linear system, in whose operator they are.
+The implicit part is L-stable, so that diffusion does not bound the step; the CFL bound is that of f, whose stability
+polynomial is 1 + z + z²/2 + z³/6 + z⁴/35. g_j is the operator applied to the stage, not the difference that the
+linear system implies: so mass is kept to rounding, however well the system was solved.
+
+The method is not strong-stability preserving and the interior penalty no M-matrix: no positivity survives.
+Source: Kennedy & Carpenter, *Appl. Numer. Math.* 44 (2003), 139–181, coefficients in appendix C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.limit.flow import Rate
+from mfpde.limit.state import State
+from mfpde.limit.stepper import RightHandSide, Stepper, frame_values, rate_values
+from mfpde.settings import Time
+
+Array = NDArray[np.float64]
+GAMMA = 1767732205903 / 4055673282236
+NODES = (0.0, 2.0 * GAMMA, 3.0 / 5.0, 1.0)
+EXPLICIT = (
+    (),
+    (2.0 * GAMMA,),
+    (5535828885825 / 10492691773637, 788022342437 / 10882634858940),
+    (6485989280629 / 16251701735622, -4246266847089 / 9704473918619, 10755448449292 / 10357097424841),
+)
+IMPLICIT = (  # without the diagonal, which is γ but for the first stage
+    (),
+    (GAMMA,),
+    (2746238789719 / 10658868560708, -640167445237 / 6845629431997),
+    (1471266399579 / 7840856788654, -4482444167858 / 7529755066697, 11266239266428 / 11593286722821),
+)
+WEIGHTS = (*IMPLICIT[3], GAMMA)
+EMBEDDED = (
+    2756255671327 / 12835298489170,
+    -10771552573575 / 22201958757719,
+    9247589265047 / 10645013368117,
+    2193209047091 / 5459859503100,
+)
+
+
+class ImexStepper(Stepper):
+    """Advances a state whose density diffuses."""
+
+    name = "ARK3(2)4L[2]SA"
+    limits = (1.832, 0.596, 0.308, 0.191)  # ν_p of the explicit stages, as in `limit.stepper`
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        flow: ImplicitFlow,
+        state: State,
+        time: Time,
+        horizon: float,
+        stationary: float | None = None,
+    ) -> None:
+        """See `Stepper`; collective."""
+        super().__init__(comm, flow, state, time, horizon, stationary)
+        self._implicit = flow
+
+    def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
+        f, g = [rate_values(rate)], [self._diffused(begin)]
+        stage = begin
+        for node, explicit, implicit in zip(NODES[1:], EXPLICIT[1:], IMPLICIT[1:], strict=True):
+            right = self._unpack(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
+            stage = replace(right, density=self._implicit.implicit(right, GAMMA * step, stage.density))
+            f.append(rate_values(self.flow.rate(stage)))
+            g.append(self._diffused(stage))
+        both = [a + b for a, b in zip(f, g, strict=True)]
+        end = self._unpack(begin.tau + step, start + step * _sum(WEIGHTS, both))
+        lower = [b - e for b, e in zip(WEIGHTS, EMBEDDED, strict=True)]
+        return end, self._unpack(begin.tau, step * _sum(lower, both))
+
+    def _diffused(self, state: State) -> Array:
+        """g: nothing of it moves the frames."""
+        still = np.zeros_like(frame_values(state.frame))
+        return np.concatenate([*(d.ravel() for d in self._implicit.diffuse(state)), still])
+
+
+def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:
+    total = np.zeros_like(terms[0])
+    for weight, term in zip(weights, terms, strict=True):
+        total += weight * term
+    return total
+
+
+class ImplicitFlow(RightHandSide, Protocol):
+    """What the stepper needs of a flow with diffusion; collective."""
+
+    def diffuse(self, state: State) -> tuple[Array, ...]:
+        """g of every group."""
+
+    def implicit(self, right: State, step: float, guess: tuple[Array, ...]) -> tuple[Array, ...]:
+        """u with u − t g(u) = the densities of `right`, in its frames."""

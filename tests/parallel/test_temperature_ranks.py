@@ -1,0 +1,42 @@
+"""With temperature the same numbers on 1, 2 and 3 ranks to 1e-10: conjugate gradients sum in PETSc's order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from launch import run
+from mfpde.output.reader import open_run
+from parallel.test_same_numbers import ALL, RUN
+
+HOT = RUN.format(cells=4, cell="simplex", frame="comoving", radius="").replace(
+    "[density]", "temperature = 0.1\n[density]"
+)
+CANCELS = ("mass_error", "energy_remainder")
+
+
+def test_same_numbers_on_one_two_and_three_ranks(tmp_path: Path) -> None:
+    """Fixed steps, linear systems solved to 1e-12: every column of the tables and the density itself, relative."""
+    (tmp_path / "all.py").write_text(ALL)
+    (tmp_path / "hot.toml").write_text(HOT)
+    for ranks in (1, 2, 3):
+        done = run("all.py", str(ranks), "hot.toml", ranks=ranks, directory=tmp_path)
+        assert done.returncode == 0, done.stderr
+    alone = open_run(tmp_path / "1" / "hot")
+    points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
+    density = alone.density(tau=0.5, family="attention", layer=1, theta=points)
+    assert np.abs(density).max() > 0.0
+    for ranks in (2, 3):
+        other = open_run(tmp_path / str(ranks) / "hot")
+        for table in ("history", "moments"):
+            for column, values in getattr(alone, table).items():
+                same = getattr(other, table)[column]
+                if values.dtype.kind != "f":
+                    assert (values == same).all()
+                    continue
+                scale = 1.0 if column in CANCELS else np.nanmax(np.abs(values), initial=0.0)
+                assert np.array_equal(np.isnan(values), np.isnan(same)), column
+                assert np.nanmax(np.abs(values - same), initial=0.0) <= 1e-10 * max(scale, 1e-6), column
+        found = other.density(tau=0.5, family="attention", layer=1, theta=points)
+        assert np.abs(found - density).max() <= 1e-10 * np.abs(density).max()
