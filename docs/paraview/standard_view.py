@@ -61,6 +61,9 @@ def main() -> None:
     shown = source
     if given.layer is not None or len(names) == 3:
         shown = only(source, given.layer or 0)
+        if len(names) == 3:  # a volume needs a grid; rendering cells of higher degree as one takes minutes
+            shown = simple.ResampleToImage(Input=shown)
+            shown.SamplingDimensions = [48, 48, 48]
         shown.UpdatePipeline(tau)
     display = simple.Show(shown, view)
     draw(display, view, shown, names, given.array)
@@ -94,6 +97,8 @@ def only(source: object, layer: int) -> object:
 def draw(display: object, view: object, shown: object, names: list[str], array: str) -> None:
     """Colours, stretched depth, named axes and the camera."""
     dim = len(names)
+    if dim == 3:
+        display.SetRepresentationType("Volume")
     if array == "velocity":
         simple.ColorBy(display, ("POINTS", array, "Magnitude"))
     else:
@@ -110,14 +115,10 @@ def draw(display: object, view: object, shown: object, names: list[str], array: 
     if dim < 3:
         scale[dim] = 0.8 * max(sizes[:dim]) / max(sizes[dim], 0.2)
     display.Scale = scale
-    display.DataAxesGrid.Scale = scale
     display.DataAxesGrid.GridAxesVisibility = 1
-    titles = [*names, "depth", ""][:3]
+    titles = [*names, "depth" if scale[dim % 3] == 1.0 else f"depth x {scale[dim % 3]:.3g}", ""][:3]
     display.DataAxesGrid.XTitle, display.DataAxesGrid.YTitle, display.DataAxesGrid.ZTitle = titles
-    if dim == 3:
-        display.SetRepresentationType("Surface")
-        display.Opacity = 0.6
-    elif dim == 2:
+    if dim == 2:
         display.Opacity = 0.85
     if dim == 1:
         view.InteractionMode = "2D"

@@ -71,3 +71,14 @@ def test_links_lead_somewhere(path):
 def test_the_readme_lists_every_run_file():
     listed = set(re.findall(r"^\| `(runs/[\w-]+\.toml)`", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert listed == {str(path.relative_to(ROOT)) for path in (ROOT / "runs").glob("*.toml")}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(find_spec(name) for name in ("sphinx", "myst_parser", "furo")),
+    reason="needs what docs/requirements.txt lists: uv run --with-requirements docs/requirements.txt pytest",
+)
+def test_the_site_is_built_without_warnings(tmp_path):
+    ended = run("-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "site", directory=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "site" / "index.html").exists()

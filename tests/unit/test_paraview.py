@@ -1,0 +1,56 @@
+"""The real ParaView, where it is: the script of the documents makes a still of runs in one, two and three coordinates.
+
+`tests/unit/test_output_density.py` checks the same files with VTK and PyVista, which every environment has.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvista as pv
+from PIL import Image
+
+from drawn import make_run
+from mfpde.output.pvd import series_name
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "paraview" / "standard_view.py"
+MISSING = [name for name in ("pvbatch", "xvfb-run") if shutil.which(name) is None]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (Debian: apt install paraview xvfb xauth)")
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_still_from_paraview(tmp_path, dim):
+    make_run(tmp_path / "run", {"attention": dim}, taus=(0.0, 1.0))
+    words = ["xvfb-run", "-a", "pvbatch", str(SCRIPT), str(tmp_path / "run"), "--tau", "0", "--size", "400", "300"]
+    for _ in range(3):  # on a busy machine xvfb-run may start the program before its screen is there
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+        if "bad X server connection" not in ended.stderr:
+            break
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert f"tau = 0, coordinates {', '.join(('q', 'v', 'b')[:dim])}" in ended.stdout
+    with Image.open(tmp_path / "run" / "figures" / "paraview.png") as image:
+        picture = np.asarray(image.convert("RGB")).astype(int)
+    assert picture.shape == (300, 400, 3)
+    assert (np.ptp(picture, axis=2) > 40).mean() > 0.01  # the density is there, in colours
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_what_paraview_shows_without_a_filter(tmp_path, dim):
+    run = make_run(tmp_path, {"attention": dim})
+    reader = pv.get_reader(tmp_path / series_name("attention"))
+    assert tuple(reader.time_values) == (0.0, 0.5, 1.0)
+    (grid,) = reader.read()
+    assert {"density", "potential", "velocity"} <= set(grid.point_data)
+    assert set(np.unique(grid.cell_data["layer"])) == {0, 1}
+    size = np.prod(run.snapshot(tau=0.0, family="attention").points.shape[1:3])
+    assert grid.n_points == 2 * size  # no point is shared: jumps are kept
+    if dim < 3:
+        assert np.unique(grid.points[:, dim]).tolist() == [0.25, 0.75]  # depth is the next axis
+    else:
+        layer = grid.extract_cells(np.flatnonzero(grid.cell_data["layer"] == 1))
+        assert layer.n_cells * 2 == grid.n_cells
