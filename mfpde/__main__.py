@@ -12,6 +12,7 @@ from mfpde.errors import InputError
 COMMANDS = {
     "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
     "particles": "train the finite Transformers of a run file, of several sizes and seeds",
+    "compare": "the PDE of a run directory against its finite Transformers, in one report",
     "sweep": "a family of runs that differ in some keys, with its table and figure",
     "plot": "figures, an animation and a report of a run, or a view of it while it goes on",
     "info": "versions, MPI, PETSc, cores, threads and caches: what a bug report needs",

@@ -1,0 +1,72 @@
+"""`python -m mfpde.compare`: the PDE of a run directory against its finite Transformers, in one report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mfpde import parallel
+from mfpde.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  python -m mfpde.compare runs/in-context                          after solve and particles
+  mpirun -n 2 python -m mfpde.compare runs/in-context              missing depths are solved on both ranks
+  python -m mfpde.compare runs/in-context --depth 4,8,16,32,64     the error of a finite number of layers
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see python -m mfpde.compare --help")
+
+    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
+        if parallel.start().rank == 0:
+            sys.stdout.write(self.format_help())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of interface.md."""
+    p = _Parser(
+        prog="python -m mfpde.compare", description=__doc__, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
+    p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR is not beside the files it names")
+    p.add_argument("--depth", default="", metavar="L,…", help="depths to compare with L = ∞, at least two")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code of interface.md. A verdict of either kind is a command that was done."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return parallel.run_command(lambda: _compare(words))
+
+
+def _compare(words: list[str]) -> int:
+    given = parser().parse_args(words)
+    depths = _depths(given.depth)
+    comm = parallel.start()
+    parallel.start_petsc()
+    from mfpde.comparison import compare  # noqa: PLC0415  (after MPI and PETSc are up)
+
+    said = compare(given.directory, given.run, depths)
+    if comm.rank == 0:
+        sys.stdout.write(f"the PDE {said}: {given.directory / 'compare' / 'report.html'}\n")
+    return 0
+
+
+def _depths(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")] if text else []
+    if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in words) or len(set(words)) == 1:
+        raise InputError(f"--depth {text}: must be at least two whole numbers, 1 … 100000, as in 4,8,16")
+    return sorted({int(word) for word in words})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

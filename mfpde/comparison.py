@@ -1,0 +1,235 @@
+"""A run directory's PDE against its finite Transformers: missing depths are solved, checks made, a report written."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from mfpde import config, parallel
+from mfpde.checks import existing, inside
+from mfpde.config import RunFile
+from mfpde.errors import InputError
+from mfpde.finite.records import Record, load_all
+from mfpde.limit.problem import Problem, refined
+from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.manifest import read_manifest
+from mfpde.output.reader import open_run
+from mfpde.run import solve_into
+from mfpde.study import FOLDER as PARTICLES
+from mfpde.validation import measures, pictures, verdict
+from mfpde.validation.depth import depth_checks, depth_rows
+from mfpde.validation.evidence import Evidence, History
+from mfpde.validation.report import Findings, page
+
+FOLDER = "compare"
+
+
+@dataclass(frozen=True)
+class Material:
+    """A finished run and its particles.
+
+    Attributes:
+        directory: the run directory.
+        run: its run file.
+        records: of its finite Transformers, of one method.
+    """
+
+    directory: Path
+    run: RunFile
+    records: Sequence[Record]
+
+
+def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int] = ()) -> str:
+    """Compare, and write DIR/compare; collective.
+
+    Args:
+        directory: the run directory.
+        run_file: the run file, where the directory's own copy does not find files beside it.
+        depths: L of the study of depth; none unless given.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        InputError: when there is nothing to compare, before anything is written.
+        ComputationError: when a depth that is solved here fails.
+    """
+    material = parallel.agree(lambda: _material(directory, run_file, bool(depths)))
+    run, own = material.run, _layers(material.run)
+    folder = directory / FOLDER
+    layers = sorted({own, *(r.job.layers for r in material.records)})
+    solved = {n: directory if n == own else _solve(run.with_layers(n), folder / f"layers-{n}") for n in layers}
+    weighted = sorted({r.job.layers for r in material.records if r.job.initial != "sampled"})
+    finer = {n: _solve(run.with_layers(n), folder / f"finer-{n}", finer=True) for n in weighted}
+    residual = {n: solved.get(n) or _solve(run.with_layers(n), folder / f"layers-{n}") for n in depths}
+    cells = sorted({max(2, max(depths) // 2), max(4, *depths)}) if depths else []
+    continuum = {n: _solve(_continuum(run, n), folder / f"continuum-{n}") for n in cells}
+
+    def judge() -> str:
+        models = {n: run.with_layers(n).build(trial=False)[0] for n in layers}
+        evidence = Evidence(material.records, _histories(solved), _histories(finer), models)
+        findings = _findings(material, evidence, own, _histories(residual), _histories(continuum))
+        _write(folder, findings, evidence)
+        return findings.verdict
+
+    said = parallel.agree(lambda: judge() if MPI.COMM_WORLD.rank == 0 else "")
+    return str(MPI.COMM_WORLD.bcast(said, root=0))
+
+
+def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
+    """All that can be wrong with the directory is found here.
+
+    Raises:
+        InputError: naming what is missing, or what does not belong together.
+    """
+    finished = open_run(directory)
+    outcome = (finished.summary or {}).get("outcome")
+    if outcome != "done":
+        raise InputError(f"run directory {directory}: holds no finished solve (outcome: {outcome or 'still running'})")
+    found = finished.manifest.get("problem_hash")
+    if found is None:
+        raise InputError(f"run directory {directory}: was not solved from a run file that ties particles to it")
+    run = _run_file(directory, run_file)
+    if run.problem_hash() != found:
+        raise InputError(
+            f"run directory {directory}: {run.source} is not the run file that was solved, or the files that it names "
+            "have changed or are not found from here; give --run RUN.toml"
+        )
+    particles = directory / PARTICLES
+    if not (particles / "manifest.json").is_file():
+        if depth:
+            return Material(directory, run, [])
+        raise InputError(f"run directory {directory}: holds no particles; python -m mfpde.particles trains them")
+    if read_manifest(particles / "manifest.json").get("problem_hash") != found:
+        raise InputError(
+            f"run directory {directory}: its particles are those of another run file (another task, model, initial "
+            "law, weight decay or temperature)"
+        )
+    records = _of_one_method(load_all(particles))
+    if not records and not depth:
+        raise InputError(f"run directory {directory}: holds no particles; python -m mfpde.particles trains them")
+    return Material(directory, run, records)
+
+
+def _run_file(directory: Path, given: Path | None) -> RunFile:
+    if given is not None:
+        own = config.load(directory / "run.toml")
+        return dataclasses.replace(own, source=str(given), base=existing("--run", given).parent)
+    own = config.load(directory / "run.toml")
+    return dataclasses.replace(own, base=directory.absolute().parent)
+
+
+def _of_one_method(records: Sequence[Record]) -> list[Record]:
+    """The flow where there is one, else the smallest learning rate; of each grid or seed the smallest tolerance."""
+    flows = [r for r in records if r.job.method.learning_rate is None]
+    if not flows and records:
+        rates = [r.job.method.learning_rate or 0.0 for r in records]
+        return [r for r, rate in zip(records, rates, strict=True) if rate == min(rates)]
+    best: dict[tuple[object, ...], Record] = {}
+    for record in flows:
+        job = record.job
+        key = (job.initial, job.size, job.layers, job.seed)
+        if key not in best or job.method.tolerance < best[key].job.method.tolerance:
+            best[key] = record
+    return list(best.values())
+
+
+def _layers(run: RunFile) -> int:
+    return run.build(trial=False)[0].layers
+
+
+def _continuum(run: RunFile, cells: int) -> RunFile:
+    deep = run.with_layers(cells)
+    model = {**deep.content["model"], "depth": "continuum"}
+    return dataclasses.replace(deep, content={**deep.content, "model": model})
+
+
+def _solve(run: RunFile, directory: Path, finer: bool = False) -> Path:
+    """Solve the run file there, unless that was done before; collective.
+
+    Args:
+        run: at the depth wanted.
+        directory: where.
+        finer: solve the refined problem instead.
+    """
+    identity = f"{run.hash()}-{run.training.horizon!r}{'-finer' if finer else ''}"
+
+    def done() -> bool:
+        if not (directory / "manifest.json").is_file():
+            return False
+        there = open_run(directory)
+        return there.manifest.get("run_hash") == identity and (there.summary or {}).get("outcome") == "done"
+
+    first = MPI.COMM_WORLD.rank == 0
+    if MPI.COMM_WORLD.bcast(parallel.agree(lambda: done() if first else None), root=0):
+        return directory
+    if first:
+        sys.stdout.write(f"solving {directory}\n")
+        sys.stdout.flush()
+    model, task = parallel.agree(lambda: run.build(trial=first))
+    with inside(run.source):
+        densities = {family.name: run.densities(family.name) for family in model.families}
+        problem = Problem(model, task, run.training, densities, run.time)
+        output = dataclasses.replace(run.output, directory=directory)
+        solved = refined(problem) if finer else problem
+        solve_into(solved, output, run.text(), identity, run.problem_hash(), overwrite=True, quiet=True)
+    return directory
+
+
+def _histories(directories: Mapping[int, Path]) -> dict[int, History]:
+    return {n: open_run(directory).history for n, directory in directories.items()}
+
+
+def _findings(
+    material: Material, evidence: Evidence, own: int, residual: Mapping[int, History], continuum: Mapping[int, History]
+) -> Findings:
+    run = open_run(material.directory)
+    slopes = verdict.risk_slopes(evidence)
+    mine = [r for r in evidence.drawn if r.job.layers == own]
+    times = sorted({float(t) for r in mine for t in r.kept if np.isclose(run.taus, t).any() and t > 0.0})
+    distances = measures.distances(run, mine, times)
+    dims = {family.name: family.dim for family in evidence.models[own].families}
+    far = measures.distance_slopes(distances, own, dims)
+    taus = [float(t) for t in run.taus if t > 0.0]
+    depth = depth_rows(residual, continuum, taus) if residual else []
+    judged = [row for row in (*slopes, *far) if row.wanted == verdict.RATE]
+    checks = [
+        *verdict.mean_checks(evidence),
+        *verdict.grid_checks(evidence),
+        *verdict.slope_checks(judged),
+        *depth_checks(depth),
+    ]
+    facts = {
+        "problem_hash": material.run.problem_hash(),
+        "finite_transformers": len(evidence.records),
+        "methods": sorted({r.job.method.name for r in evidence.records}),
+        "layers": sorted(evidence.limits),
+        "loss": evidence.models[own].loss,
+        "weight_decay": material.run.training.weight_decay,
+    }
+    rows = [asdict(d) for d in distances]
+    governed = verdict.width_or_depth(evidence)
+    return Findings(material.run.name, checks, [*slopes, *far], governed, depth, rows, facts)
+
+
+def _write(folder: Path, findings: Findings, evidence: Evidence) -> None:
+    figures = {}
+    if evidence.records:
+        figures["risk"] = pictures.risk_curves(evidence)
+        if all("accuracy" in table for table in evidence.limits.values()):
+            figures["accuracy"] = pictures.risk_curves(evidence, "accuracy")
+    if findings.slopes:
+        figures["sizes"] = pictures.size_errors(findings.slopes)
+    if findings.depth:
+        figures["depth"] = pictures.depth_errors(findings.depth)
+    with failing_clearly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        images = pictures.save(figures, folder)
+        write_text(folder / "report.html", page(findings, images))
+        write_json(folder / "summary.json", findings.plain())

@@ -1,0 +1,72 @@
+"""The error of a finite depth: residual layers against the continuum, dT/dt = η Σ_c ∫ f_c dρ^c_t.
+
+Source: mathematics.md, section 3; the continuum's cells have an error of order L⁻², and are extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.validation.evidence import History, at, has
+from mfpde.validation.verdict import Check
+
+ORDER, ORDER_WITHIN = -1.0, 0.15
+
+
+@dataclass(frozen=True)
+class DepthRow:
+    """Errors of the risk at one τ.
+
+    Attributes:
+        tau: τ.
+        limit: the risk at L = ∞.
+        layers: L.
+        errors: |R_L − R_∞|.
+        slope: of the errors in L.
+    """
+
+    tau: float
+    limit: float
+    layers: list[int]
+    errors: list[float]
+    slope: float
+
+
+def depth_rows(residual: Mapping[int, History], continuum: Mapping[int, History], taus: list[float]) -> list[DepthRow]:
+    """Slopes of |R_L − R_∞| at several τ.
+
+    Args:
+        residual: histories by number of layers, at least two.
+        continuum: histories by number of cells, two of them: the larger is taken on to ∞ by its order 2.
+        taus: at which all of them have reports.
+    """
+    coarse, fine = sorted(continuum)
+    rows = []
+    for tau in taus:
+        if not all(has(table, tau) for table in (*residual.values(), *continuum.values())):
+            continue
+        near, far = at(continuum[coarse], "risk", tau), at(continuum[fine], "risk", tau)
+        limit = far + (far - near) / ((fine / coarse) ** 2 - 1.0)
+        layers = sorted(residual)
+        errors = [abs(at(residual[n], "risk", tau) - limit) for n in layers]
+        fitted = float(np.polyfit(np.log(layers), np.log(errors), 1)[0])
+        rows.append(DepthRow(tau, limit, layers, errors, fitted))
+    return rows
+
+
+def depth_checks(rows: list[DepthRow]) -> list[Check]:
+    """Is the slope −1 within 0.15?"""
+    return [
+        Check(
+            "depth", max(row.layers), row.tau, row.slope, ORDER, ORDER_WITHIN,
+            bool(abs(row.slope - ORDER) <= ORDER_WITHIN), f"L = {row.layers}, errors of the risk {_few(row.errors)}",
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _few(errors: list[float]) -> str:
+    return ", ".join(f"{e:.3g}" for e in errors)

@@ -1,0 +1,95 @@
+"""The mean over seeds, carried on to M = ∞.
+
+A risk of M drawn units is R_∞ + b/M + (1/M) Σ_j ψ(θ_j) + O(1/M): the drawn units' chance deviation from their law moves
+it by a linear functional, whose mean is zero. Sample moments of the units at τ = 0, of which the expectations are
+known, take a large part of it away: control variates (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mfpde.finite.records import Record
+from mfpde.problem.transformer import Transformer
+
+Array = NDArray[np.float64]
+_DATA = 2.0  # risks for each number that is fitted, at least, for control variates to be used
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An estimate of R_∞ with a two-sided confidence interval.
+
+    Attributes:
+        value: the estimate.
+        half_width: of the interval.
+        seeds: independent sets of units.
+        controls: control variates used.
+    """
+
+    value: float
+    half_width: float
+    seeds: int
+    controls: int
+
+
+def deviations(record: Record, model: Transformer) -> Array:
+    """Sample moments less expectations at τ = 0, first and second, means over layers: of mean zero, one row a record.
+
+    Args:
+        record: of drawn units.
+        model: at the record's depth, for its initial laws.
+    """
+    found = []
+    for family in model.families:
+        laws = [family.law(layer) for layer in range(model.layers)]
+        shift = record.means[family.name][0] - np.array([law.mean for law in laws])
+        second = record.covariances[family.name][0] + np.einsum("li,lj->lij", shift, shift)
+        second = second - np.stack([np.diag(np.square(law.std)) for law in laws])
+        upper = np.triu_indices(family.dim)
+        found += [shift.mean(axis=0), second.mean(axis=0)[upper]]
+    return np.concatenate(found)
+
+
+def extrapolate(
+    units: Sequence[int], seeds: Sequence[int], values: Array, controls: Array, confidence: float = 0.95
+) -> Limit | None:
+    """R_∞ from a weighted least-squares fit of R = R_∞ + b/M + g·c, weights M.
+
+    The standard error is that of the jackknife over seeds: all sizes of a seed are left out together, since smaller
+    sets of units are the first of larger ones.
+
+    Args:
+        units: M (n,).
+        seeds: (n,).
+        values: R (n,).
+        controls: c (n, k), of mean zero; left out where there are too few values for them.
+        confidence: of the interval.
+
+    Returns:
+        None with fewer than two sizes or three seeds.
+    """
+    size, seed = np.asarray(units, dtype=float), np.asarray(seeds)
+    groups = np.unique(seed)
+    if len(np.unique(size)) < 2 or len(groups) < 3:
+        return None
+    used = controls if len(values) >= _DATA * (2 + controls.shape[1]) and len(groups) > 3 else controls[:, :0]
+    used = used / np.maximum(np.abs(used).max(axis=0, initial=0.0), 1e-300) if used.size else used
+    design = np.column_stack([np.ones_like(size), 1.0 / size, used])
+    root = np.sqrt(size)[:, None]
+
+    def fit(kept: NDArray[np.bool_]) -> float:
+        weight = root[kept]
+        return float(np.linalg.lstsq(weight * design[kept], weight[:, 0] * values[kept], rcond=None)[0][0])
+
+    best = fit(np.ones(len(size), dtype=bool))
+    left = np.array([fit(seed != s) for s in groups])
+    count = len(groups)
+    error = np.sqrt((count - 1) / count * np.sum((left - left.mean()) ** 2))
+    quantile = float(stats.t.ppf(0.5 + 0.5 * confidence, count - 1))
+    return Limit(best, quantile * float(error), count, used.shape[1])
