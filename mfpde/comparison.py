@@ -19,7 +19,7 @@ from mfpde.finite.records import Record, load_all
 from mfpde.limit.problem import Problem, refined
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.manifest import read_manifest
-from mfpde.output.reader import open_run
+from mfpde.output.reader import Run, open_run
 from mfpde.run import solve_into
 from mfpde.study import FOLDER as PARTICLES
 from mfpde.validation import measures, pictures, verdict
@@ -192,8 +192,7 @@ def _findings(
     run = open_run(material.directory)
     slopes = verdict.risk_slopes(evidence)
     mine = [r for r in evidence.drawn if r.job.layers == own]
-    times = sorted({float(t) for r in mine for t in r.kept if np.isclose(run.taus, t).any() and t > 0.0})
-    distances = measures.distances(run, mine, times)
+    distances = measures.distances(run, mine, _last_kept(run, mine))
     dims = {family.name: family.dim for family in evidence.models[own].families}
     far = measures.distance_slopes(distances, own, dims)
     taus = [float(t) for t in run.taus if t > 0.0]
@@ -216,6 +215,13 @@ def _findings(
     rows = [asdict(d) for d in distances]
     governed = verdict.width_or_depth(evidence)
     return Findings(material.run.name, checks, [*slopes, *far], governed, depth, rows, facts)
+
+
+def _last_kept(run: Run, records: Sequence[Record]) -> list[float]:
+    """The τ > 0 at which most records kept their units and the run has densities; the last of those."""
+    counts = {float(t): sum(bool(np.isclose(r.kept, t).any()) for r in records) for t in run.taus if t > 0.0}
+    best = max(counts, key=lambda t: (counts[t], t), default=0.0)
+    return [best] if counts.get(best) else []
 
 
 def _write(folder: Path, findings: Findings, evidence: Evidence) -> None:

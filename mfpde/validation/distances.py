@@ -22,9 +22,9 @@ from mfpde.output.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 _NEGLIGIBLE = 1e-6  # mass of all nodes that are left out together
-_EXTRA = 2  # points per direction beyond those that integrate the polynomial
+_EXTRA = 1  # points per direction beyond those that integrate the polynomial
 _ABOVE = 1.3  # by which a bound exceeds the largest value seen in a cell
-DIRECTIONS = 50  # of a sliced distance
+DIRECTIONS = 32  # of a sliced distance
 
 
 @cache

@@ -15,7 +15,7 @@ from mfpde.validation.slopes import slope
 from mfpde.validation.verdict import SlopeRow
 
 Array = NDArray[np.float64]
-_LARGEST = 700  # units from which an exact distance takes too long
+_LARGEST = 200  # units from which an exact distance takes too long
 
 
 @dataclass(frozen=True)
