@@ -20,7 +20,7 @@ from mfpde.limit.problem import Problem, refined
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
-from mfpde.run import solve_into
+from mfpde.run import Manner, solve_into
 from mfpde.study import FOLDER as PARTICLES
 from mfpde.validation import measures, pictures, verdict
 from mfpde.validation.depth import depth_checks, depth_rows
@@ -178,7 +178,8 @@ def _solve(run: RunFile, directory: Path, finer: bool = False) -> Path:
         problem = Problem(model, task, run.training, densities, run.time)
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem
-        solve_into(solved, output, run.text(), identity, run.problem_hash(), overwrite=True, quiet=True)
+        hashes = (identity, run.problem_hash())
+        solve_into(solved, output, run.text(), run.decisive(), Manner(overwrite=True, quiet=True), hashes)
     return directory
 
 

@@ -13,7 +13,10 @@ def test_unknown_command_is_one_line_and_code_2(ranks):
     ended = run("-m", "mfpde", "slove", ranks=ranks)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == "mfpde: 'slove' is no command; allowed: solve, particles, compare, sweep, plot, info; did you mean solve?\n"
+    assert (
+        ended.stderr
+        == "mfpde: 'slove' is no command; allowed: solve, particles, compare, sweep, plot, info; did you mean solve?\n"
+    )
 
 
 @pytest.mark.parametrize("words", [(), ("--help",)])

@@ -1,0 +1,314 @@
+"""The comparison finds a right PDE right and wrong ones wrong; slopes, extrapolation and distances as they must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from mfpde.compare import main as compare
+from mfpde.finite.jobs import Method, plan
+from mfpde.finite.training import School
+from mfpde.limit.problem import Problem, refined
+from mfpde.limit.solver import Solver
+from mfpde.limit.sweep import Sweep
+from mfpde.limit.units import Units
+from mfpde.output.snapshot import Snapshot
+from mfpde.particles import main as particles
+from mfpde.problem import library
+from mfpde.problem.laws import Normal
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density, Time, Training
+from mfpde.solve import main as solve
+from mfpde.validation.depth import depth_checks, depth_rows
+from mfpde.validation.distances import draws, exact, nodes, sliced
+from mfpde.validation.evidence import Evidence
+from mfpde.validation.extrapolation import extrapolate
+from mfpde.validation.slopes import governed, slope
+from mfpde.validation.verdict import Check, grid_checks, mean_checks, word
+
+TAUS, DECAY = [0.25, 0.5], 0.3
+RNG = np.random.default_rng(3)
+TASK = Task(RNG.normal(size=(6, 3, 3)), 1.5 * RNG.normal(size=(6, 2)))
+LAWS = {"attention": Normal([0.5, 0.6], [0.4, 0.4]), "mlp": Normal([0.8, 0.7], [0.4, 0.4])}
+
+
+def coupled() -> Transformer:
+    """Two stages that both do something from the start, so that it matters which of them a co-state has passed."""
+    model = library.attention_mlp(channels=3, layers=2)
+    stages = [[dataclasses.replace(f, initial=LAWS[f.name]) for f in stage] for stage in model.stages]
+    return dataclasses.replace(model, stages=stages, step=1.5)
+
+
+MODEL = coupled()
+
+
+def limit(problem: Problem, finer: bool = False) -> dict[str, np.ndarray]:
+    """τ and risk of the PDE."""
+    solver = Solver(MPI.COMM_SELF, refined(problem) if finer else problem)
+    try:
+        risks = [solver.flow.potential(solver.stepper.state).outcome.risk]
+        for tau in TAUS:
+            assert solver.stepper.advance(tau)
+            risks.append(solver.flow.potential(solver.stepper.state).outcome.risk)
+    finally:
+        solver.close()
+    return {"tau": np.array([0.0, *TAUS]), "risk": np.array(risks)}
+
+
+def problem(model=MODEL, decay: float = DECAY) -> Problem:
+    densities = {family.name: Density(cells=8) for family in model.families}
+    return Problem(model, TASK, Training(decay, TAUS[-1]), densities, Time(tolerance=1e-5))
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Two grids, and drawn units of two sizes."""
+    school = School(MODEL, TASK, DECAY)
+    jobs = plan("grid", [(14,), (20,)], [2], 1, Method(None, 1e-6))
+    jobs += plan("sampled", [(10,), (40,)], [2], 6, Method(0.125))
+    return [school.train(job, [0.0, *TAUS], TAUS) for job in jobs]
+
+
+@pytest.fixture(scope="module")
+def right() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    return limit(problem()), limit(problem(), finer=True)
+
+
+def said(records, coarse, fine) -> tuple[str, list[Check]]:
+    evidence = Evidence([r for r in records if r.job.initial == "grid"], {2: coarse}, {2: fine}, {2: MODEL})
+    checks = grid_checks(evidence)
+    return word(checks), checks
+
+
+def test_the_right_pde_matches(records, right):
+    verdict, checks = said(records, *right)
+    assert len(checks) == len(TAUS)
+    assert verdict == "matches", checks
+
+
+def negative(monkeypatch) -> Problem:
+    """The density is carried up the potential: a flux of the wrong sign."""
+    true = Units.potential
+
+    def wrong(self, gradient, theta, weight_decay, out):
+        true(self, -gradient, theta, -weight_decay, out)
+
+    monkeypatch.setattr(Units, "potential", wrong)
+    return problem()
+
+
+def scaled(factor: float, monkeypatch) -> Problem:
+    true = Sweep.__call__
+
+    def wrong(self, *given):
+        outcome = true(self, *given)
+        return dataclasses.replace(outcome, gradient=tuple(factor * g for g in outcome.gradient))
+
+    monkeypatch.setattr(Sweep, "__call__", wrong)
+    return problem()
+
+
+def late(monkeypatch) -> Problem:
+    """Heads are given the co-state at the end of their layer, after the neurons; the risk is the right one."""
+    true, merged = Sweep.__call__, dataclasses.replace(MODEL, stages=[MODEL.families])
+
+    def wrong(self, *given):
+        heads = true(self.of(merged), *given).gradient[0]
+        outcome = true(self, *given)
+        return dataclasses.replace(outcome, gradient=(heads, outcome.gradient[1]))
+
+    monkeypatch.setattr(Sweep, "__call__", wrong)
+    return problem()
+
+
+FAULTS = {
+    "flux of the wrong sign": negative,
+    "1/L lost": lambda m: scaled(1.0 / MODEL.layers, m),
+    "mean over samples lost": lambda m: scaled(float(TASK.samples), m),
+    "η wrong": lambda _: problem(dataclasses.replace(MODEL, step=1.1 * MODEL.step)),
+    "co-state at the wrong stage": late,
+    "stages swapped": lambda _: problem(dataclasses.replace(MODEL, stages=MODEL.stages[::-1])),
+    "λ off by 10 %": lambda _: problem(decay=1.1 * DECAY),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_pde_does_not_match(fault, records, right, monkeypatch):
+    """The same wrong PDE is taken for its own refinement, moved by as much as the right one: nothing gives it away."""
+    wrong = limit(FAULTS[fault](monkeypatch))
+    finer = {"tau": wrong["tau"], "risk": wrong["risk"] + right[1]["risk"] - right[0]["risk"]}
+    verdict, checks = said(records, wrong, finer)
+    assert verdict == "does not match", checks
+    assert checks[-1].passed is False
+
+
+def test_drawn_units_carried_on_to_infinity(records, right):
+    """Gradient descent has an error of its own, of first order in the step: grids of the same steps take it away."""
+    drawn = [r for r in records if r.job.initial == "sampled"]
+    grid = School(MODEL, TASK, DECAY).train(plan("grid", [(14,)], [2], 1, Method(0.125))[0], [0.0, *TAUS], TAUS)
+    shift = grid.columns["risk"] - records[1].columns["risk"]
+    history = {"tau": right[1]["tau"], "risk": right[1]["risk"] + shift}
+    checks = mean_checks(Evidence(drawn, {2: history}, {}, {2: MODEL}))
+    assert len(checks) == len(TAUS)
+    assert word(checks) == "matches", checks
+    wrong = {**history, "risk": history["risk"] * 1.2}
+    assert word(mean_checks(Evidence(drawn, {2: wrong}, {}, {2: MODEL}))) == "does not match"
+
+
+def test_the_interval_of_the_extrapolation_covers_as_often_as_it_says():
+    """R = 2 + 3/M + g·c + noise: 95 % of intervals hold 2, and control variates make them much narrower."""
+    rng = np.random.default_rng(0)
+    sizes, count, hits, widths = [20, 80, 320], 12, 0, []
+    for _ in range(300):
+        draws_ = rng.normal(size=(count, max(sizes)))
+        units, seeds, values, controls = [], [], [], []
+        for s in range(count):
+            for m in sizes:
+                mean = draws_[s, :m].mean()
+                units.append(m)
+                seeds.append(s)
+                controls.append([mean])
+                values.append(2.0 + 3.0 / m + 1.5 * mean + 0.2 * rng.normal() / np.sqrt(m))
+        found = extrapolate(units, seeds, np.array(values), np.array(controls))
+        plain = extrapolate(units, seeds, np.array(values), np.zeros((len(values), 0)))
+        hits += abs(found.value - 2.0) <= found.half_width
+        widths.append(found.half_width / plain.half_width)
+    assert 0.91 <= hits / 300 <= 0.99
+    assert np.mean(widths) < 0.4
+
+
+def test_exponents_and_their_intervals():
+    rng = np.random.default_rng(1)
+    sizes = [10, 40, 160, 640]
+    errors = rng.normal(size=(200, 4)) / np.sqrt(sizes)
+    found = slope(sizes, errors)
+    assert abs(found.value + 0.5) < 0.06
+    assert found.low < -0.5 < found.high
+    assert found.meets(-0.5, 0.1)
+    assert not slope(sizes, errors + 0.5).meets(-0.5, 0.1)  # an error that does not fall
+    both = {(m, n): rng.normal(size=100) / np.sqrt(m * n) for m in (10, 100) for n in (2, 16)}
+    width = {(m, n): rng.normal(size=100) / np.sqrt(m) for m in (10, 100) for n in (2, 16)}
+    assert governed(both).by == "L·M"
+    assert governed(width).by == "M"
+
+
+def test_depth_is_judged_by_its_slope():
+    def table(risk):
+        return {"tau": np.array([1.0]), "risk": np.array([risk])}
+
+    continuum = {n: table(0.3 + 0.02 / n**2) for n in (16, 32)}
+    first = depth_rows({n: table(0.3 + 0.1 / n) for n in (4, 8, 16)}, continuum, [1.0])
+    assert first[0].limit == pytest.approx(0.3, abs=1e-12)
+    assert first[0].slope == pytest.approx(-1.0, abs=1e-9)
+    assert depth_checks(first)[0].passed
+    second = depth_rows({n: table(0.3 + 0.1 / n**2) for n in (4, 8, 16)}, continuum, [1.0])
+    assert not depth_checks(second)[0].passed
+
+
+def uniform(cell: str) -> Snapshot:
+    """ρ = 4ab on the unit square, stretched to [0, 2] × [1, 2]: as one cell, or as two triangles."""
+    halves = [[[0, 0], [1, 0], [0, 1]], [[1, 1], [1, 0], [0, 1]]]
+    corners = {"quadrilateral": [[[0, 0], [1, 0], [0, 1], [1, 1]]], "triangle": halves}
+    place = np.array(corners[cell], dtype=float)
+    if cell == "triangle":  # degree 2, so that 4ab is in the space: corners, then middles of the edges
+        a, b, c = place[:, 0], place[:, 1], place[:, 2]
+        place = np.stack([a, b, c, (b + c) / 2, (a + c) / 2, (a + b) / 2], axis=1)
+    density = 4.0 * place[..., 0] * place[..., 1] / 2.0
+    points = place * [2.0, 1.0] + [0.0, 1.0]
+    degree = 1 if cell == "quadrilateral" else 2
+    return Snapshot("f", ("a", "b"), cell, degree, points[None], density[None], density[None], points[None])
+
+
+@pytest.mark.parametrize("cell", ["quadrilateral", "triangle"])
+def test_nodes_and_draws_have_the_moments_of_the_density(cell):
+    snapshot = uniform(cell)
+    theta, weights = nodes(snapshot, 0)
+    assert weights.sum() == pytest.approx(1.0)
+    expected, square = np.array([4.0 / 3.0, 5.0 / 3.0]), np.array([2.0, 17.0 / 6.0])
+    np.testing.assert_allclose(weights @ theta, expected, rtol=1e-5)
+    np.testing.assert_allclose(weights @ theta**2, square, rtol=1e-5)
+    drawn = draws(snapshot, 0, 20_000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(axis=0), expected, atol=5 * 0.47 / np.sqrt(20_000))
+    np.testing.assert_allclose((drawn**2).mean(axis=0), square, atol=5 * 1.1 / np.sqrt(20_000))
+
+
+def test_distances_of_a_shift():
+    """Carrying a measure by s costs |s|; its shadows on directions move by the mean of |cos|, 2|s|/π in the plane."""
+    rng = np.random.default_rng(2)
+    points = rng.normal(size=(60, 2))
+    moved = points + np.array([0.6, 0.8])
+    even = np.full(60, 1.0 / 60)
+    assert exact(points, moved) == pytest.approx(1.0, rel=1e-9)
+    assert exact(points[:, :1], points[:, :1] + 0.3) == pytest.approx(0.3, rel=1e-9)
+    assert sliced(points[:, :1], even, points[:, :1] + 0.3, even) == pytest.approx(0.3, rel=1e-9)
+    found = np.mean([sliced(points, even, moved, even, seed=k) for k in range(20)])
+    assert found == pytest.approx(2.0 / np.pi, rel=0.03)
+
+
+TEXT = """
+name = "case"
+[task]
+name = "scalars"
+samples = 4
+[model]
+name = "linear"
+layers = 2
+[training]
+weight_decay = 0.3
+horizon = 1.0
+[density]
+cells = 8
+[output]
+every = 0.5
+"""
+
+
+@pytest.mark.slow
+def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):
+    """Linear heads: solve, train, compare; then what may not be compared."""
+    case = tmp_path / "case.toml"
+    case.write_text(TEXT)
+    directory = tmp_path / "case"
+    assert compare([str(directory)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert particles([str(case), "--units", "4,8,16", "--seeds", "8", "--layers", "2,3"]) == 0
+    assert compare([str(directory)]) == 2
+    assert "holds no run of mfpde" in capsys.readouterr().err
+    assert solve([str(case)]) == 0
+    assert particles([str(case), "--units", "12,16", "--initial", "grid"]) == 0
+    assert compare([str(directory)]) == 0
+    assert "the PDE matches" in capsys.readouterr().out
+    summary = json.loads((directory / "compare" / "summary.json").read_text())
+    assert summary["verdict"] == "matches"
+    names = [(c["name"], c["layers"]) for c in summary["checks"]]
+    assert {("mean", 2), ("mean", 3), ("grid", 2), ("slope of risk", 2)} <= set(names)
+    assert summary["width_or_depth"]
+    assert {d["family"] for d in summary["distances"]} == {"linear"}
+    assert (directory / "compare" / "layers-3" / "history.csv").is_file()
+    report = (directory / "compare" / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 2
+    assert 'src="http' not in report
+    manifest = directory / "particles" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**said, "problem_hash": "other"}))
+    assert compare([str(directory)]) == 2
+    assert "its particles are those of another run file" in capsys.readouterr().err
+    manifest.write_text(json.dumps(said))
+    done = directory / "summary.json"
+    done.write_text(json.dumps({**json.loads(done.read_text()), "outcome": "ComputationError: not finite"}))
+    assert compare([str(directory)]) == 2
+    line = capsys.readouterr().err
+    assert "holds no finished solve (outcome: ComputationError: not finite)" in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["--depth 4", "--depth 4,x", "--depth 0,4"])
+def test_depths_that_are_none(words, tmp_path, capsys):
+    assert compare([str(tmp_path), *words.split()]) == 2
+    assert "at least two whole numbers" in capsys.readouterr().err
