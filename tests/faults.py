@@ -68,6 +68,7 @@ POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_r
 TWO_RANKS = "tests/parallel/test_two_ranks.py"
 FINITE_TRAIN = "mfpde/finite/train.py"
 PARTICLES = "tests/unit/test_particles.py::test_{}"
+COMPARE = "tests/exact/test_compare.py::test_{}"
 NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
 COLUMNS = "tests/exact/test_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
@@ -264,6 +265,12 @@ FAULTS = (
           "_per_weight(-s, w)", "tests/unit/test_finite.py::test_velocity_is_the_slope_of_the_energy"),
     Fault("covariance-about-zero", "mfpde/finite/training.py", "centred = points - mean[:, None]", "centred = points",
           PARTICLES.format("a_record_is_what_the_flow_says")),
+    Fault("interval-without-jackknife-factor", "mfpde/validation/extrapolation.py", "(count - 1) / count * np.sum",
+          "1.0 / count * np.sum", COMPARE.format("the_interval_of_the_extrapolation_covers_as_often_as_it_says")),
+    Fault("depth-extrapolated-by-order-one", "mfpde/validation/depth.py", "(fine / coarse) ** 2",
+          "(fine / coarse) ** 1", COMPARE.format("depth_is_judged_by_its_slope")),
+    Fault("errors-not-squared", "mfpde/validation/slopes.py", "squares = np.asarray(errors) ** 2",
+          "squares = np.abs(np.asarray(errors))", COMPARE.format("exponents_and_their_intervals")),
     Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
     # Stopping and going on.
