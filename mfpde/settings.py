@@ -60,7 +60,12 @@ class Density:
         positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
             are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
             for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
-            indicators.csv and moments.csv tell of it (`limit.limiter.nonnegative`).
+            indicators.csv and moments.csv tell of it (`limit.limiter.nonnegative`). "scheme" keeps the evolved density
+            itself nonnegative after every step, under no bound on the step, with the mass to rounding: at the points of
+            a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss points of each cell;
+            so what the Transformer sees is a positive measure (`limit.positivity`). Between these points it can be
+            negative, which `min_density` and `negative_mass` tell; copies are made as for "output". For co-moving
+            frames the risk is as accurate as without, in fixed frames less so (docs/positivity.md).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays.
     """
 
@@ -79,7 +84,7 @@ class Density:
             _keep(self, "potential_degree", whole("density.potential_degree", self.potential_degree, 1, 4))
         _keep(self, "cells", whole("density.cells", self.cells, 1, 4096))
         one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
-        one_of("density.positivity", self.positivity, ("off", "output", "scheme"), available=("off", "output"))
+        one_of("density.positivity", self.positivity, ("off", "output", "scheme"))
         one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
         if self.mesh is not None:
             _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))

@@ -98,7 +98,12 @@ MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
 RESUME = "tests/restart/test_resume.py::"
-LIMITER = "mfpde/limit/limiter.py"
+LIMITER, POSITIVITY = "mfpde/limit/limiter.py", "mfpde/limit/positivity.py"
+POSITIVE = "tests/exact/test_positivity.py::test_{}"
+SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_mass[quadrilateral-2]")
+NEAREST = POSITIVE.format("no_nonnegative_polynomial_is_nearer[quadrilateral]")
+SEEN = POSITIVE.format("values_at_the_points_are_all_that_the_transformer_sees[quadrilateral-1]")
+TAKEN_UP = POSITIVE.format("frames_take_up_what_mean_and_covariance_lost")
 COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
@@ -215,7 +220,7 @@ FAULTS = (
     Fault("copy-by-values-at-nodes", LIMITER, "rows.append(to_bernstein @ element", "rows.append(element", COPIES),
     Fault("bound-of-one-piece-too-few", LIMITER, "for place in product(range(2**halvings), repeat=dim):",
           "for place in list(product(range(2**halvings), repeat=dim))[1:]:", COPIES),
-    Fault("negative-mass-given-away", LIMITER, "copy * (masses[0] / masses[1])", "copy", COPIES),
+    Fault("negative-mass-given-away", LIMITER, "copy * (before / after)", "copy", COPIES),
     Fault("files-hold-what-was-solved", GATHER, 'group.positivity == "off"', 'group.positivity != "scheme"',
           "tests/exact/test_positivity.py::test_files_hold_copies_and_tables_the_evolved_density[]"),
     # The end at stationarity.
@@ -252,6 +257,19 @@ FAULTS = (
           HOT.format("gap_of_gaussians_is_their_relative_entropy[1]")),
     Fault("partition-half-lost", PARTITION, "0.5 * count * float(np.log", "count * float(np.log",
           HOT.format("gap_of_a_linear_head")),
+    # The positive scheme.
+    Fault("mean-not-kept", POSITIVITY, "values, along, along)", "values, 0.0 * along, along)", SCHEME),
+    Fault("constraint-never-leaves", POSITIVITY, "if share[k] > 0.0 and", "if share[k] > np.inf and", NEAREST),
+    Fault("low-degrees-first-to-go", POSITIVITY, "fall ** _degrees(space)", "fall ** -_degrees(space)",
+          "tests/exact/test_positivity.py::test_low_moments_are_kept"),
+    Fault("points-of-another-quadrature", POSITIVITY, "space.degree + space.potential_degree + (0",
+          "space.degree + (0", SEEN),
+    Fault("frame-turned-back", POSITIVITY, "old @ np.linalg.inv(new)", "new @ np.linalg.inv(old)", TAKEN_UP),
+    Fault("linear-coordinates-first-in-frame", POSITIVITY,
+          "[a for a in range(matrix.shape[1]) if a not in axes] + list(axes)",
+          "list(axes) + [a for a in range(matrix.shape[1]) if a not in axes]", TAKEN_UP),
+    Fault("not-limited-after-steps", STEP, "end = limited(self.flow.groups, end)", "pass",
+          "tests/exact/test_positivity.py::test_a_run_of_the_scheme"),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),

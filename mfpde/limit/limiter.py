@@ -16,9 +16,10 @@ from math import factorial, prod
 import basix
 import numpy as np
 from basix import CellType
-from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde import parallel
+from mfpde.limit.exact_sum import pack, share_of, unpack
 from mfpde.limit.space import Space, density_element
 
 Array = NDArray[np.float64]
@@ -48,9 +49,9 @@ def nonnegative(space: Space, density: Array) -> Array:
     scale = np.where(average > 0.0, scale, 0.0)
     one = constant(space.cell, space.degree)
     copy = kept[:, None] * one[:, None] + scale[:, None] * (density - average[:, None] * one[:, None])
-    masses = np.empty((2, density.shape[2]))
-    space.comm.Allreduce(np.stack([volume @ average, volume @ kept]), masses, op=MPI.SUM)
-    return np.asarray(copy * (masses[0] / masses[1]))
+    shares = [share_of(volume[:, None] * each, axes=(0,)) for each in (average, kept)]
+    before, after = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
+    return np.asarray(copy * (before / after))
 
 
 def lower_bound(space: Space, density: Array) -> Array:

@@ -6,8 +6,8 @@ layers is one *block* of that mesh's arrays, all layers of a family side by side
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
 from mfpde.limit.exact_sum import collapse, share_of
 from mfpde.limit.frame import Frame, box_frame
+from mfpde.limit.positivity import Limiter, build_limiter
 from mfpde.limit.space import Space, build_space, tabulate
 from mfpde.limit.transport import Transport
 from mfpde.limit.units import Units, build_units
@@ -42,6 +43,7 @@ class Group:
     units: tuple[Units, ...]
     comoving: bool = False
     positivity: Literal["off", "output", "scheme"] = "off"
+    limiter: Limiter | None = None  # of "scheme"
 
     @property
     def linear(self) -> list[tuple[int, ...]]:
@@ -90,6 +92,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
                 units=units,
                 comoving=density.frame == "comoving",
                 positivity=density.positivity,
+                limiter=build_limiter(space) if density.positivity == "scheme" else None,
             )
         )
     return tuple(groups)
@@ -137,7 +140,21 @@ def initial_state(
         InputError: when a law has no mass on its mesh.
     """
     frames = tuple(_frame(group, model, densities, margin) for group in groups)
-    return State(0.0, tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True)), frames)
+    start = tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True))
+    return limited(groups, State(0.0, start, frames))
+
+
+def limited(groups: Sequence[Group], state: State) -> State:
+    """The state with the densities of groups that ask for it nonnegative, see `limit.positivity`; collective."""
+    if all(group.limiter is None for group in groups):
+        return state
+    densities, frames = [], []
+    for group, density, frame in zip(groups, state.density, state.frame, strict=True):
+        if group.limiter is not None:
+            density, frame = group.limiter(density, frame, group.linear if group.comoving else None)  # noqa: PLW2901
+        densities.append(density)
+        frames.append(frame)
+    return replace(state, density=tuple(densities), frame=tuple(frames))
 
 
 def _frame(group: Group, model: Transformer, densities: Mapping[str, Density], margin: float) -> Frame:

@@ -23,7 +23,7 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
-from mfpde.limit.state import Group, State
+from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
 from mfpde.settings import Time
 
@@ -220,6 +220,7 @@ class Stepper:
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         end, difference = self._stages(begin, start, step, rate)
+        end = limited(self.flow.groups, end)
         self._trial.step, self._trial.frame = step, end.frame
         if self._fixed is None:
             self._trial.error = self.flow.error(begin, rate, difference)

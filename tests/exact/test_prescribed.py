@@ -16,6 +16,7 @@ from scipy.integrate import solve_ivp
 from mfpde.limit import mesh as meshes
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame, at_rest, box_frame
+from mfpde.limit.positivity import build_limiter
 from mfpde.limit.space import build_space, tabulate
 from mfpde.limit.state import Group, State
 from mfpde.limit.stepper import Stepper
@@ -88,10 +89,12 @@ def exact(theta: np.ndarray, block: int, landscape: Landscape) -> np.ndarray:
     return initial(end[: 2 * n].reshape(n, 2), block) * np.exp(end[2 * n :])
 
 
-def error(cells: int, degree: int, potential_degree: int, simplex: bool, landscape: Landscape) -> float:
-    """Relative L² error over both blocks at the horizon."""
+def error(
+    cells: int, degree: int, potential_degree: int, simplex: bool, landscape: Landscape, positive: bool = False
+) -> float:
+    """Relative L² error over both blocks at the horizon; `positive`: of the scheme that keeps the density so."""
     space = build_space(meshes.box(MPI.COMM_SELF, 2, cells, simplex), degree, potential_degree)
-    group = Group(space, Transport(space, 2), (0,), ())
+    group = Group(space, Transport(space, 2), (0,), (), limiter=build_limiter(space) if positive else None)
     frame: Frame = box_frame(CENTRES, np.full((2, 2), landscape.radius))
     fine = tabulate(space.cell, degree, 1, 2 * degree + 4)
     theta = frame.theta(space.points(fine.vertex))  # (c, q, 2, b)
@@ -116,10 +119,10 @@ def error(cells: int, degree: int, potential_degree: int, simplex: bool, landsca
     return float(np.sqrt(wrong / norm))
 
 
-def slope(degree: int, potential_degree: int, simplex: bool, landscape: Landscape) -> float:
+def slope(degree: int, potential_degree: int, simplex: bool, landscape: Landscape, positive: bool = False) -> float:
     """Order between two meshes; the time error is far below at this fixed step."""
     coarse, fine = {1: (16, 32), 2: (12, 24), 3: (16, 24)}[degree]  # the slope has settled
-    errors = [error(n, degree, potential_degree, simplex, landscape) for n in (coarse, fine)]
+    errors = [error(n, degree, potential_degree, simplex, landscape, positive) for n in (coarse, fine)]
     return float(np.log(errors[0] / errors[1]) / np.log(fine / coarse))
 
 

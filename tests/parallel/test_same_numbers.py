@@ -51,6 +51,7 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
     "triangles": RUN.format(cells=5, cell="simplex", frame="comoving", radius=""),
     "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
+    "positive": RUN.format(cells=5, cell="tensor", frame="comoving", radius='positivity = "scheme"'),
     "adaptive": RUN.format(cells=7, cell="tensor", frame="comoving", radius="").replace(
         "step = 0.05", "tolerance = 1e-5"
     ),

@@ -42,7 +42,12 @@ class Toy:
 
     stiffness: float = 1.0
     groups: tuple[Any, ...] = (
-        SimpleNamespace(space=SimpleNamespace(degree=0, dim=1), transport=SimpleNamespace(blocks=1), shape=(1, 2, 1)),
+        SimpleNamespace(
+            space=SimpleNamespace(degree=0, dim=1),
+            transport=SimpleNamespace(blocks=1),
+            shape=(1, 2, 1),
+            limiter=None,
+        ),
     )
     asked: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
