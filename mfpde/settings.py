@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mfpde.checks import duration, file_name, one_of, plain, real, whole
+from mfpde.checks import duration, file_name, one_of, plain, real, show, whole
 from mfpde.errors import InputError
 
 _LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
@@ -66,7 +66,11 @@ class Density:
             so what the Transformer sees is a positive measure (`limit.positivity`). Between these points it can be
             negative, which `min_density` and `negative_mass` tell; copies are made as for "output". For co-moving
             frames the risk is as accurate as without, in fixed frames less so (docs/positivity.md).
-        frame: "comoving" follows the density's mean and covariance, "fixed" stays.
+        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it (`limit.remap`).
+        frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" lets the flow carry
+            the nodes of a uniform grid (`limit.lagrangian`): nonnegative and with constant mass under every setting of
+            positivity, no bound on the step but its error. The nodes are potential_degree (4 unless given) per cell
+            and direction, their radius is in initial standard deviations, 5.5 unless given; degree says nothing.
     """
 
     degree: int = 2
@@ -77,6 +81,7 @@ class Density:
     radius: float | tuple[float, ...] | None = None
     positivity: Literal["off", "output", "scheme"] = "output"
     frame: Literal["fixed", "comoving", "lagrangian"] = "comoving"
+    remap: bool = True
 
     def __post_init__(self) -> None:
         _keep(self, "degree", whole("density.degree", self.degree, 0, 3))
@@ -85,7 +90,9 @@ class Density:
         _keep(self, "cells", whole("density.cells", self.cells, 1, 4096))
         one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
         one_of("density.positivity", self.positivity, ("off", "output", "scheme"))
-        one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"), available=("fixed", "comoving"))
+        one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"))
+        if not isinstance(self.remap, bool):
+            raise InputError(f"density.remap = {show(self.remap)}: must be true or false")
         if self.mesh is not None:
             _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))
         radius = plain(self.radius)

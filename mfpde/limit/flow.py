@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
+from mfpde.limit import lagrangian
 from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
 from mfpde.limit.exact_sum import Share, share_of
 from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
+from mfpde.limit.lagrangian import Carried, Field, Material
+from mfpde.limit.remap import renew
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
 from mfpde.limit.transport import velocity_moments
@@ -50,6 +53,7 @@ class Rate:
     """∂_τ ρ̂ (owned, i, b) and (ċ, Ȧ) per group, this rank's largest CFL speed, and the sweep that led to them.
 
     `potential` are its nodal values (c, j, b) per group.
+    Of carried densities, Ẋ = −∇V and d/dτ log ρ = ΔV at the nodes; their other fields are those of the state.
     """
 
     density: tuple[Array, ...]
@@ -57,6 +61,7 @@ class Rate:
     speed: float
     outcome: Outcome
     potential: tuple[Array, ...] = ()
+    carried: tuple[Carried, ...] = ()
 
 
 @dataclass
@@ -70,7 +75,7 @@ class Clock:
 
 @dataclass
 class Flow:
-    """The Wasserstein gradient flow of Q = R + penalty + β⁻¹ entropy, discretised.
+    """The Wasserstein gradient flow of Q = R + penalty + β⁻¹ entropy, on meshes (`groups`) or carried by nodes.
 
     `diffusion` has one operator per group where β⁻¹ > 0, and is empty otherwise.
     """
@@ -80,6 +85,7 @@ class Flow:
     sweep: Sweep
     weight_decay: float
     diffusion: tuple[Diffusion, ...] = ()
+    carried: tuple[Material, ...] = ()
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -106,14 +112,50 @@ class Flow:
             rates.append(rate)
             speed = max(speed, float(speeds.max()))
         moved = tuple(motion.rate(frame) for motion, frame in zip(motions, state.frame, strict=True))
+        carried = tuple(
+            replace(nodes, position=-seen.slope, log_density=seen.laplacian)
+            for nodes, seen in zip(state.carried, self.fields(state, potential), strict=True)
+        )
         self.clock.transport += time.perf_counter() - start
-        return Rate(tuple(rates), moved, speed, potential.outcome, potential.values)
+        return Rate(tuple(rates), moved, speed, potential.outcome, potential.values, carried)
 
     def dissipation(self, state: State, rate: Rate) -> Share:
         """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log|ρ|)|² at a state; no communication, no sweep."""
         parts = zip(self.groups, state.density, state.frame, rate.potential, strict=True)
         cells = [dissipation(*part, self.temperature, absolute=True) / self.model.layers for part in parts]
-        return reduce(Share.__add__, [share_of(terms, axes=(0, 1)) for terms in cells])
+        shares = [share_of(terms, axes=(0, 1)) for terms in cells]
+        for nodes, moving in zip(state.carried, rate.carried, strict=True):
+            squares = nodes.mass * (moving.position**2).sum(axis=2) / self.model.layers
+            shares.append(self._mine(np.asarray(squares.sum())))
+        return reduce(Share.__add__, shares)
+
+    def fields(self, state: State, potential: Potential) -> tuple[Field, ...]:
+        """V, ∇V and ΔV at the nodes of all carried densities."""
+        gradient = potential.outcome.gradient or ()
+        return tuple(
+            material.field(nodes, gradient[material.place], self.weight_decay)
+            for material, nodes in zip(self.carried, state.carried, strict=True)
+        )
+
+    def settle(self, state: State) -> State:
+        """What is done between steps: tables that suit the carried nodes, and fresh nodes where those degrade.
+
+        Rank 0 decides; collective.
+        """
+        comm, fresh = self.sweep.comm, None
+        if comm.rank == 0:
+            fresh = tuple(
+                renew(material, material.settle(nodes))
+                for material, nodes in zip(self.carried, state.carried, strict=True)
+            )
+            if all(new is old for new, old in zip(fresh, state.carried, strict=True)):
+                fresh = None
+        fresh = comm.bcast(fresh, root=0)
+        return state if fresh is None else replace(state, carried=fresh)
+
+    def _mine(self, share: Array) -> Share:
+        """What every rank has and one is to add to a sum over ranks."""
+        return share_of(share if self.sweep.comm.rank == 0 else np.zeros_like(share))
 
     def diffuse(self, state: State) -> tuple[Array, ...]:
         """β⁻¹ Δ_θ ρ of every group in its frame, (owned, i, b); one neighbour exchange per group."""
@@ -215,6 +257,13 @@ class Flow:
                 changes[place] = at_rest_change + carried if units.linear else at_rest_change
                 penalty[place] = square + both - size - moved_size
                 theta[place], motion[place] = units.theta(frame), units.motion(rate.frame[g])
+        for material, now, moving in zip(self.carried, state.carried, rate.carried, strict=True):
+            place = material.place
+            theta[place] = material.theta(now)
+            motion[place] = np.zeros_like(theta[place])
+            still[place] = self._mine(material.weights(now))
+            changes[place] = self._mine(material.weight_changes(now, moving.position))
+            penalty[place] = self._mine(2.0 * np.einsum("ln,lnd,lnd->l", now.mass, now.position, moving.position))
         summed = self.sweep.sum_over_ranks([*changes, *penalty])
         gradient = potential.outcome.gradient or ()
         data = sum(float((g * c).sum()) for g, c in zip(gradient, summed[:count], strict=True)) / layers
@@ -243,6 +292,10 @@ class Flow:
         """
         count = len(self.model.families)
         weights, changes, square = ([_NOTHING] * count for _ in range(3))
+        for material, now, moving in zip(self.carried, state.carried, difference.carried, strict=True):
+            place = material.place
+            weights[place], square[place] = self._mine(material.weights(now)), self._mine(material.square(now))
+            changes[place] = self._mine(material.weight_changes(now, moving.position))
         for group, density, change, frame in zip(
             self.groups, state.density, difference.density, state.frame, strict=True
         ):
@@ -252,8 +305,12 @@ class Flow:
                 changes[place] = units.weights(group.space, change, nodes)[0]
         summed = self.sweep.sum_over_ranks([*weights, *changes, *square])
         sizes, moved, squares = summed[:count], summed[count : 2 * count], summed[2 * count :]
-        relative = []
-        for weight, change, size, family in zip(sizes, moved, squares, self.model.families, strict=True):
+        relative = [np.array([lagrangian.error(self.carried, state.carried, difference.carried)])]
+        of_nodes = {material.place for material in self.carried}
+        for place, family in enumerate(self.model.families):
+            if place in of_nodes:
+                continue
+            weight, change, size = sizes[place], moved[place], squares[place]
             scale = np.abs(weight).sum(axis=1)
             if family.linear:
                 scale = np.maximum(scale, np.sqrt(np.abs(size)))
@@ -275,6 +332,10 @@ class Flow:
             for place, units in zip(group.members, group.units, strict=True):
                 theta[place] = units.theta(frame)
                 weights[place], square[place] = units.weights(group.space, density, nodes)
+        for material, carried in zip(self.carried, state.carried, strict=True):
+            place = material.place
+            theta[place] = material.theta(carried)
+            weights[place], square[place] = self._mine(material.weights(carried)), self._mine(material.square(carried))
         return theta, weights, square
 
     def _collapsed(self, tau: float, group: Group, moments: VelocityMoments) -> ComputationError:

@@ -87,10 +87,10 @@ def refined(problem: Problem) -> Problem:
 
 
 def _finer(density: Density) -> Density:
-    if density.degree < 3:
+    if density.degree < 3 and density.frame != "lagrangian":
         extra = None if density.potential_degree is None else min(density.potential_degree + 1, 4)
         cells = int(np.ceil(_WIDER * density.cells))
         return dataclasses.replace(density, degree=density.degree + 1, potential_degree=extra, cells=cells)
-    if density.mesh is not None:
+    if density.mesh is not None and density.frame != "lagrangian":
         raise InputError("--estimate-error: needs density.degree at most 2 with a mesh file, which it cannot refine")
     return dataclasses.replace(density, cells=int(np.ceil(_FINER * _WIDER * density.cells)))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mfpde.errors import ComputationError
+from mfpde.limit.carried import diagnose_nodes, snapshot_nodes
 from mfpde.limit.certificate import Certificate, certify
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.gather import gather
-from mfpde.limit.state import Group, State
+from mfpde.limit.state import State
 from mfpde.limit.sweep import Sweep
 from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 from mfpde.output.snapshot import Snapshot
@@ -54,6 +55,8 @@ class Reporter:
             ComputationError: on every rank alike, for a state that has lost mass.
         """
         blocks = [diagnose(*parts, self.flow.temperature) for parts in self.flow.each(state, potential)]
+        parts = zip(self.flow.carried, state.carried, self.flow.fields(state, potential), strict=True)
+        blocks += [diagnose_nodes(*part) for part in parts]
         moments = tuple(self._moments(blocks))
         _check_mass(state.tau, moments)
         certificate = certify(self.flow, state, potential) if march.certified else None
@@ -119,24 +122,29 @@ class Reporter:
     def _blocks(self, diagnostics: list[BlockDiagnostics]) -> Iterator[tuple[str, int, BlockDiagnostics, int]]:
         """Family, layer, the group's diagnostics and the block's place in them, in the model's order."""
         for place, family in enumerate(self.flow.model.families):
-            group, first = self._place(place)
+            number, first = self._place(place)
             for layer in range(self.flow.model.layers):
-                yield family.name, layer, diagnostics[self.flow.groups.index(group)], first + layer
+                yield family.name, layer, diagnostics[number], first + layer
 
     def _snapshots(self, state: State, potential: Potential) -> Iterator[Snapshot]:
+        groups, fields = self.flow.groups, self.flow.fields(state, potential)
         for place, family in enumerate(self.flow.model.families):
-            group, first = self._place(place)
-            g = self.flow.groups.index(group)
+            g, first = self._place(place)
+            if g >= len(groups):
+                k = g - len(groups)
+                yield snapshot_nodes(self.flow.carried[k], state.carried[k], fields[k])
+                continue
             blocks = slice(first, first + self.flow.model.layers)
-            snapshot = gather(group, family, blocks, state.density[g], state.frame[g], potential.values[g])
+            snapshot = gather(groups[g], family, blocks, state.density[g], state.frame[g], potential.values[g])
             if snapshot is not None:
                 yield snapshot
 
-    def _place(self, place: int) -> tuple[Group, int]:
-        """The group of a family, and its first block there."""
-        for group in self.flow.groups:
-            if place in group.members:
-                return group, group.members.index(place) * self.flow.model.layers
+    def _place(self, place: int) -> tuple[int, int]:
+        """The number of a family's group, carried families counted after the groups, and its first block there."""
+        members = [group.members for group in self.flow.groups] + [(each.place,) for each in self.flow.carried]
+        for number, places in enumerate(members):
+            if place in places:
+                return number, places.index(place) * self.flow.model.layers
         raise LookupError(place)
 
 

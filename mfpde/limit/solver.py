@@ -21,7 +21,7 @@ from mfpde.limit.imex import ImexStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle
-from mfpde.limit.state import Group, State, build_groups, initial_state
+from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
@@ -56,11 +56,12 @@ class Solver:
         self.finer = finer
         model = problem.model
         self.groups = build_groups(comm, model, problem.densities)
+        carried = build_carried(model, problem.densities)
         diffusion = _diffusion(self.groups, problem.training.temperature, problem.time)
         sweep = training(comm, model, problem.task)
-        self.flow = Flow(model, self.groups, sweep, problem.training.weight_decay, diffusion)
+        self.flow = Flow(model, self.groups, sweep, problem.training.weight_decay, diffusion, carried)
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
-        state = initial_state(self.groups, model, problem.densities, problem.margin)
+        state = initial_state(self.groups, model, problem.densities, problem.margin, carried)
         if saved is not None:
             state = saved.state(comm, self.groups, like=state)
         kind = ImexStepper if diffusion else Stepper
@@ -72,8 +73,9 @@ class Solver:
 
     @property
     def unknowns(self) -> int:
-        """Density unknowns of all layers and families."""
-        return sum(g.space.global_cells * g.space.size * g.transport.blocks for g in self.groups)
+        """Density unknowns of all layers and families; of carried densities, nodes."""
+        meshes = sum(g.space.global_cells * g.space.size * g.transport.blocks for g in self.groups)
+        return meshes + sum(material.nodes * material.layers for material in self.flow.carried)
 
     def run(
         self, times: Sequence[float], reported: float | None = None, watch: Watch | None = None

@@ -20,6 +20,7 @@ from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
 from mfpde.limit.exact_sum import collapse, share_of
 from mfpde.limit.frame import Frame, box_frame
+from mfpde.limit.lagrangian import Carried, Material, build_material
 from mfpde.limit.positivity import Limiter, build_limiter
 from mfpde.limit.space import Space, build_space, tabulate
 from mfpde.limit.transport import Transport
@@ -58,15 +59,33 @@ class Group:
 
 @dataclass(frozen=True)
 class State:
-    """Time, and per group the reference density's coefficients (owned, i, b) and the frame of its blocks."""
+    """Time, and per group the reference density's coefficients (owned, i, b) and the frame of its blocks.
+
+    `carried` has the nodes of every family whose density is carried by the flow, and is in no group.
+    """
 
     tau: float
     density: tuple[Array, ...]
     frame: tuple[Frame, ...]
+    carried: tuple[Carried, ...] = ()
+
+
+def build_carried(model: Transformer, densities: Mapping[str, Density]) -> tuple[Material, ...]:
+    """The families whose densities are carried by the flow.
+
+    Raises:
+        InputError: for settings that do not suit them.
+    """
+    places = []
+    for place, family in enumerate(model.families):
+        _check(family, densities[family.name])
+        if densities[family.name].frame == "lagrangian":
+            places.append(place)
+    return tuple(build_material(model, place, densities[model.families[place].name]) for place in places)
 
 
 def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str, Density]) -> tuple[Group, ...]:
-    """One group per distinct (dimension, mesh, degrees); collective.
+    """One group per distinct (dimension, mesh, degrees) of the families on meshes; collective.
 
     Raises:
         InputError: for a family of more than three parameters, or an unsuitable mesh.
@@ -74,6 +93,8 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     kinds: dict[tuple[object, ...], list[int]] = {}
     for place, family in enumerate(model.families):
         _check(family, densities[family.name])
+        if densities[family.name].frame == "lagrangian":
+            continue
         kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
     groups = []
     for places in kinds.values():
@@ -126,7 +147,11 @@ def _mesh(comm: MPI.Intracomm, dim: int, density: Density) -> dmesh.Mesh:
 
 
 def initial_state(
-    groups: tuple[Group, ...], model: Transformer, densities: Mapping[str, Density], margin: float = 1.0
+    groups: tuple[Group, ...],
+    model: Transformer,
+    densities: Mapping[str, Density],
+    margin: float = 1.0,
+    carried: tuple[Material, ...] = (),
 ) -> State:
     """Each block's initial law, projected to DG_p in its frame and given mass one; collective.
 
@@ -135,13 +160,14 @@ def initial_state(
         model: whose families have the laws.
         densities: of each family, with the radius of its mesh.
         margin: by which the meshes are wider than that.
+        carried: the families that are in no group.
 
     Raises:
         InputError: when a law has no mass on its mesh.
     """
     frames = tuple(_frame(group, model, densities, margin) for group in groups)
     start = tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True))
-    return limited(groups, State(0.0, start, frames))
+    return limited(groups, State(0.0, start, frames, tuple(material.start(margin) for material in carried)))
 
 
 def limited(groups: Sequence[Group], state: State) -> State:

@@ -11,7 +11,7 @@ Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error est
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
+from mfpde.limit.lagrangian import Carried
 from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
 from mfpde.settings import Time
@@ -76,7 +77,8 @@ class Stepper:
         self._fixed = time.step
         self._horizon = horizon
         self._frame = state.frame  # replicated on every rank, and advanced by the same stages
-        self._degree = max(group.space.degree for group in flow.groups)
+        self._carried = state.carried  # likewise
+        self._degree = max((group.space.degree for group in flow.groups), default=0)
         self._first: tuple[float, Rate] | None = None  # the rate at the present state, kept when a step is rejected
         self._trial = _Trial(horizon if time.step is None else time.step)
         self._failure: ComputationError | None = None
@@ -88,8 +90,7 @@ class Stepper:
     @property
     def state(self) -> State:
         """The state at the TS's time."""
-        values = np.concatenate([self._vec.array_r, frame_values(self._frame)])
-        return self._unpack(float(self._ts.getTime()), values)
+        return self._unpack(float(self._ts.getTime()), self._values(self._vec.array_r))
 
     def advance(self, target: float) -> bool:
         """Step to τ = target exactly, or to a stationary state before it.
@@ -202,7 +203,7 @@ class Stepper:
         if not accepted:
             return trial.wish, False
         self._first = None
-        self._frame = trial.frame
+        self._frame, self._carried = trial.frame, trial.carried
         self.steps += 1
         self.step_size = trial.step
         if self.watch is not None:
@@ -210,18 +211,18 @@ class Stepper:
         return trial.wish, True
 
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
-        start = np.concatenate([u.array_r, frame_values(self._frame)])
-        begin = self._unpack(tau, start)
-        fastest, rate = self._begin(begin)
+        fastest, rate = self._begin(self._unpack(tau, self._values(u.array_r)))
         if self.settled is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
         if self.settled is not None or self.asked:
             return  # before the step: the state is as it was, and its rate is kept
+        start = self._values(u.array_r)
+        begin = self._unpack(tau, start)
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         end, difference = self._stages(begin, start, step, rate)
         end = limited(self.flow.groups, end)
-        self._trial.step, self._trial.frame = step, end.frame
+        self._trial.step, self._trial.frame, self._trial.carried = step, end.frame, end.carried
         if self._fixed is None:
             self._trial.error = self.flow.error(begin, rate, difference)
         u.array[:] = _density_values(end)
@@ -250,6 +251,9 @@ class Stepper:
     def _begin(self, begin: State) -> tuple[float, Rate]:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
         if self._first is None:
+            if begin.carried:
+                begin = self.flow.settle(begin)
+                self._carried = begin.carried
             rate = self.flow.rate(begin)
             share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
             fastest, levels, asked = self._comm.allreduce((rate.speed, share.levels, self.poll()), op=_combined)
@@ -276,11 +280,15 @@ class Stepper:
         self._trial.bound = bound if parts > 1 else "report"
         return remaining / parts
 
+    def _values(self, density: Array) -> Array:
+        """Those of the present state, of which the TS keeps the density's."""
+        return np.concatenate([density, frame_values(self._frame), _carried_values(self._carried)])
+
     def _rate(self, tau: float, values: Array) -> Array:
         return rate_values(self.flow.rate(self._unpack(tau, values)))
 
     def _unpack(self, tau: float, values: Array) -> State:
-        """Density coefficients of all groups, then their frames, as a state (views)."""
+        """Density coefficients of all groups, their frames, then carried nodes, as a state (views)."""
         density, frame, at = [], [], 0
         for group in self.flow.groups:
             size = int(np.prod(group.shape))
@@ -292,7 +300,14 @@ class Stepper:
             at += blocks * dim
             frame.append(Frame(centre, values[at : at + blocks * dim * dim].reshape(blocks, dim, dim)))
             at += blocks * dim * dim
-        return State(tau, tuple(density), tuple(frame))
+        carried = []
+        for nodes in self._carried:
+            size, more = nodes.position.size, nodes.log_density.size
+            position = values[at : at + size].reshape(nodes.position.shape)
+            log = values[at + size : at + size + more].reshape(nodes.log_density.shape)
+            carried.append(replace(nodes, position=position, log_density=log))
+            at += size + more
+        return State(tau, tuple(density), tuple(frame), tuple(carried))
 
 
 @dataclass
@@ -304,6 +319,7 @@ class _Trial:
     bound: str = ""
     error: float = float("nan")
     frame: tuple[Frame, ...] = ()
+    carried: tuple[Carried, ...] = ()
 
 
 def _combined(one: tuple[float, Array, float], other: tuple[float, Array, float]) -> tuple[float, Array, float]:
@@ -318,16 +334,21 @@ def _never() -> float:
 
 def rate_values(rate: Rate) -> Array:
     """∂_τ of densities and frames in one vector, as `Stepper` orders them."""
-    return np.concatenate([*(d.ravel() for d in rate.density), frame_values(rate.frame)])
+    parts = [*(d.ravel() for d in rate.density), frame_values(rate.frame), _carried_values(rate.carried)]
+    return np.concatenate(parts)
 
 
 def _density_values(state: State) -> Array:
-    return np.concatenate([d.ravel() for d in state.density])
+    return np.concatenate([np.empty(0), *(d.ravel() for d in state.density)])
 
 
 def frame_values(frames: Sequence[Frame]) -> Array:
     """The frames' part of that vector."""
-    return np.concatenate([part.ravel() for frame in frames for part in (frame.centre, frame.matrix)])
+    return np.concatenate([np.empty(0), *(p.ravel() for frame in frames for p in (frame.centre, frame.matrix))])
+
+
+def _carried_values(carried: Sequence[Carried]) -> Array:
+    return np.concatenate([np.empty(0), *(p.ravel() for nodes in carried for p in (nodes.position, nodes.log_density))])
 
 
 class RightHandSide(Protocol):
@@ -336,6 +357,9 @@ class RightHandSide(Protocol):
     @property
     def groups(self) -> Sequence[Group]:
         """The groups whose states are advanced."""
+
+    def settle(self, state: State) -> State:
+        """A state to step from in the place of this one; the same object where nothing is to be done."""
 
     def rate(self, state: State) -> Rate:
         """∂_τ of a state, and this rank's largest CFL speed."""

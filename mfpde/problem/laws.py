@@ -38,6 +38,11 @@ class Law:
             real("std", value, above=0.0)
 
     @property
+    def support(self) -> float:
+        """Half-width in standard deviations beyond which the density is zero; infinite where it never is."""
+        return float(np.inf)
+
+    @property
     def dim(self) -> int:
         """d."""
         return len(self.mean)
@@ -76,6 +81,10 @@ class Normal(Law):
 class Uniform(Law):
     """Uniform on a box of half-width √3 std."""
 
+    @property
+    def support(self) -> float:  # noqa: D102  (the base class says it)
+        return float(np.sqrt(3.0))
+
     def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
         return np.where(np.abs(s) <= np.sqrt(3.0), 0.5 / np.sqrt(3.0), 0.0)
 
@@ -86,6 +95,10 @@ class Uniform(Law):
 @dataclass(frozen=True)
 class Bump(Law):
     """Proportional to (1 − (s/√11)²)⁴ where that is positive: compact support, three continuous derivatives."""
+
+    @property
+    def support(self) -> float:  # noqa: D102  (the base class says it)
+        return float(np.sqrt(11.0))
 
     def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
         inside = np.maximum(1.0 - s**2 / 11.0, 0.0)

@@ -159,6 +159,7 @@ SETTINGS = {
     "density.potential_degree=0": ("density.potential_degree = 0", "1 … 4"),
     "density.cells=0": ("density.cells = 0", "1 … 4096"),
     "density.attention.cells=10000000": ("[density.attention]", "density.cells = 10000000", "1 … 4096"),
+    "density.remap=2": ("density.remap = 2", "must be true or false"),
     "density.positivity='always'": ("density.positivity = 'always'", "must be one of 'off', 'output'"),
     "density.radius=0": ("density.radius = 0", "above 0"),
     "density.radius=-1.0": ("density.radius = -1.0", "above 0"),
@@ -238,6 +239,8 @@ def test_a_run_file_that_is_no_file(name, reason, tmp_path):
 TOGETHER = {
     "density.radius=[1.0]": ("density.radius = [1.0]", "family 'attention' has dim = 2", "one number, or 2"),
     "density.mlp.radius=[1, 1, 1]": ("density.radius = [1.0, 1.0, 1.0]", "family 'mlp' has dim = 2"),
+    "density.mlp={frame = 'lagrangian', cell_type = 'simplex'}": ("density.cell_type = 'simplex'", "must be cell_type"),
+    "density.mlp={frame = 'lagrangian', cells = 1}": ("density.cells = 1", "must be at least 2"),
     "density.mlp={mesh = 'none.msh'}": ("density.mesh", "none.msh", "no such file"),
     "output.every=1e-9": ("output.every = 1e-09", "more than 1e+05 reports", "at least 5e-06"),
     "time.step=1e-12": ("time.step = 1e-12", "more than 1e+09 steps", "at least 5e-10"),

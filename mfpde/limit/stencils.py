@@ -1,0 +1,175 @@
+"""Interpolation on uniform grids by polynomials on the nearest points, and its transpose; compiled.
+
+In every direction the value at x is that of the polynomial through the S grid points around it: continuous, of order S,
+and of derivatives that jump at grid points by O(h^(S−1)). Per point of the plane or of space the work is S^m, whatever
+the size of the grid. Beyond its ends the value at the end goes on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+TABLE = 8  # points of a stencil in tables of the gradient
+MAP = 6  # points of a stencil in maps of nodes, whose third derivatives are large
+
+
+@njit(cache=True)
+def _polynomials(t, value, first, second):  # type: ignore[no-untyped-def]
+    """Lagrange polynomials of the points 0 … S − 1 at t, with their derivatives."""
+    size = value.size
+    for i in range(size):
+        scale, f, df, ddf = 1.0, 1.0, 0.0, 0.0
+        for j in range(size):
+            if j != i:
+                scale /= i - j
+                ddf = (t - j) * ddf + 2.0 * df
+                df = (t - j) * df + f
+                f = (t - j) * f
+        value[i], first[i], second[i] = scale * f, scale * df, scale * ddf
+
+
+@njit(cache=True)
+def _place(x, low, spacing, count, start, value, first, second):  # type: ignore[no-untyped-def]
+    """Per axis the first point of the stencil, and polynomials with derivatives (m, S) in x."""
+    size = value.shape[1]
+    for a in range(x.size):
+        s = min(max((x[a] - low[a]) / spacing[a], 0.0), count[a] - 1.0)
+        start[a] = min(max(int(np.floor(s)) - size // 2 + 1, 0), count[a] - size)
+        _polynomials(s - start[a], value[a], first[a], second[a])
+        first[a] /= spacing[a]
+        second[a] /= spacing[a] ** 2
+
+
+@njit(cache=True)
+def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
+    """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
+    g = 0
+    for a in range(start.size - 1, -1, -1):
+        digit[a] = t % size
+        t //= size
+    for a in range(start.size):
+        g = g * count[a] + start[a] + digit[a]
+    return g
+
+
+@njit(cache=True)
+def spread(points, sources, low, spacing, count, size, out) -> None:  # type: ignore[no-untyped-def]
+    """Add Σ_j source_j ℓ_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
+    layers, nodes, m = points.shape
+    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
+    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    for b in range(layers):
+        for j in range(nodes):
+            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(size**m):
+                g = _offset(t, size, start, count, digit)
+                factor = 1.0
+                for a in range(m):
+                    factor *= value[a, digit[a]]
+                for k in range(sources.shape[2]):
+                    out[b, g, k] += factor * sources[b, j, k]
+
+
+@njit(cache=True)
+def spread_change(points, motion, sources, low, spacing, count, size, out) -> None:  # type: ignore[no-untyped-def]
+    """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
+    layers, nodes, m = points.shape
+    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
+    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    for b in range(layers):
+        for j in range(nodes):
+            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(size**m):
+                g = _offset(t, size, start, count, digit)
+                total = 0.0
+                for c in range(m):
+                    factor = motion[b, j, c]
+                    for a in range(m):
+                        factor *= first[a, digit[a]] if a == c else value[a, digit[a]]
+                    total += factor
+                for k in range(sources.shape[2]):
+                    out[b, g, k] += total * sources[b, j, k]
+
+
+@njit(cache=True)
+def collect(  # type: ignore[no-untyped-def]
+    points, table, low, spacing, count, size, value_out, slope_out, laplacian_out
+) -> None:  # fmt: skip
+    """Σ_g T_g ℓ_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
+    layers, nodes, m = points.shape
+    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
+    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    value_out[:], slope_out[:], laplacian_out[:] = 0.0, 0.0, 0.0
+    for b in range(layers):
+        for j in range(nodes):
+            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(size**m):
+                g = _offset(t, size, start, count, digit)
+                factor = 1.0
+                for a in range(m):
+                    factor *= value[a, digit[a]]
+                for k in range(table.shape[2]):
+                    value_out[b, j, k] += factor * table[b, g, k]
+                for c in range(m):
+                    slope = curved = 1.0
+                    for a in range(m):
+                        slope *= first[a, digit[a]] if a == c else value[a, digit[a]]
+                        curved *= second[a, digit[a]] if a == c else value[a, digit[a]]
+                    for k in range(table.shape[2]):
+                        slope_out[b, j, c, k] += slope * table[b, g, k]
+                        laplacian_out[b, j, k] += curved * table[b, g, k]
+
+
+@njit(cache=True)
+def invert(target, fields, count, size, steps, tolerance, place, missed, values) -> None:  # type: ignore[no-untyped-def]
+    """Solve X(s) = θ by Newton's method from `place`; fields (g, d + k) has the map first, then what is wanted at s.
+
+    Args:
+        target: θ (p, d).
+        fields: at the points of a grid with `count` points per axis and unit spacing.
+        count: points per axis (d,).
+        size: of the stencil.
+        steps: at most.
+        tolerance: of X(s) − θ, absolute.
+        place: s (p, d), at entry a guess.
+        missed: (p,) set to |X(s) − θ|: at most the tolerance, or the distance from what the grid covers.
+        values: (p, k) set to the other fields there.
+    """
+    d, extra = target.shape[1], fields.shape[1] - target.shape[1]
+    start, digit = np.empty(d, np.int64), np.empty(d, np.int64)
+    value, first, second = np.empty((d, size)), np.empty((d, size)), np.empty((d, size))
+    low, spacing = np.zeros(d), np.ones(d)
+    here, jacobian, other = np.empty(d), np.empty((d, d)), np.empty(extra)
+    for p in range(len(target)):
+        for _ in range(steps):
+            _place(place[p], low, spacing, count, start, value, first, second)
+            here[:], jacobian[:], other[:] = 0.0, 0.0, 0.0
+            for t in range(size**d):
+                g = _offset(t, size, start, count, digit)
+                factor = 1.0
+                for a in range(d):
+                    factor *= value[a, digit[a]]
+                for i in range(d):
+                    here[i] += factor * fields[g, i]
+                for k in range(extra):
+                    other[k] += factor * fields[g, d + k]
+                for c in range(d):
+                    slope = 1.0
+                    for a in range(d):
+                        slope *= first[a, digit[a]] if a == c else value[a, digit[a]]
+                    for i in range(d):
+                        jacobian[i, c] += slope * fields[g, i]
+            values[p] = other
+            missed[p] = np.sqrt(((here - target[p]) ** 2).sum())
+            if missed[p] <= tolerance:
+                break
+            determinant = np.linalg.det(jacobian)
+            if not np.isfinite(determinant) or determinant == 0.0:
+                break
+            moved = np.linalg.solve(jacobian, target[p] - here)
+            for a in range(d):
+                place[p, a] = min(max(place[p, a] + min(max(moved[a], -2.0), 2.0), 0.0), count[a] - 1.0)

@@ -1,0 +1,252 @@
+"""Densities carried by the flow: exact solutions, the energy law, the table, and remaps that conserve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.integrate import solve_ivp
+
+from exact.closed_forms import SHORT, bilinear, decay, linear
+from mfpde.limit.carried import diagnose_nodes, snapshot_nodes
+from mfpde.limit.lagrangian import Carried, Material, build_material, moments
+from mfpde.limit.problem import Problem
+from mfpde.limit.remap import DEFECT, remap, renew
+from mfpde.limit.solver import Solver
+from mfpde.problem.family import Family
+from mfpde.problem.laws import Bump, Normal
+from mfpde.problem.library import attention
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density, Time, Training
+
+LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme"}
+CASES = {
+    "decay 1-D": (decay(1), 6),
+    "decay of a bump 2-D": (decay(2, Bump), 5),
+    "linear 1-D": (linear(1), 5),
+    "linear 2-D": (linear(2), 4),
+    "linear 3-D": (linear(3), 4),
+    "bilinear": (bilinear(), 6),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nodes_masses_and_densities_follow_their_equations(name: str) -> None:
+    """Moments, risk, and the density at every node, exact but for the time error of order 3."""
+    case, cells = CASES[name]
+    density = Density(cells=cells, **LAGRANGIAN)  # type: ignore[arg-type]
+    training = Training(weight_decay=case.clock.decay, horizon=case.clock.horizon)
+    problem = Problem(case.model(), case.task, training, {case.family.name: density}, Time(step=SHORT.horizon / 80))
+    solver = Solver(MPI.COMM_SELF, problem)
+    try:
+        start = solver.stepper.state.carried[0]
+        assert solver.stepper.advance(case.clock.horizon)
+        report = solver.report(solver.stepper.state, certified=False)
+        end = solver.stepper.state.carried[0]
+    finally:
+        solver.close()
+    _, mean, covariance = moments(start)
+    answer = case.answer(mean, covariance)
+    mass, mean, covariance = moments(end)
+    assert np.abs(mass - 1.0).max() < 1e-14
+    assert (end.mass == start.mass).all()
+    assert (end.mass >= 0.0).all()
+    assert np.abs(mean - answer.mean).max() < 3e-6 * np.abs(answer.mean).max()
+    assert np.abs(covariance - answer.covariance).max() < 3e-6 * np.abs(answer.covariance).max()
+    assert abs(report.history["risk"] / answer.risk - 1.0) < 3e-6
+    assert abs(report.history["energy_remainder"]) < 1e-12 * report.history["dissipation"]
+    assert report.history["negative_mass"] == 0.0
+    assert report.history["min_density"] >= 0.0
+    for layer, exact in enumerate(answer.density):
+        truth = exact(end.position[layer])
+        # the nodes of `end` started from discrete moments, `exact` from the law's
+        assert np.abs(np.exp(end.log_density[layer]) - truth).max() < 1e-5 * truth.max()
+    if name.startswith("decay"):
+        assert np.abs(end.position * case.clock.growth - start.position).max() < 1e-6
+
+
+def in_context(cells: int, tolerance: float | None = None, step: float | None = None, **more: object) -> Solver:
+    """Attention heads on random tokens, two layers: V is not quadratic."""
+    rng = np.random.default_rng(3)
+    task = Task(rng.normal(size=(12, 4, 2)), 6.0 * rng.normal(size=(12, 1)))
+    model = attention(channels=2, layers=2, seed=1)
+    density = Density(cells=cells, **LAGRANGIAN, **more)  # type: ignore[arg-type]
+    problem = Problem(model, task, Training(0.1, 4.0), {"attention": density}, Time(step=step, tolerance=tolerance))
+    return Solver(MPI.COMM_SELF, problem)
+
+
+@pytest.fixture(scope="module")
+def evolved() -> Solver:
+    """At τ = 0.8."""
+    solver = in_context(8, tolerance=1e-5, remap=False)
+    assert solver.stepper.advance(0.8)
+    return solver
+
+
+def test_energy_law_to_rounding(evolved: Solver) -> None:
+    """dQ/dτ by the chain rule through the table is −Σ m|∇V|²/L, and is what the energy does."""
+    report = evolved.report(evolved.stepper.state, certified=False).history
+    assert report["dissipation"] > 1e-3
+    assert abs(report["energy_remainder"]) < 1e-12 * report["dissipation"]
+    state = evolved.stepper.state
+    rate = evolved.flow.rate(state)
+    energies = []
+    for shift in (-1e-4, 1e-4):
+        moved = tuple(
+            replace(now, position=now.position + shift * of.position)
+            for now, of in zip(state.carried, rate.carried, strict=True)
+        )
+        energies.append(evolved.flow.potential(replace(state, carried=moved)).energy)
+    slope = (energies[1] - energies[0]) / 2e-4
+    assert abs(slope + report["dissipation"]) < 1e-6 * report["dissipation"]
+
+
+def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
+    """The risk with a unit at every node is approached by tables as fast as polynomials of degree 7 do it."""
+    material, nodes = evolved.flow.carried[0], evolved.stepper.state.carried[0]
+    truth = evolved.flow.sweep.evaluate([nodes.position], [nodes.mass]).risk
+    errors = []
+    for count in (16, 24, 36, 96):
+        coarse = replace(material, count=(count,))
+        table = coarse.settle(replace(nodes, low=nodes.low + 1e3))  # far off: it is made anew
+        found = evolved.flow.sweep.evaluate([coarse.theta(table)], [coarse.weights(table)]).risk
+        errors.append(abs(found - truth))
+    assert errors[-1] < 1e-7
+    assert np.log(errors[0] / errors[2]) / np.log(36 / 16) > 4.0
+
+
+def test_density_is_mass_over_the_determinant() -> None:
+    """V = v tanh q + …, not quadratic: log ρ carried by ΔV against ρ̂/det ∇X of the nodes' own map, to second order."""
+    errors = []
+    for cells in (8, 16):
+        material, start = prescribed(cells)
+        end = carry(material, start, np.tanh, 0.7)
+        grid = [np.linspace(-1.0, 1.0, n) for n in material.shape]
+        position = end.position.reshape(*material.shape, 2)
+        jacobian = np.stack([np.gradient(position, axis, axis=a, edge_order=2) for a, axis in enumerate(grid)], axis=-1)
+        by_map = end.mass / material.quadrature / np.linalg.det(jacobian).reshape(1, -1)
+        errors.append(np.abs(by_map - np.exp(end.log_density)).max())
+    assert 1.7 < np.log2(errors[0] / errors[1]) < 2.5
+
+
+def prescribed(cells: int) -> tuple[Material, Carried]:
+    """A family in (q, v), linear in v, one layer."""
+    law = Normal([0.2, -0.1], [0.5, 0.4])
+    family = Family("heads", 2, lambda tokens, theta: theta[1] * tokens * theta[0], law, linear=(1,))
+    model = Transformer([[family]], 1, lambda tokens: tokens[-1])
+    material = build_material(model, 0, Density(cells=cells, **LAGRANGIAN))  # type: ignore[arg-type]
+    return material, material.start()
+
+
+def carry(material: Material, start: Carried, force: Callable[[np.ndarray], np.ndarray], tau: float) -> Carried:
+    """The nodes after τ in V = v G(q) + 0.1 |θ|²/2."""
+    shape, size = start.position.shape, start.position.size
+    wide = replace(start, low=np.full((1, 1), -4.0), spacing=np.full((1, 1), 8.0 / (material.count[0] - 1)))
+    gradient = force(material.theta(wide)[..., 0])
+
+    def at(flat: np.ndarray) -> Carried:
+        return replace(wide, position=flat[:size].reshape(shape), log_density=flat[size:].reshape(shape[:2]))
+
+    def slope(_: float, flat: np.ndarray) -> np.ndarray:
+        seen = material.field(at(flat), gradient, 0.1)
+        return np.concatenate([-seen.slope.ravel(), seen.laplacian.ravel()])
+
+    begin = np.concatenate([start.position.ravel(), start.log_density.ravel()])
+    return at(solve_ivp(slope, (0.0, tau), begin, method="DOP853", rtol=1e-7, atol=1e-9).y[:, -1])
+
+
+def test_a_remap_conserves_and_is_positive_and_of_high_order() -> None:
+    """Mass, mean and covariance to rounding; the density against characteristics traced back, its error and defect."""
+    errors, defects = [], []
+    for cells in (8, 12):
+        material, start = prescribed(cells)
+        end = carry(material, start, np.tanh, 0.6)
+        fresh, defect = remap(material, end)
+        defects.append(defect)
+        for old, new in zip(moments(end), moments(fresh), strict=True):
+            assert np.abs(old - new).max() < 1e-13
+        assert (fresh.mass >= 0.0).all()
+        inside = np.exp(fresh.log_density) > 1e-3
+        exact = trace_back(fresh.position[0], 0.6)
+        errors.append(np.abs(fresh.log_density - exact)[inside].max())
+    assert errors[1] < errors[0] / 3.0
+    assert defects[1] < defects[0]
+    assert defects[1] < 1e-4
+
+
+def trace_back(theta: np.ndarray, tau: float) -> np.ndarray:
+    """log ρ (n,) at θ (n, 2) after τ in V = v tanh q + 0.1 |θ|²/2, from the law by characteristics."""
+    law = Normal([0.2, -0.1], [0.5, 0.4])
+    count = len(theta)
+
+    def slope(_: float, flat: np.ndarray) -> np.ndarray:
+        q, v = flat[:count], flat[count : 2 * count]
+        t = np.tanh(q)
+        laplacian = -2.0 * v * t * (1.0 - t**2) + 0.2
+        return np.concatenate([v * (1.0 - t**2) + 0.1 * q, t + 0.1 * v, laplacian])
+
+    begin = np.concatenate([theta[:, 0], theta[:, 1], np.zeros(count)])
+    end = solve_ivp(slope, (0.0, tau), begin, method="DOP853", rtol=1e-11, atol=1e-13).y[:, -1].reshape(3, count)
+    return np.asarray(np.log(law.density(end[:2].T)) + end[2])
+
+
+def test_affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved() -> None:
+    """Shrinking and shearing is no reason; what tears is remapped once, as late as it can be, and too late never."""
+    material, start = prescribed(12)
+    shear = np.array([[0.3, 0.0], [0.8, 0.4]])
+    sheared = replace(start, position=start.position @ shear.T)
+    assert renew(material, sheared) is sheared
+    now, made = start, []
+    for _ in range(10):
+        now = carry(material, now, lambda q: np.tanh(2.0 * q), 0.1)
+        fresh = renew(material, now)
+        if np.abs(fresh.position - now.position).max() > 0.1:
+            made.append(remap(material, now)[1])
+        now = fresh
+    assert len(made) >= 1
+    assert max(made) <= DEFECT
+    late = carry(material, start, lambda q: 2.0 * np.sin(4.0 * q), 2.0)
+    refused = renew(material, late)
+    assert (refused.position == late.position).all()
+    assert np.isinf(refused.patience[0])
+    assert renew(material, refused) is refused
+
+
+def test_a_run_with_a_remap_keeps_what_it_must() -> None:
+    """The energy does not rise but for a remap's own change, masses stay, and the risk is that of a finer grid."""
+    risks = []
+    for cells in (12, 16):
+        solver = in_context(cells, tolerance=1e-5)
+        start = solver.stepper.state.carried[0]
+        assert solver.stepper.advance(2.5)
+        report = solver.report(solver.stepper.state, certified=True)
+        nodes = solver.stepper.state.carried[0]
+        assert not (nodes.mass == start.mass).all()  # there was one
+        assert np.abs(nodes.mass.sum(axis=1) - 1.0).max() < 1e-14
+        assert report.history["gap"] > 0.0
+        risks.append(report.history["risk"])
+    assert abs(risks[1] - risks[0]) < 2e-5 * risks[1]
+
+
+def test_what_is_written_is_nowhere_negative(evolved: Solver) -> None:
+    """Cells between nodes with the nodes' values: multilinear, so that between them nothing is below the least."""
+    state = evolved.stepper.state
+    potential = evolved.flow.potential(state)
+    material, nodes = evolved.flow.carried[0], state.carried[0]
+    seen = evolved.flow.fields(state, potential)[0]
+    snapshot = snapshot_nodes(material, nodes, seen)
+    assert snapshot.degree == 1
+    assert snapshot.density.min() > 0.0
+    said = diagnose_nodes(material, nodes, seen)
+    corners = snapshot.points
+    x, y = corners[..., 0], corners[..., 1]
+    area = 0.5 * np.abs(
+        (x[..., 3] - x[..., 0]) * (y[..., 2] - y[..., 1]) - (x[..., 2] - x[..., 1]) * (y[..., 3] - y[..., 0])
+    )
+    mass = (area * snapshot.density.mean(axis=2)).sum(axis=1)
+    assert np.abs(mass - said.mass).max() < 5e-3
+    assert np.abs((area * snapshot.density.mean(axis=2) * x.mean(axis=2)).sum(axis=1) - said.mean[:, 0]).max() < 5e-3
