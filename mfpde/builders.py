@@ -18,7 +18,7 @@ from typing import Any
 
 from mfpde.checks import existing, file_name, inside, one_of, real, show, whole
 from mfpde.errors import InputError
-from mfpde.problem import library
+from mfpde.problem import library, vision
 from mfpde.problem import task as tasks
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
@@ -28,6 +28,7 @@ from mfpde.suggest import reject_unknown
 
 _TASKS: Mapping[str, Callable[..., Task]] = {
     "digits": tasks.digits,
+    "embedded-digits": vision.embedded_digits,
     "in-context-regression": tasks.in_context_regression,
     "scalars": tasks.scalars,
     "teacher": tasks.teacher,
@@ -38,6 +39,7 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "bilinear": library.bilinear,
     "image": library.image_transformer,
     "linear": library.linear,
+    "vision-transformer": vision.vision_transformer,
 }
 _LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}
 _MODEL_KEYS = ("layers", "step", "depth")

@@ -50,6 +50,26 @@ def softmax_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Fam
     return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"), integral=integral)
 
 
+def class_head(name: str, w: ArrayLike, u: ArrayLike, initial: Initial) -> Family:
+    """A softmax attention head through which only the last token looks, θ = (q, v); the others stay as they are.
+
+    v Σ_j softmax_j(q ⟨T_N, W T_j⟩) T_j U is added to T_N, with W and U (D, D): class attention (Touvron et al., Going
+    deeper with image transformers, ICCV 2021), at 1/N of what a head costs through which every token looks.
+    """
+    score, out = jnp.asarray(w, dtype=jnp.float64), jnp.asarray(u, dtype=jnp.float64)
+
+    def update(tokens: jax.Array, theta: jax.Array) -> jax.Array:
+        weights = jax.nn.softmax(theta[0] * (tokens @ (tokens[-1] @ score)))
+        return jnp.zeros_like(tokens).at[-1].set(theta[1] * (weights @ tokens @ out))
+
+    def integral(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
+        scores = tokens @ (tokens[-1] @ score)
+        share = jax.nn.softmax(scores[:, None] * theta[:, 0], axis=0) @ (weights * theta[:, 1])  # (N,)
+        return jnp.zeros_like(tokens).at[-1].set(share @ tokens @ out)
+
+    return Family(name, 2, update, initial, linear=(1,), coordinates=("q", "v"), integral=integral)
+
+
 def neuron(
     name: str, e: ArrayLike, g: ArrayLike, initial: Initial, activation: Activation = "tanh", bias: bool = False
 ) -> Family:
@@ -134,6 +154,8 @@ def image_transformer(
     layers: int = 4,
     loss: Literal["squared", "cross_entropy"] = "squared",
     sharpness: float = 4.0,
+    scale: float = 1.0,
+    looking: Literal["all", "class"] = "all",
     seed: int = 1,
 ) -> Transformer:
     """Families of attention heads, then of neurons, and a random linear readout of the class token.
@@ -149,10 +171,14 @@ def image_transformer(
         layers: L.
         loss: squared loss on unit vectors, or cross-entropy.
         sharpness: of the heads' looks.
+        scale: of the heads' U.
+        looking: "all": through every head all tokens look; "class": only the class token does.
         seed: of all projections and of the readout, which is never fitted.
     """
     if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
         raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+    one_of("model.looking", looking, ["all", "class"])
+    head = softmax_head if looking == "all" else class_head
     rng = generator("model.seed", seed)
     positions, channels = task.tokens.shape[1:]
     pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
@@ -162,8 +188,8 @@ def image_transformer(
     for k in range(heads):
         score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
         score[pixels + positions - 1, pixels + k % (positions - 1)] = sharpness
-        out[:pixels] = rng.normal(size=(channels, channels))[:pixels] / np.sqrt(pixels)
-        stages[0].append(softmax_head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
+        out[:pixels] = scale * rng.normal(size=(channels, channels))[:pixels] / np.sqrt(pixels)
+        stages[0].append(head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
     for k in range(neurons):
         inward, outward = 2.0 * rng.normal(size=(2, channels)) / np.sqrt(channels)
         stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))

@@ -133,6 +133,7 @@ def digits(
     samples: int = 1000,
     test_samples: int = 400,
     patch: int = 4,
+    centred: bool = False,
     seed: int = 0,
 ) -> Task:
     """scikit-learn's 8×8 images of handwritten digits as patch tokens and a class token.
@@ -145,6 +146,8 @@ def digits(
         samples: training images, drawn from the seed.
         test_samples: test images, disjoint from the training images.
         patch: side of a patch: 1, 2, 4 or 8.
+        centred: take the mean of the training images off every image, and divide by the standard deviation of all that
+            is left of them. What all images share is the slowest thing to unlearn.
         seed: of the split.
     """
     from sklearn.datasets import load_digits  # noqa: PLC0415  (heavy, and only needed here)
@@ -165,7 +168,11 @@ def digits(
             f"and at most {len(keep)} together"
         )
     order = generator("task.seed", seed).permutation(keep)[: samples + test_samples]
-    tokens = _patches(data.images[order] / 8.0 - 1.0, patch)
+    images = data.images[order] / 8.0 - 1.0
+    if centred:
+        images -= images[:samples].mean(axis=0)
+        images /= images[:samples].std()
+    tokens = _patches(images, patch)
     labels = np.array([chosen.index(t) for t in data.target[order]])
     test = (tokens[samples:], labels[samples:]) if test_samples else (None, None)
     return Task(tokens[:samples], labels[:samples], *test)
