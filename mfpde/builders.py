@@ -37,6 +37,7 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "attention": library.attention,
     "attention-mlp": library.attention_mlp,
     "bilinear": library.bilinear,
+    "class-attention": library.class_attention,
     "image": library.image_transformer,
     "linear": library.linear,
     "vision-transformer": vision.vision_transformer,

@@ -154,8 +154,6 @@ def image_transformer(
     layers: int = 4,
     loss: Literal["squared", "cross_entropy"] = "squared",
     sharpness: float = 4.0,
-    scale: float = 1.0,
-    looking: Literal["all", "class"] = "all",
     seed: int = 1,
 ) -> Transformer:
     """Families of attention heads, then of neurons, and a random linear readout of the class token.
@@ -171,25 +169,20 @@ def image_transformer(
         layers: L.
         loss: squared loss on unit vectors, or cross-entropy.
         sharpness: of the heads' looks.
-        scale: of the heads' U.
-        looking: "all": through every head all tokens look; "class": only the class token does.
         seed: of all projections and of the readout, which is never fitted.
     """
     if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
         raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
-    one_of("model.looking", looking, ["all", "class"])
-    head = softmax_head if looking == "all" else class_head
     rng = generator("model.seed", seed)
     positions, channels = task.tokens.shape[1:]
     pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
-    if pixels < 1 or positions < 2:
-        raise InputError(f"model.name = 'image': needs tokens like those of the task 'digits', not {task.tokens.shape}")
+    _check_image("image", task, pixels)
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
         score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
         score[pixels + positions - 1, pixels + k % (positions - 1)] = sharpness
-        out[:pixels] = scale * rng.normal(size=(channels, channels))[:pixels] / np.sqrt(pixels)
-        stages[0].append(head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
+        out[:pixels] = rng.normal(size=(channels, channels))[:pixels] / np.sqrt(pixels)
+        stages[0].append(softmax_head(f"head_{k}", score, out, Normal([0.5, 0.0], [0.5, 0.5])))
     for k in range(neurons):
         inward, outward = 2.0 * rng.normal(size=(2, channels)) / np.sqrt(channels)
         stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))
@@ -199,6 +192,65 @@ def image_transformer(
         return tokens[-1] @ reading
 
     return Transformer([stage for stage in stages if stage], layers, readout, loss=loss)
+
+
+def class_attention(
+    task: Task,
+    heads: int = 48,
+    neurons: int = 8,
+    layers: int = 6,
+    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
+    contrast: float = 1.5,
+    scale: float = 3.0,
+    shift: float = 0.3,
+    spread: float = 0.2,
+    seed: int = 0,
+) -> Transformer:
+    """Families of class-attention heads, then of neurons, and a random linear readout of the class token.
+
+    Head h scores places: ⟨T_class, W T_place⟩ is drawn, `contrast` times standard normal, so that every q mixes the
+    patches in proportions of its own, and v(q) reaches several mixtures. What the mixture brings is U, pixels to all
+    channels. All of it is drawn from the seed, and so are the initial means of v and a, for every layer anew: else the
+    class token is empty in the limit at τ = 0, and only finitely many units, by their noise, would bring it something
+    to work on.
+
+    Args:
+        task: `digits`, or one whose tokens end with one-hot positions and free channels in the same way.
+        heads: attention families, named head_0, …
+        neurons: neuron families, named neuron_0, …
+        layers: L.
+        loss: squared loss on unit vectors, or cross-entropy.
+        contrast: of the scores.
+        scale: of the heads' U.
+        shift: standard deviation of the initial means of v and a over layers and families.
+        spread: initial standard deviation of v and a around them.
+        seed: of all projections and of the readout, which is never fitted.
+    """
+    if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
+        raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+    rng = generator("model.seed", seed)
+    positions, channels = task.tokens.shape[1:]
+    pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
+    _check_image("class-attention", task, pixels)
+    reading = jnp.asarray(0.5 * rng.normal(size=(channels, classes)))
+    stages: list[list[Family]] = [[], []]
+    for k in range(heads):
+        score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
+        score[pixels + positions - 1, pixels : pixels + positions] = contrast * rng.normal(size=positions)
+        out[:pixels] = scale * rng.normal(size=(pixels, channels)) / np.sqrt(pixels)
+        laws = [Normal([0.0, mean], [1.0, spread]) for mean in shift * rng.normal(size=layers)]
+        stages[0].append(class_head(f"head_{k}", score, out, laws.__getitem__))
+    for k in range(neurons):
+        inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
+        laws = [Normal([mean, 0.5], [spread, 0.5]) for mean in shift * rng.normal(size=layers)]
+        stages[1].append(neuron(f"neuron_{k}", 2.0 * inward, 6.0 * outward, laws.__getitem__))
+    return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ reading, loss=loss)
+
+
+def _check_image(name: str, task: Task, pixels: int) -> None:
+    if pixels < 1 or task.tokens.shape[1] < 2:
+        given = task.tokens.shape
+        raise InputError(f"model.name = {name!r}: needs tokens like those of the task 'digits', not {given}")
 
 
 def linear(channels: int = 1, layers: int = 3) -> Transformer:

@@ -121,7 +121,9 @@ def test_the_solver_names_the_dimension_and_its_limit(tmp_path, capsys):
     assert not where.exists()
 
 
-@pytest.mark.parametrize("bad", ["model.key=0", "model.hidden=-1", "task.width=1", "model.gain='big'", "task.centred=1"])
+@pytest.mark.parametrize(
+    "bad", ["model.key=0", "model.hidden=-1", "task.width=1", "model.gain='big'", "task.centred=1"]
+)
 def test_bad_values_are_named(bad):
     with pytest.raises(InputError, match=bad.partition("=")[0]):
         config.load(RUNS / "vision-transformer.toml", [bad]).build()
@@ -152,4 +154,3 @@ def test_more_heads_end_with_a_smaller_loss(task, model):
         ends[heads] = np.array([end.risk for _, end in runs])
     apart = ends[1].mean() - ends[16].mean()
     assert apart > 2.0 * np.sqrt((ends[1].var(ddof=1) + ends[16].var(ddof=1)) / 3)
-
