@@ -73,6 +73,7 @@ NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units
 COLUMNS = "tests/exact/test_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
 HEAD_GAP = CERTIFICATE.format("linear_head_bounds_what_is_missing_though_the_minimum_is_far_outside_the_mesh[0.0]")
+VISION = "tests/unit/test_vision.py::test_{}"
 NEURON_GAP = CERTIFICATE.format("neurons_gap_against_brute_force_and_other_measures")
 INDICES = "tests/unit/test_frame.py::test_theta_inverse_determinant_and_metric[2]"
 MOVING = "tests/unit/test_frame.py::test_a_moving_frame_leaves_the_velocity_in_theta[2]"
@@ -321,6 +322,17 @@ FAULTS = (
     Fault("edge-minimum-unmarked", "mfpde/figures/minimisers.py", "kept.insert(0, (*edge, False))",
           "kept.insert(0, (*edge, True))",
           "tests/unit/test_figures.py::test_a_potential_that_falls_outwards_has_its_least_value_on_the_edge"),
+    # Class attention and the Vision Transformer.
+    Fault("class-head-for-all-tokens", "mfpde/problem/library.py",
+          "return jnp.zeros_like(tokens).at[-1].set(share @ tokens @ out)",
+          "return jnp.zeros_like(tokens) + share @ tokens @ out",
+          VISION.format("through_a_class_head_only_the_last_token_looks")),
+    Fault("scores-not-over-root-of-k", "mfpde/problem/vision.py", "(x @ keys).T / math.sqrt(key)", "(x @ keys).T / key",
+          VISION.format("units_side_by_side_are_multi_head_attention_and_an_mlp")),
+    Fault("mlp-without-its-normalisation", "mfpde/problem/vision.py", "normalised(tokens) @ inward", "tokens @ inward",
+          VISION.format("units_side_by_side_are_multi_head_attention_and_an_mlp")),
+    Fault("keys-for-queries", "mfpde/problem/vision.py", "(x @ query) @ (x @ keys).T", "(x @ keys) @ (x @ query).T",
+          VISION.format("units_side_by_side_are_multi_head_attention_and_an_mlp")),
 )  # fmt: skip
 
 

@@ -50,12 +50,19 @@ def gather(runs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in (LOW, VISION):
         history = runs / name / "particles" / "history.csv"
-        found[name] = {str(m): _of_heads(history, m) for m in HEADS} | {"readouts": readouts(name)}
+        every = {str(m): _of_heads(history, m) for m in HEADS}
+        found[name] = {m: curves for m, curves in every.items() if curves["tau"]} | {"readouts": readouts(name)}
     with (runs / LOW / "history.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    most = max(curves["tau"][-1] for m, curves in found[LOW].items() if m != "readouts")
+    rows = [row for row in rows if float(row["tau"]) <= most * (1 + 1e-9)]  # the same horizon for all
     found[LOW]["limit"] = {key: [float(row[key]) for row in rows] for key in ("tau", *QUANTITIES)}
-    summary = json.loads((runs / LOW / "summary.json").read_text(encoding="utf-8"))
-    found["solve"] = {key: summary[key] for key in ("wall", "ranks", "steps", "right_hand_sides", "unknowns")}
+    with (runs / LOW / "timings.csv").open(encoding="utf-8") as file:
+        spent = list(csv.DictReader(file))[len(rows) - 1]
+    ranks = json.loads((runs / LOW / "manifest.json").read_text(encoding="utf-8"))["ranks"]
+    found["solve"] = {"steps": float(rows[-1]["steps"]), "ranks": ranks} | {
+        key: float(spent[key]) for key in ("wall", "right_hand_sides")
+    }
     return found
 
 
@@ -67,7 +74,7 @@ def _of_heads(path: Path, heads: int) -> dict[str, Any]:
         key: [[float(row[key]) for row in rows if row["seed"] == seed] for seed in seeds]
         for key in ("tau", *QUANTITIES)
     }
-    return {**curves, "tau": curves["tau"][0]}
+    return {**curves, "tau": curves["tau"][0] if seeds else []}
 
 
 def readouts(name: str) -> dict[str, list[float]]:
@@ -97,14 +104,20 @@ def last(curves: Curves, quantity: str) -> tuple[float, float]:
     return float(ends.mean()), float(ends.std(ddof=1) / np.sqrt(len(ends))) if len(ends) > 1 else 0.0
 
 
-def ordered(curves: Mapping[str, Curves], heads: Sequence[int] = HEADS) -> bool:
+def sizes(curves: Mapping[str, Curves]) -> list[int]:
+    """The numbers of heads that were trained."""
+    return [m for m in HEADS if str(m) in curves]
+
+
+def ordered(curves: Mapping[str, Curves]) -> bool:
     """Does the mean final loss fall with every number of heads?"""
-    ends = [last(curves[str(m)], "risk")[0] for m in heads]
+    ends = [last(curves[str(m)], "risk")[0] for m in sizes(curves)]
     return all(more < fewer for fewer, more in pairwise(ends))
 
 
-def beyond(curves: Mapping[str, Curves], most: int = HEADS[-1]) -> bool:
+def beyond(curves: Mapping[str, Curves]) -> bool:
     """Is the limit's loss below, and its accuracy above, that of the largest M, or within two standard errors?"""
+    most = sizes(curves)[-1]
     (risk, risk_error), (accuracy, accuracy_error) = (last(curves[str(most)], key) for key in ("risk", "accuracy"))
     limit = curves["limit"]
     return bool(
@@ -120,8 +133,8 @@ def figure(found: Mapping[str, Any]) -> None:
     for column, (name, title) in enumerate(titles.items()):
         for row, (key, label) in enumerate((("risk", "training loss"), ("accuracy", "training accuracy"))):
             panel = axes[row, column]
-            for m, colour in zip(HEADS, colours, strict=True):
-                curves = found[name][str(m)]
+            for m in sizes(found[name]):
+                curves, colour = found[name][str(m)], colours[HEADS.index(m)]
                 values = np.asarray(curves[key])
                 panel.plot(curves["tau"], values.mean(0), color=colour, label=f"M = {m}")
                 panel.fill_between(curves["tau"], values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
@@ -155,7 +168,7 @@ def percent(value: float) -> str:
 def ends(curves: Mapping[str, Curves]) -> str:
     """A row per number of heads, and one for the limit."""
     rows = []
-    for label in [*map(str, HEADS), *(["limit"] if "limit" in curves else [])]:
+    for label in [*map(str, sizes(curves)), *(["limit"] if "limit" in curves else [])]:
         risk, error = last(curves[label], "risk")
         spread = f" ± {error:.4f}" if label != "limit" else ""
         others = [percent(last(curves[label], key)[0]) for key in ("accuracy", "test_accuracy")]
@@ -187,16 +200,15 @@ def verdict(curves: Mapping[str, Curves]) -> str:
     said = [f"Mean final training loss falls with every M: **{'yes' if ordered(curves) else 'no'}**."]
     if "limit" in curves:
         answer = "yes" if beyond(curves) else "no"
-        said.append(
-            f"The limit's loss below and its accuracy above that of M = {HEADS[-1]}, or within noise: **{answer}**."
-        )
+        most = sizes(curves)[-1]
+        said.append(f"The limit's loss below and its accuracy above that of M = {most}, or within noise: **{answer}**.")
     return " ".join(said) + "\n"
 
 
 def page(found: Mapping[str, Any]) -> str:
     """docs/figure-1.md."""
     low, vision, solve = found[LOW], found[VISION], found["solve"]
-    seeds = len(low[str(HEADS[0])]["risk"])
+    seeds = len(low[str(sizes(low)[0])]["risk"])
     lines = [
         "# Figure 1, with its limit\n",
         "Made by `uv run python docs/studies/figure1.py` from `runs/figure-1.toml` and `runs/vision-transformer.toml`; "
@@ -212,7 +224,7 @@ def page(found: Mapping[str, Any]) -> str:
         ends(low),
         f"± is the standard error over {seeds} seeds. " + verdict(low),
         f"The solve took {solve['wall'] / 60.0:.1f} minutes on {solve['ranks']} ranks: {solve['steps']:.0f} steps, "
-        f"{solve['right_hand_sides']:.0f} right-hand sides, {solve['unknowns']:.0f} unknowns.\n",
+        f"{solve['right_hand_sides']:.0f} right-hand sides.\n",
         "The layers' share:\n",
         own(low["readouts"], low["limit"]),
         "## Vision Transformer\n",

@@ -202,7 +202,7 @@ def class_attention(
     loss: Literal["squared", "cross_entropy"] = "cross_entropy",
     contrast: float = 1.5,
     scale: float = 3.0,
-    shift: float = 0.3,
+    shift: float = 0.2,
     spread: float = 0.2,
     seed: int = 0,
 ) -> Transformer:
@@ -222,8 +222,8 @@ def class_attention(
         loss: squared loss on unit vectors, or cross-entropy.
         contrast: of the scores.
         scale: of the heads' U.
-        shift: standard deviation of the initial means of v and a over layers and families.
-        spread: initial standard deviation of v and a around them.
+        shift: standard deviation of the initial means of v over layers and families; of a half as much again.
+        spread: initial standard deviation of v around them; of a half as much again.
         seed: of all projections and of the readout, which is never fitted.
     """
     if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
@@ -242,7 +242,7 @@ def class_attention(
         stages[0].append(class_head(f"head_{k}", score, out, laws.__getitem__))
     for k in range(neurons):
         inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
-        laws = [Normal([mean, 0.5], [spread, 0.5]) for mean in shift * rng.normal(size=layers)]
+        laws = [Normal([mean, 0.5], [1.5 * spread, 0.5]) for mean in 1.5 * shift * rng.normal(size=layers)]
         stages[1].append(neuron(f"neuron_{k}", 2.0 * inward, 6.0 * outward, laws.__getitem__))
     return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ reading, loss=loss)
 
