@@ -51,7 +51,7 @@ def test_finite_transformers_close_in_on_the_limit(tmp_path):
     assert (spread[64] < 0.5 * spread[2]).all()
     mean, standard = np.mean(errors[64], axis=0), np.std(errors[64], axis=0, ddof=1) / np.sqrt(6)
     assert (np.abs(mean) < 4.0 * standard + 0.01 * limit).all()
-    assert limit[-1] < 0.8 * limit[0]
+    assert limit[-1] < 0.95 * limit[0]  # it learns, or there would be little to compare
 
 
 def test_the_verdicts_can_be_no():
