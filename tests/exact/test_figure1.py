@@ -58,17 +58,23 @@ def test_the_verdicts_can_be_no():
     figure = study()
 
     def curves(*ends):
-        return {"risk": [[2.0, e] for e in ends], "accuracy": [[0.1, 1.0 - e] for e in ends]}
+        return {
+            test + key: [[2.0, value(e)] for e in ends]
+            for test in ("", "test_")
+            for key, value in (("risk", lambda e: e), ("accuracy", lambda e: 1.0 - e))
+        }
 
     found = {str(m): curves(0.5 - 0.001 * m, 0.52 - 0.001 * m) for m in figure.HEADS}
-    found["limit"] = {"risk": [2.0, 0.46], "accuracy": [0.1, 0.54]}
+    found["limit"] = {key: values[0] for key, values in curves(0.46).items()}
     assert figure.ordered(found)
     assert figure.beyond(found)
     assert figure.last(found["40"], "risk")[0] == np.mean([0.46, 0.48])
     worse = copy.deepcopy(found)
     worse["20"] = curves(0.3, 0.3)
     assert not figure.ordered(worse)
-    for key, value in (("risk", 0.6), ("accuracy", 0.3)):
-        beaten = copy.deepcopy(found)
-        beaten["limit"][key][-1] = value
-        assert not figure.beyond(beaten)
+    for test in ("", "test_"):
+        for key, value in (("risk", 0.6), ("accuracy", 0.3)):
+            beaten = copy.deepcopy(found)
+            beaten["limit"][test + key][-1] = value
+            assert not figure.beyond(beaten, test)
+            assert figure.beyond(beaten, "" if test else "test_")
