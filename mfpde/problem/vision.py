@@ -46,8 +46,8 @@ def embedded_digits(
     embedding = generator("task.seed", seed).normal(size=(raw.tokens.shape[2], width))
     embedding[:pixels] /= math.sqrt(pixels)
     test = (None, None) if raw.test_tokens is None else (raw.test_tokens @ embedding, raw.test_targets)
-    labels = raw.targets.argmax(axis=1)
-    wanted = None if test[1] is None else test[1].argmax(axis=1)
+    labels = raw.targets.argmax(axis=1).astype(np.float64)
+    wanted = None if test[1] is None else test[1].argmax(axis=1).astype(np.float64)
     return Task(raw.tokens @ embedding, labels, test[0], wanted)
 
 
