@@ -16,6 +16,9 @@ Nothing keeps ρ̂ ≥ 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -49,7 +52,7 @@ class Diffusion:
         self._metric: Array | None = None
         self._coefficients: Coefficients | None = None
         self._time = 0.0
-        self._made_for: Array | None = None  # t D of the preconditioner
+        self._made_for: tuple[float, Array] | None = None  # t and D of the preconditioner
         self._inverse: Array | None = None  # (owned, b, i, i)
         self._create(transport, tolerance)
 
@@ -77,7 +80,7 @@ class Diffusion:
         """
         self._at(metric)
         self._time = time
-        self._prepare(time * metric)
+        self._prepare(metric)
         self._right.array[:] = (self._mass * right if self._mass.shape[1] == 1 else self._mass @ right).ravel()
         self._solution.array[:] = guess.ravel()
         self._ksp.solve(self._right, self._solution)
@@ -112,16 +115,28 @@ class Diffusion:
             self._metric, self._coefficients = metric.copy(), self._penalty.coefficients(metric)
         return self._coefficients
 
-    def _prepare(self, scaled: Array) -> None:
-        """The preconditioner for t D."""
+    def memory(self) -> dict[str, Any] | None:
+        """t and D for which the preconditioner was made, as plain values; None before there is one."""
+        return None if self._made_for is None else {"time": self._made_for[0], "metric": self._made_for[1].tolist()}
+
+    def recall(self, memory: Mapping[str, Any] | None) -> None:
+        """Make the preconditioner that `memory` told of, so that a run that is continued solves bit for bit."""
+        if memory is not None:
+            self._make(float(memory["time"]), np.array(memory["metric"]))
+
+    def _prepare(self, metric: Array) -> None:
+        """The preconditioner for the present t and D."""
         if self._made_for is not None:
-            change = np.abs(scaled - self._made_for).max(axis=(1, 2))
-            if (change <= _STALE * np.abs(self._made_for).max(axis=(1, 2))).all():
+            made = self._made_for[0] * self._made_for[1]
+            change = np.abs(self._time * metric - made).max(axis=(1, 2))
+            if (change <= _STALE * np.abs(made).max(axis=(1, 2))).all():
                 return
-        assert self._coefficients is not None  # noqa: S101
-        own = self._time * self.temperature * self._penalty.diagonal(self._coefficients)
+        self._make(self._time, metric)
+
+    def _make(self, time: float, metric: Array) -> None:
+        own = time * self.temperature * self._penalty.diagonal(self._at(metric))
         own += self._mass[:, None] * np.eye(self._shape[1]) if self._mass.shape[1] == 1 else self._mass[:, None]
-        self._made_for, self._inverse = scaled.copy(), np.linalg.inv(own)
+        self._made_for, self._inverse = (time, metric.copy()), np.linalg.inv(own)
 
     def _create(self, transport: Transport, tolerance: float) -> None:
         comm, local = transport.space.comm, int(np.prod(self._shape))

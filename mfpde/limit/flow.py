@@ -8,9 +8,10 @@ the potential; `limit.transport` advects. Two reductions, one more if frames mov
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,6 +190,15 @@ class Flow:
         solved = tuple(operator.solve(r, frame.metric, step, near) for operator, r, frame, near in parts)
         self.clock.transport += time.perf_counter() - start
         return solved
+
+    def memory(self) -> list[Any]:
+        """What the next solution of `implicit` depends on besides its arguments, per group; see `Diffusion.memory`."""
+        return [operator.memory() for operator in self.diffusion]
+
+    def recall(self, memory: Sequence[Any]) -> None:
+        """Take up what `memory` gave."""
+        for operator, known in zip(self.diffusion, memory, strict=True):
+            operator.recall(known)
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""

@@ -14,9 +14,9 @@ Source: Kennedy & Carpenter, *Appl. Numer. Math.* 44 (2003), 139–181, coeffici
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -83,6 +83,15 @@ class ImexStepper(Stepper):
         lower = [b - e for b, e in zip(WEIGHTS, EMBEDDED, strict=True)]
         return end, self._unpack(begin.tau, step * _sum(lower, both))
 
+    def memory(self) -> dict[str, Any]:
+        """See `Stepper.memory`; with it, for what the preconditioners were made."""
+        return {**super().memory(), "diffusion": self._implicit.memory()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """See `Stepper.recall`."""
+        super().recall(memory)
+        self._implicit.recall(memory["diffusion"])
+
     def _diffused(self, state: State) -> Array:
         """g: nothing of it moves the frames."""
         still = np.zeros_like(frame_values(state.frame))
@@ -104,3 +113,9 @@ class ImplicitFlow(RightHandSide, Protocol):
 
     def implicit(self, right: State, step: float, guess: tuple[Array, ...]) -> tuple[Array, ...]:
         """u with u − t g(u) = the densities of `right`, in its frames."""
+
+    def memory(self) -> list[Any]:
+        """What the next solution depends on besides its arguments, as plain values."""
+
+    def recall(self, memory: Sequence[Any]) -> None:
+        """Take up what `memory` gave."""

@@ -10,10 +10,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mpi4py import MPI
 
 import mfpde
-from mfpde.output.checkpoint import DamagedError, read_common, read_facts
+from mfpde.keeper import Schedule
+from mfpde.output.checkpoint import Contents, DamagedError, read_common, read_facts, read_rows
+from mfpde.output.checkpoint import write as write_checkpoint
 from mfpde.output.reader import open_run
 from mfpde.solve import main
 from restarts import assert_same, told_tau, write
@@ -225,20 +229,54 @@ def test_nothing_to_resume(tmp_path, capsys):
     assert (tmp_path / "tiny" / "checkpoint" / "mine.txt").exists()
 
 
-def test_the_finer_solver_goes_on_too(tmp_path):
+def cut_after(rows: int, monkeypatch: pytest.MonkeyPatch, path: Path, *words: str) -> None:
+    """Run until history.csv has so many rows and one more step is made, as a SIGTERM would end it then."""
+    history = path.parent / "tiny" / "history.csv"
+
+    def poll(_schedule: Schedule) -> float:
+        there = history.exists() and len(history.read_text().splitlines()) > rows
+        return 100.0 + signal.SIGTERM if there else 0.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "poll", poll)
+        assert main([str(path), *words]) == 143
+
+
+def test_the_finer_solver_goes_on_too(tmp_path, monkeypatch):
+    """It is cut where it has come some way: begun anew it would take other steps."""
     settings = ["--estimate-error", "--set", "training.horizon=0.5", "--set", "density.cells=6"]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert main([str(write(tmp_path / "a")), *settings]) == 0
-    path = write(tmp_path / "b", every="0.0001s")
-    assert interrupted(path, signal.SIGTERM, 0.1, *settings) in (143, 0)
+    path = write(tmp_path / "b")
+    cut_after(2, monkeypatch, path, *settings)
     assert main([str(path), *settings, "--resume"]) == 0
     assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
 
 
+def test_a_hot_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """The preconditioner of a linear system is older than the step that uses it, and is made again as it was."""
+    settings = ["--set", "training.temperature=0.05", "--set", "training.horizon=0.5", "--set", "time.tolerance=1e-4"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main([str(write(tmp_path / "a")), *settings]) == 0
+    path = write(tmp_path / "b")
+    cut_after(2, monkeypatch, path, *settings)
+    assert main([str(path), *settings, "--resume"]) == 0
+    assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
+
+
+def test_cells_in_another_order_are_found(tmp_path):
+    """A mesh may be numbered otherwise where a checkpoint is read: rows follow their cells."""
+    comm, path = MPI.COMM_SELF, tmp_path / "rows.npz"
+    before, after = np.array([3, 0, 2, 1]), np.array([1, 3, 0, 2])
+    write_checkpoint(comm, path, Contents({}, {}, {"mesh": before}, {"rows": ("mesh", 10.0 * before[:, None])}))
+    read_facts(path)
+    assert read_rows(comm, path, "rows", "mesh", after).tolist() == (10.0 * after[:, None]).tolist()
+
+
 def test_from_python(tmp_path):
     import jax.numpy as jnp
-    import numpy as np
 
     family = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
     model = mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
