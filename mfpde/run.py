@@ -167,6 +167,7 @@ def solve_into(
         for report in solver.run(times, reported, keeper):
             parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
             reported = report.tau
+            del report  # it is large, and the march goes on before there is another
         ending = solver.ending()
         if writer is not None:
             writer.note(ending)

@@ -8,7 +8,7 @@ of minima for all blocks of a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import basix
 import numpy as np
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mfpde import parallel
 from mfpde.limit.entropy import flux_dissipation
-from mfpde.limit.exact_sum import pack, share_of, unpack
+from mfpde.limit.exact_sum import Share, pack, share_of, unpack
 from mfpde.limit.frame import Frame
-from mfpde.limit.space import Space, density_element, potential_element, tabulate
+from mfpde.limit.space import Space, Tables, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
 
 Array = NDArray[np.float64]
@@ -57,8 +57,38 @@ def diagnose(
     group: Group, density: Array, frame: Frame, potential: Array, temperature: float = 0.0
 ) -> BlockDiagnostics:
     """Integrals of ρ̂ (owned, i, b) over the whole mesh; collective, equal on every rank."""
-    space = group.space
+    space, shares, smallest = group.space, list[Share](), np.full(density.shape[2], np.inf)
     fine = tabulate(space.cell, space.degree, space.potential_degree, 2 * space.degree + 4)
+    for cells in space.batches(len(fine.weights) * density.shape[2] * space.dim):
+        some = replace(group, space=space.part(cells))
+        per_cell, least = _of_cells(some, fine, density[cells], frame, potential[cells], temperature)
+        found = [share_of(terms, axes=(0,)) for terms in per_cell]
+        shares = [a + b for a, b in zip(shares, found, strict=True)] if shares else found
+        smallest = np.minimum(smallest, least)
+    parts = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
+    mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
+    mean = first / mass[:, None]
+    covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
+    overall = np.empty_like(smallest)
+    space.comm.Allreduce(smallest, overall, op=MPI.MIN)
+    return BlockDiagnostics(
+        mass=mass,
+        mean=frame.centre + np.einsum("bij,bj->bi", frame.matrix, mean),
+        covariance=frame.matrix @ covariance @ np.swapaxes(frame.matrix, 1, 2),
+        entropy=entropy,
+        dissipation=dissipated,
+        negative_mass=negative,
+        boundary_mass=boundary,
+        resolution=np.sqrt(tail / norm),
+        min_density=overall,
+    )
+
+
+def _of_cells(
+    group: Group, fine: Tables, density: Array, frame: Frame, potential: Array, temperature: float
+) -> tuple[list[Array], Array]:
+    """What is summed over cells, each (owned, b, …), and min ρ̂ (b,)."""
+    space = group.space
     values = np.einsum("qi,cib->cqb", fine.density, density)
     measure = fine.weights * space.scale_at(fine.points)  # (c, q)
     xi = space.points(fine.vertex)  # (c, q, d)
@@ -76,23 +106,7 @@ def diagnose(
         square[:, top_modes(space)].sum(axis=1),
         square.sum(axis=1),
     ]
-    shares = [share_of(terms, axes=(0,)) for terms in per_cell]
-    parts = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
-    mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
-    mean = first / mass[:, None]
-    covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
-    smallest = _smallest(group, density, values)
-    return BlockDiagnostics(
-        mass=mass,
-        mean=frame.centre + np.einsum("bij,bj->bi", frame.matrix, mean),
-        covariance=frame.matrix @ covariance @ np.swapaxes(frame.matrix, 1, 2),
-        entropy=entropy,
-        dissipation=dissipated,
-        negative_mass=negative,
-        boundary_mass=boundary,
-        resolution=np.sqrt(tail / norm),
-        min_density=smallest,
-    )
+    return per_cell, _smallest(group, density, values)
 
 
 def top_modes(space: Space) -> NDArray[np.bool_]:
@@ -147,15 +161,12 @@ def dissipation(
 
 
 def _smallest(group: Group, density: Array, values: Array) -> Array:
-    """min ρ̂ (b,) over all points of `values` (c, q, b) and the potential's nodes, over all ranks."""
+    """min ρ̂ (b,) over all points of `values` (c, q, b) and the potential's nodes."""
     space = group.space
     nodes = potential_element(space.cell, space.potential_degree).points
     table = density_element(space.cell, space.degree).tabulate(0, nodes)[0, :, :, 0]
     at_nodes = np.einsum("ji,cib->cjb", table, density)
-    share = np.minimum(values.min(axis=(0, 1), initial=np.inf), at_nodes.min(axis=(0, 1), initial=np.inf))
-    smallest = np.empty_like(share)
-    space.comm.Allreduce(share, smallest, op=MPI.MIN)
-    return smallest
+    return np.minimum(values.min(axis=(0, 1), initial=np.inf), at_nodes.min(axis=(0, 1), initial=np.inf))
 
 
 def totals(layers: int, blocks: Sequence[BlockDiagnostics]) -> dict[str, float]:

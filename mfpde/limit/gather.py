@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import basix
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit.frame import Frame
 from mfpde.limit.limiter import nonnegative
-from mfpde.limit.space import density_element, potential_element
+from mfpde.limit.space import Space, density_element, potential_element
 from mfpde.limit.state import Group
 from mfpde.output.snapshot import Snapshot
 from mfpde.problem.family import Family
@@ -36,27 +37,44 @@ def gather(
     degree = max(space.degree, 1)
     lattice = basix.create_element(basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced).points
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
-    theta = frame.theta(space.points(shape))[..., blocks]  # (c, n, d, L)
+    places = _places(space)  # one quantity after the other, so that rank 0 holds each but once
+    points = _collect(space.comm, places, frame.theta(space.points(shape))[..., blocks])  # from (c, n, d, L)
     table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
     own = density[..., blocks]
     copy = own if group.positivity == "off" else nonnegative(space, own)
-    rho = np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks]
+    rho = _collect(space.comm, places, np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks])
     nodal = potential_element(space.cell, space.potential_degree).tabulate(1, lattice)[..., 0]
-    values = potential[: space.owned, :, blocks]
-    velocity = -_gradient(group, lattice, nodal[1:], values, np.linalg.inv(frame.matrix[blocks]))
-    parts = space.comm.gather(
-        (space.cell_order, theta, rho, np.einsum("nj,cjb->cnb", nodal[0], values), velocity), root=0
-    )
-    if parts is None:
+    mine = potential[: space.owned, :, blocks]
+    values = _collect(space.comm, places, np.einsum("nj,cjb->cnb", nodal[0], mine))
+    slope = _gradient(group, lattice, nodal[1:], mine, np.linalg.inv(frame.matrix[blocks]))
+    velocity = _collect(space.comm, places, np.negative(slope, out=slope))
+    if space.comm.rank != 0:
         return None
-    order = np.argsort(np.concatenate([part[0] for part in parts]))
-    points, rho, values, velocity = (
-        np.moveaxis(np.concatenate([part[k] for part in parts])[order], -1, 0) for k in range(1, 5)
-    )
     return Snapshot(
         family=family.name, coordinates=tuple(family.coordinates), cell=space.cell.name, degree=degree,
         points=points, density=rho, potential=values, velocity=velocity,
     )  # fmt: skip
+
+
+def _places(space: Space) -> list[NDArray[np.int64]]:
+    """On rank 0, where each rank's cells stand in the mesh's own order; collective."""
+    orders = space.comm.gather(space.cell_order, root=0)
+    if orders is None:
+        return []
+    place = np.argsort(np.argsort(np.concatenate(orders)))
+    return np.split(place, np.cumsum([len(order) for order in orders])[:-1])
+
+
+def _collect(comm: MPI.Intracomm, places: list[NDArray[np.int64]], own: Array) -> Array:
+    """(L, cells, …) of all ranks on rank 0 from (c, …, L) of each; nothing on the others; collective."""
+    parts = comm.gather(None if comm.rank == 0 else own, root=0)
+    if parts is None:
+        return np.empty(0)
+    parts[0] = own
+    whole = np.empty((own.shape[-1], sum(map(len, places)), *own.shape[1:-1]))
+    for place, part in zip(places, parts, strict=True):
+        whole[:, place] = np.moveaxis(part, -1, 0)
+    return whole
 
 
 def _gradient(group: Group, lattice: Array, table: Array, values: Array, inverse: Array) -> Array:

@@ -100,6 +100,7 @@ class Solver:
             yield first
             self._check_error(first)
             reported = first.tau
+            del first  # its snapshots are several copies of the density
         if over and reported == self.stepper.state.tau:
             return
         for number, target in enumerate(times, start=1):
@@ -118,6 +119,7 @@ class Solver:
                 raise
             yield report
             self._check_error(report)
+            del report
             if over or not arrived:
                 return
 

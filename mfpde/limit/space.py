@@ -7,7 +7,8 @@ node compute the same value. Source: mathematics.md, section 4; Hesthaven & Warb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import basix
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
+_BATCH = 2**19  # numbers of a batch of cells, 4 MB
 _SAME = 1e-10  # points of a reference facet closer than this are one
 
 
@@ -112,6 +114,20 @@ class Space:
     def cell_order(self) -> NDArray[np.int64]:
         """(owned,) the number of each owned cell in an order that does not depend on the ranks."""
         return np.asarray(self.mesh.topology.original_cell_index[: self.owned], dtype=np.int64)
+
+    def batches(self, numbers: int) -> Iterator[slice]:
+        """The owned cells in batches, for what takes so many numbers a cell; one that is empty if there are none."""
+        count = max(1, _BATCH // numbers)
+        for first in range(0, max(1, self.owned), count):
+            yield slice(first, min(first + count, self.owned))
+
+    def part(self, cells: slice) -> Space:
+        """Some of the owned cells as a space of its own, for integrals cell by cell; its mesh and facets are of all."""
+        return replace(
+            self, owned=cells.stop - cells.start, vertices=self.vertices[cells], nodes=self.nodes[cells],
+            inverse_jacobian=self.inverse_jacobian[cells], scale=self.scale[cells], boundary=self.boundary[cells],
+            inverse_mass=self.inverse_mass[cells], moment=self.moment if self.affine else self.moment[cells],
+        )  # fmt: skip
 
     def points(self, vertex: Array, count: int | None = None) -> Array:
         """Reference-mesh coordinates (count, q, d) of points given by vertex shape functions (q, v)."""

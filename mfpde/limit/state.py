@@ -208,18 +208,21 @@ def _project(group: Group, frame: Frame, model: Transformer) -> Array:
     """L² projection of ρ̂(ξ) = |det A| ρ₀(c + A ξ), by a quadrature finer than the scheme's."""
     space = group.space
     tables = tabulate(space.cell, space.degree, 1, 2 * space.degree + 6)
-    points = space.points(tables.vertex)
-    theta = frame.theta(points)  # (c, q, d, b)
-    scale = space.scale_at(tables.points)
     coefficients = np.empty(group.shape)
-    for f, place in enumerate(group.members):
-        for layer in range(model.layers):
-            b = f * model.layers + layer
-            law = model.families[place].law(layer)
-            values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
-            load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
-            coefficients[:, :, b] = space.invert_mass(load[:, :, None])[:, :, 0]
-    per_cell = np.einsum("q,qi,cq,cib->cb", tables.weights, tables.density, scale, coefficients)
+    per_cell = np.empty((space.owned, group.transport.blocks))
+    for cells in space.batches(len(tables.weights) * group.transport.blocks * space.dim):
+        part = space.part(cells)
+        points = part.points(tables.vertex)
+        theta = frame.theta(points)  # (c, q, d, b)
+        scale = part.scale_at(tables.points)
+        for f, place in enumerate(group.members):
+            for layer in range(model.layers):
+                b = f * model.layers + layer
+                law = model.families[place].law(layer)
+                values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
+                load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
+                coefficients[cells, :, b] = part.invert_mass(load[:, :, None])[:, :, 0]
+        per_cell[cells] = np.einsum("q,qi,cq,cib->cb", tables.weights, tables.density, scale, coefficients[cells])
     mass = collapse(parallel.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
     for f, place in enumerate(group.members):
         if not (mass[f * model.layers : (f + 1) * model.layers] > 0.0).all():
@@ -227,4 +230,5 @@ def _project(group: Group, frame: Frame, model: Transformer) -> Array:
                 f"initial.{model.families[place].name}: the law has no mass on its mesh; "
                 "enlarge density.radius or density.cells"
             )
-    return coefficients / mass
+    coefficients /= mass
+    return coefficients

@@ -237,16 +237,21 @@ class Stepper:
             rate: of the state.
         """
         tau, half = begin.tau, 0.5 * step
-        k = [rate_values(rate)]
-        stage = start + half * k[0]
-        k.append(self._rate(tau + half, stage))
-        stage += half * k[1]
-        k.append(self._rate(tau + step, stage))
-        stage = (2.0 / 3.0) * start + (1.0 / 3.0) * (stage + half * k[2])
-        k.append(self._rate(tau + half, stage))
-        stage += half * k[3]
-        difference = (step / 12.0) * (3.0 * k[3] - k[0] - k[1] - k[2])
-        return self._unpack(tau + step, stage), self._unpack(tau, difference)
+        k = rate_values(rate)
+        total = k.copy()  # of the first three, all that is asked of them later: a copy of the density each
+        stage = start + half * k
+        for ahead in (half, step):
+            k = self._rate(tau + ahead, stage)
+            total += k
+            stage += half * k
+        stage *= 1.0 / 3.0
+        stage += (2.0 / 3.0) * start
+        k = self._rate(tau + half, stage)
+        stage += half * k
+        k *= 3.0
+        k -= total
+        k *= step / 12.0
+        return self._unpack(tau + step, stage), self._unpack(tau, k)
 
     def _begin(self, begin: State) -> tuple[float, Rate]:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
@@ -257,7 +262,7 @@ class Stepper:
             rate = self.flow.rate(begin)
             share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
             fastest, levels, asked = self._comm.allreduce((rate.speed, share.levels, self.poll()), op=_combined)
-            self._first = (fastest, rate)
+            self._first = (fastest, replace(rate, potential=()))  # which the stages do not need
             self.good, self._good_steps = begin, self.steps
             dissipated = float(collapse(levels))
             if self._stationary is not None and dissipated <= self._stationary:
