@@ -83,6 +83,9 @@ ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
 SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
 COUNTED = "tests/exact/test_stationary.py::test_undershoots_do_not_pass_for_stationarity"
+CONVEX = (
+    "tests/exact/test_convex.py::test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missing[{}]"
+)
 RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
 
 HOT = "tests/exact/test_temperature.py::test_{}"
@@ -230,6 +233,13 @@ FAULTS = (
     Fault("stop-a-step-late", STEP, "dissipated <= self._stationary:", "dissipated <= 0.9 * self._stationary:",
           SETTLED.format("comoving-0.05")),
     Fault("stop-by-signed-density", FLOW, "absolute=True) / self", "absolute=False) / self", COUNTED),
+    Fault("stop-without-diffusion", FLOW, "dissipation(*part, self.temperature, absolute=True)",
+          "dissipation(*part, absolute=True)",
+          "tests/exact/test_stationary.py::test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too"),
+    Fault("stop-far-too-early", STEP, "dissipated <= self._stationary:", "dissipated <= 300.0 * self._stationary:",
+          CONVEX.format("0.1-1e-06-0.0001")),
+    Fault("gap-below-the-excess", GAP, "return self.mean - self.least", "return 0.8 * (self.mean - self.least)",
+          CONVEX.format("0.1-1e-06-0.0001")),
     Fault("share-of-one-rank-stops", STEP, "max(one[0], other[0]), one[1] + other[1]",
           "max(one[0], other[0]), one[1]", TWO_RANKS),
     # Temperature.

@@ -75,6 +75,34 @@ def test_it_ends_at_a_report_at_the_start_or_at_the_horizon(tmp_path: Path) -> N
     assert np.isfinite(bounded.history["risk_error"]).all()
 
 
+def test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too(tmp_path: Path) -> None:
+    """Ornstein–Uhlenbeck: (1/L) Σ ∫ρ|∇(V + β⁻¹ log ρ)|² is known; that of V alone goes to λβ⁻¹d: no end by it."""
+    temperature, number = 0.2, 0.1
+
+    def exact(tau: float) -> float:
+        total = 0.0
+        for mean, std in ((0.5, 0.3), (0.2, 0.4), (0.5, 0.4), (1.2, 0.4)):
+            least = temperature / DECAY
+            variance = least + (std**2 - least) * np.exp(-2.0 * DECAY * tau)
+            drift = DECAY - temperature / variance
+            total += (DECAY * mean) ** 2 * np.exp(-2.0 * DECAY * tau) + drift**2 * variance
+        return total / 2.0
+
+    taus = STEP * np.arange(65)
+    (k,) = np.flatnonzero(np.diff(np.array([exact(tau) for tau in taus]) <= number)) + 1
+    assert exact(taus[k]) < 0.99 * number < 1.01 * number < exact(taus[k - 1])  # not a matter of the mesh
+    model = Transformer([[STILL]], 2, lambda t: t[-1])
+    run = solve_limit(
+        model, Task(np.ones((1, 1, 1)), np.zeros((1, 1))), weight_decay=DECAY, temperature=temperature,
+        density=Density(degree=2, cells=16), time=Time(step=STEP), stationary=number, horizon=2.0, every=2.0,
+        directory=tmp_path / "run",
+    )  # fmt: skip
+    assert said(run)["ended"] == "stationary"
+    assert run.history["tau"][-1] == taus[k]
+    assert said(run)["stationary"] == pytest.approx(exact(taus[k]), rel=5e-3)
+    assert DECAY * temperature * 2 > number
+
+
 def test_undershoots_do_not_pass_for_stationarity() -> None:
     """The number that ends a run is (1/L) Σ ∫|ρ||∇V|² in the quadrature of the dissipation."""
     with solving(Transformer([[STILL]], 2, lambda t: t[-1]), Task(np.ones((1, 1, 1)), np.zeros((1, 1))), DECAY,

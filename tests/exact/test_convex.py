@@ -1,0 +1,56 @@
+"""Stationary states of a convex energy against its minimum, found by an independent convex programme."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from exact.convex_programme import Programme
+from mfpde.limit.certificate import gap_kind
+from mfpde.limit.problem import Problem
+from mfpde.limit.solver import Solver
+from mfpde.settings import Density, Time, Training
+
+sys.path.insert(0, str(Path(__file__).parent / "cases"))
+
+from convex import INPUTS, neurons, one_slope
+
+
+@pytest.mark.parametrize(("decay", "stationary", "near"), [(0.1, 1e-6, 1e-4), (0.03, 2e-6, 5e-3)])
+def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missing(
+    decay: float, stationary: float, near: float
+) -> None:
+    """a tanh(w x) from N(1, 0.2²): at stationarity energy, place and mass of the cluster are the programme's."""
+    model, task = neurons(mean=1.0, std=0.2), one_slope()
+    best = Programme(INPUTS, np.asarray(task.targets)[:, 0], decay).solve()
+    assert best.gap < 1e-12
+    assert list(best.mass) == [1.0]  # one cluster
+    assert gap_kind(model, task.tokens) == "bound"
+
+    training = Training(decay, horizon=400.0, stationary=stationary)
+    densities = {"neuron": Density(degree=2, cells=12, radius=4.0)}
+    solver = Solver(MPI.COMM_SELF, Problem(model, task, training, densities, Time(tolerance=1e-4)))
+    try:
+        reports = [solver.report(solver.stepper.state)]
+        for tau in (1.0, 4.0, 16.0, 400.0):
+            solver.stepper.advance(tau)
+            reports.append(solver.report(solver.stepper.state))
+        assert solver.ending()["ended"] == "stationary"
+    finally:
+        solver.close()
+
+    excess = np.array([report.history["energy"] for report in reports]) - best.energy
+    gap = np.array([report.history["gap"] for report in reports])
+    assert excess[0] > 0.05 * best.energy
+    assert abs(excess[-1]) < 5e-3 * best.energy  # the signed density is no measure: it could be below
+    assert (gap > excess - 1e-12).all()
+    assert gap[-1] < 1.05 * excess[-1] + 1e-9  # for one cluster it becomes the excess itself
+    (cluster,) = reports[-1].moments
+    assert cluster.mass == pytest.approx(1.0, abs=1e-12)
+    assert cluster.mean == pytest.approx([best.a[0], best.w[0]], abs=near)
+    assert np.trace(cluster.covariance) < 1e-2
+    assert np.trace(reports[0].moments[0].covariance) > 0.07  # it has contracted by then
