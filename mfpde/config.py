@@ -34,6 +34,7 @@ _INSTEAD = {
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
 _ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
+_DEEPEST = 16  # tables inside each other; what is known needs four
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
 
@@ -208,6 +209,10 @@ def _make_room(content: dict[str, Any], text: str) -> None:
 
 
 def _override(content: dict[str, Any], text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise InputError(f"--set {text!a}: must be a text in UTF-8") from error
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
@@ -226,12 +231,12 @@ def _override(content: dict[str, Any], text: str) -> None:
 
 def _validate(source: str, path: Path | None, content: dict[str, Any], directory: str | Path | None) -> RunFile:
     reject_unknown("", content, ("name", *_TABLES))
+    _check_sizes("", content)
     base = path.parent if path is not None else Path("runs")
     name = content.setdefault("name", path.stem if path is not None else "quickstart")
     if file_name("name", name, "a text without path separators").name != name or name == "..":
         raise InputError(f"name = {name!r}: must be a text without path separators")
     _check_tables(content)
-    _check_sizes("", content)
     for family, own in _families(content).items():
         with inside(f"[density.{family}]"):
             _density(own, base, _common(content))
@@ -266,11 +271,13 @@ def _flat(place: str, value: object) -> Iterator[tuple[str, object]]:
         yield from _flat(f"{place}.{key}" if place else str(key), inner)
 
 
-def _check_sizes(key: str, value: object) -> None:
-    """TOML's whole numbers have 64 bits; Python's parser takes any."""
+def _check_sizes(key: str, value: object, depth: int = 0) -> None:
+    """TOML's whole numbers have 64 bits; Python's parser takes any, and tables in tables without end."""
+    if depth > _DEEPEST:
+        raise InputError(f"{key[:60]}: more than {_DEEPEST} tables or arrays inside each other")
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in inner:
-        _check_sizes(f"{key}.{name}" if key else str(name), part)
+        _check_sizes(f"{key}.{name}" if key else str(name), part, depth + 1)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise InputError(f"{key}: must be a number of at most 64 bits")
 

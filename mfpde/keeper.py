@@ -17,6 +17,7 @@ from mpi4py import MPI
 from mfpde import parallel
 from mfpde.checks import show
 from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.limit.restart import understood
 from mfpde.limit.solver import Solver
 from mfpde.output import checkpoint
 from mfpde.output.generations import Generations
@@ -147,7 +148,8 @@ def find(generations: Generations, decisive: Mapping[str, object]) -> tuple[Path
         path, facts, damaged = generations.newest()
     except LookupError as error:
         raise InputError(f"--resume: no checkpoint is sound: {'; '.join(map(str, error.args))}") from error
-    before = facts["decisive"]
+    with understood():
+        before = dict(facts["decisive"])
     now = json.loads(json.dumps(decisive, default=str))
     differing = [key for key in (*now, *(k for k in before if k not in now)) if not _same(key, before, now)]
     if differing:

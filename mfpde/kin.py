@@ -22,8 +22,9 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.figures.kin import draw
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import report_times
-from mfpde.output.directory import RUN_FILE, SUMMARY, check
+from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
+from mfpde.output.generations import Generations
 from mfpde.output.reader import open_run
 from mfpde.run import execute as solve
 from mfpde.run import interval
@@ -124,8 +125,10 @@ def execute(plan: Plan) -> None:
             sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
             sys.stdout.flush()
         if not member.finished:
+            begun = parallel.agree(lambda m=member: first and _is_kept(m))  # type: ignore[misc]
+            resume = MPI.COMM_WORLD.bcast(begun, root=0)
             try:
-                solve(member.run, overwrite=True)
+                solve(member.run, overwrite=not resume, resume=resume)
             except ComputationError as error:
                 failed.append(f"{member.directory.name}: {error}")
         parallel.agree(lambda: _sum_up(plan) if first else None)
@@ -182,6 +185,17 @@ def _is_begun(directory: Path, run: config.RunFile) -> bool:
         return (directory / RUN_FILE).read_text(encoding="utf-8") == run.text()
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _is_kept(member: Member) -> bool:
+    """Has this very run been cut after a checkpoint that is sound?"""
+    if not _is_begun(member.directory, member.run) or not (member.directory / MANIFEST).is_file():
+        return False
+    try:
+        Generations(member.directory).newest()
+    except LookupError:
+        return False
+    return True
 
 
 def _is_finished(directory: Path, run: config.RunFile) -> bool:

@@ -82,6 +82,8 @@ def _plan(given: argparse.Namespace) -> StudyPlan:
     from mfpde.study import Plan  # noqa: PLC0415
 
     run = config.load(given.run, given.set, given.directory)
+    if "horizon" not in run.content["training"]:
+        raise InputError(f"{given.run}: training.horizon is missing; finite Transformers are trained to it")
     one_of("--initial", given.initial, INITIALS)
     hot = run.training.temperature > 0.0
     if hot and given.initial != "sampled":

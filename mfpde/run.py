@@ -21,7 +21,7 @@ from mfpde.errors import InputError
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.problem import Problem, refined
-from mfpde.limit.restart import Saved
+from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import Solver, report_times
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
@@ -206,7 +206,8 @@ def _found(comm: MPI.Intracomm, output: Output, decisive: Mapping[str, object]) 
         check_resumable(output.directory)
         generations = Generations(output.directory)
         path, facts, damaged = find(generations, decisive)
-        tau = facts["solver"]["state"]["tau"]
+        with understood():
+            tau = float(facts["solver"]["state"]["tau"])
         lines = [f"{line}; going on from the one before" for line in damaged]
         return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations)
 

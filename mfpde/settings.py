@@ -10,7 +10,7 @@ from typing import Literal
 from mfpde.checks import duration, file_name, one_of, plain, real, show, whole
 from mfpde.errors import InputError
 
-_LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
+LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 _FINEST = 1e-14  # a smaller error of a step is below rounding
 
 
@@ -39,7 +39,7 @@ class Training:
         if self.horizon is None:
             if self.stationary is None:
                 raise InputError("training.horizon is missing; only training.stationary makes it dispensable")
-            _keep(self, "horizon", _LATEST)
+            _keep(self, "horizon", LATEST)
         _keep(self, "horizon", real("training.horizon", self.horizon, above=0.0))
         _keep(self, "temperature", real("training.temperature", self.temperature, least=0.0))
 

@@ -305,7 +305,7 @@ FAULTS = (
     # Stopping and going on.
     Fault("resumed-step-not-the-wish", STEP, 'self._trial.wish = float(memory["wish"])', "pass",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
-    Fault("resumed-steps-not-counted", STEP, 'int(memory["steps"])', "0",
+    Fault("resumed-steps-not-counted", STEP, 'whole("steps", memory["steps"], 0, _MOST_STEPS)', "0",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
     Fault("trial-steps-lost-at-a-checkpoint", STEP, "asdict(step) for step in self._history", "",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),

@@ -8,7 +8,8 @@ rank.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.checks import real
 from mfpde.errors import InputError
 from mfpde.limit.state import Group, State
 from mfpde.output.checkpoint import Contents, read_common, read_rows
@@ -46,6 +48,22 @@ class Saved:
     def state(self, comm: MPI.Intracomm, groups: Sequence[Group], like: State) -> State:
         """The state; collective. See `restore`."""
         return restore(comm, self.path, self.prefix, groups, like, self.memory["state"])
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """What a checkpoint says is of the kinds that this version writes; it is the same on every rank.
+
+    Raises:
+        InputError: when it is not.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--resume: the checkpoint cannot be used: {error}") from error
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise InputError(f"--resume: the checkpoint cannot be used ({reason})") from error
 
 
 def dismantle(prefix: str, groups: Sequence[Group], state: State) -> Contents:
@@ -112,7 +130,7 @@ def restore(
         if isinstance(value, tuple):
             changes[field] = tuple(entry(field, g, part) for g, part in enumerate(value))
         else:
-            changes[field] = facts[field]
+            changes[field] = real(field, facts[field], least=0.0)  # tau
     return dataclasses.replace(like, **changes)
 
 

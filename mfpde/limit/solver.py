@@ -20,13 +20,13 @@ from mfpde.limit.flow import Flow
 from mfpde.limit.imex import ImexStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
-from mfpde.limit.restart import Saved, dismantle
+from mfpde.limit.restart import Saved, dismantle, understood
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
-from mfpde.settings import Time
+from mfpde.settings import LATEST, Time
 
 _MOST_REPORTS = 1e5
 _CERTIFIED = 10  # every so many reports have a gap, which costs some ten sweeps
@@ -63,13 +63,15 @@ class Solver:
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
         state = initial_state(self.groups, model, problem.densities, problem.margin, carried)
         if saved is not None:
-            state = saved.state(comm, self.groups, like=state)
+            with understood():
+                state = saved.state(comm, self.groups, like=state)
         kind = ImexStepper if diffusion else Stepper
         self.stepper = kind(comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary)
         self._started = wall.perf_counter()
         self._output = 0.0
         if saved is not None:
-            self._recall(saved.memory)
+            with understood():
+                self._recall(saved.memory)
 
     @property
     def unknowns(self) -> int:
@@ -267,9 +269,10 @@ def report_times(horizon: float, every: float) -> list[float]:
         InputError: when that is more reports than anyone reads.
     """
     if horizon / every > _MOST_REPORTS:
+        unless = ", which it is unless given" if horizon == LATEST else ""
         raise InputError(
-            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}; "
-            f"must be at least {horizon / _MOST_REPORTS:g}"
+            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}"
+            f"{unless}; must be at least {horizon / _MOST_REPORTS:g}"
         )
     count = int(np.floor(horizon / every * (1 + 1e-12)))
     inner = [k * every for k in range(1, count + 1)]

@@ -19,6 +19,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
@@ -33,7 +34,7 @@ _LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 
 _SAFETY = 0.9
 _NOTHING = share_of(np.zeros(()))
 _CAUTION, _LEAST_FACTOR, _MOST_FACTOR = 0.85, 0.2, 3.0  # how boldly the step follows the error estimate
-_MOST_REJECTIONS = 60
+_MOST_REJECTIONS, _MOST_STEPS = 60, 2**31 - 1
 _SHRINK_LIMIT = 1e-12  # of the horizon: a smaller step can no longer reach the end
 
 
@@ -142,10 +143,11 @@ class Stepper:
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Take up what `memory` gave, in a stepper that was made with the state of that time."""
-        self.steps = self._good_steps = int(memory["steps"])
+        self.steps = self._good_steps = whole("steps", memory["steps"], 0, _MOST_STEPS)
         self.step_size = float(memory["step_size"])
         self._trial.wish = float(memory["wish"])
-        self._ts.setStepNumber(int(memory["ts_steps"]))
+        real("wish", self._trial.wish, above=0.0)
+        self._ts.setStepNumber(whole("ts_steps", memory["ts_steps"], 0, _MOST_STEPS))
         self._history = [Step(**step) for step in memory["history"]]
 
     def take_history(self) -> list[Step]:
@@ -166,7 +168,7 @@ class Stepper:
         ts.setType(PETSc.TS.Type.PYTHON)
         ts.setPythonContext(self)
         ts.setProblemType(PETSc.TS.ProblemType.NONLINEAR)
-        ts.setMaxSteps(np.iinfo(np.int32).max)
+        ts.setMaxSteps(_MOST_STEPS)
         ts.setMaxStepRejections(_MOST_REJECTIONS)
         ts.setErrorIfStepFails(False)  # `advance` raises the reason
         ts.setTolerances(rtol=time.relative_tolerance)
@@ -174,7 +176,13 @@ class Stepper:
         ts.setTimeStep(self._horizon)
         ts.setExactFinalTime(PETSc.TS.ExactFinalTime.STEPOVER)
         ts.setSolution(self._vec)
-        ts.setFromOptions()
+        try:
+            ts.setFromOptions()
+        except PETSc.Error as error:  # PETSc's own text is many lines, of which some name its sources
+            ts.destroy()
+            raise InputError(
+                f"PETSc options: one of those for the TS has a value that cannot be ({error.ierr})"
+            ) from error
         return ts
 
     def solveStep(self, ts: PETSc.TS, _end: float, u: PETSc.Vec) -> None:

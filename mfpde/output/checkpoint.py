@@ -152,7 +152,7 @@ def read_facts(path: Path) -> dict[str, Any]:
             count = len(archive.namelist())
             with archive.open(f"{_FACTS}.npy") as file:
                 said = json.loads(np.lib.format.read_array(file).tobytes())
-        number, wanted = said["format"], said["arrays"]
+        number, wanted = int(said["format"]), int(said["arrays"])
     except DamagedError:
         raise
     except Exception as error:  # a parser meets anything in a damaged file

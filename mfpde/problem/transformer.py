@@ -14,8 +14,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from mfpde.checks import real
 from mfpde.errors import InputError
 from mfpde.problem.family import Family, check_family, integrate
 
@@ -66,8 +66,7 @@ class Transformer:
             raise InputError("model: readout must be a function of the final tokens")
         if self.loss not in ("squared", "cross_entropy"):
             raise InputError(f"model.loss = {self.loss!r}: must be 'squared' or 'cross_entropy'")
-        if isinstance(self.step, bool) or not isinstance(self.step, int | float) or not np.isfinite(self.step):
-            raise InputError(f"model.step = {self.step!r}: must be a finite number")
+        object.__setattr__(self, "step", real("model.step", self.step, above=0.0))
         if self.depth not in ("residual", "continuum"):
             raise InputError(f"model.depth = {self.depth!r}: must be 'residual' or 'continuum'")
 

@@ -16,7 +16,7 @@ import pytest
 
 import mfpde
 from launch import run
-from mfpde import config
+from mfpde import config, particles
 from mfpde.errors import ComputationError, InputError
 from mfpde.run import execute
 from mfpde.solve import main
@@ -192,6 +192,11 @@ SETTINGS = {
     "initial.mlp=[{mean = [0, 0], std = [1, 1]}]": ("initial.mlp", "an array of 2 tables, one per layer"),
     "time={step = 0.1, tolerance = 0.1}": ("time.step = 0.1 and time.tolerance = 0.1", "give one"),
     "time.tolerance=0": ("time.tolerance = 0", "at least 1e-14"),
+    # tables without end, and bytes that are no text
+    f"task.{'a.' * 3000}a=1": ("task.a.a.a", "more than 16 tables or arrays inside each other"),
+    f"output.{'a.' * 3000}a=1": ("output.a.a.a", "more than 16 tables or arrays inside each other"),
+    f"model.w={'[' * 40}1{']' * 40}": ("model.w.0.0", "more than 16 tables or arrays inside each other"),
+    "name=\udcff": ("--set 'name=\\udcff'", "must be a text in UTF-8"),
     # what is not key=value
     "training.horizon": ("--set training.horizon", "table.key=value"),
     "training.horizon.x=1": ("--set", "horizon is not a table"),
@@ -412,6 +417,37 @@ def test_a_mesh_file_that_is_cut_anywhere(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_reports_to_a_horizon_that_nobody_gave(tmp_path):
+    settings = ["training={weight_decay = 0.1, stationary = 1e-3}", "output.every=0.05"]
+    line = refused(write(tmp_path), *settings, whole=True)
+    assert (
+        "more than 1e+05 reports to training.horizon = 10000.0, which it is unless given; must be at least 0.1" in line
+    )
+
+
+def test_petsc_options_that_cannot_be(tmp_path, capsys):
+    """As after --; in a process in which PETSc is up they are set by hand."""
+    from petsc4py import PETSc
+
+    path, options = write(tmp_path), PETSc.Options()
+    for name, value in (("ts_max_steps", "many"), ("ts_exact_final_time", "never"), ("ts_type", "euler")):
+        options[name] = value
+        try:
+            assert main([str(path)]) == 2
+        finally:
+            options.delValue(name)
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        assert line.startswith(f"mfpde: {path}: "), line
+    assert not (tmp_path / "case").exists()
+
+
+def test_finite_transformers_need_a_horizon(tmp_path, capsys):
+    settings = ["--set", "training={weight_decay = 0.1, stationary = 1e-3}"]
+    assert particles.main([str(write(tmp_path)), "--units", "2", "--seeds", "1", *settings]) == 2
+    assert "training.horizon is missing; finite Transformers are trained to it" in capsys.readouterr().err
+
+
 def from_python(**changes):
     head = mfpde.Family("head", 2, lambda t, p: p[0] * p[1] * t, mfpde.Normal([0.0, 0.0], [1.0, 1.0]))
     model = mfpde.Transformer([[head]], 1, lambda tokens: tokens[-1, :1])
@@ -447,6 +483,13 @@ def test_arguments_that_cannot_be(kind, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=re.escape(reason)):
         from_python(**changes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transformer_without_a_step():
+    head = mfpde.Family("head", 2, lambda t, p: p[0] * p[1] * t, mfpde.Normal([0.0, 0.0], [1.0, 1.0]))
+    for step in (0, -1.0, float("nan"), "1"):
+        with pytest.raises(InputError, match=r"model\.step = .*: must be a finite number above 0"):
+            mfpde.Transformer([[head]], 1, lambda tokens: tokens[-1, :1], step=step)
 
 
 def test_numbers_of_numpy_are_numbers():

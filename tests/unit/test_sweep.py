@@ -57,9 +57,10 @@ def test_every_combination_is_solved_once_and_summed_up(
     solved_now: list[str] = []
     real = kin.solve
 
-    def counting(run_file: Any, overwrite: bool) -> None:
+    def counting(run_file: Any, overwrite: bool, resume: bool) -> None:
+        assert resume
         solved_now.append(run_file.output.directory.name)
-        real(run_file, overwrite=overwrite)
+        real(run_file, overwrite=overwrite, resume=resume)
 
     monkeypatch.setattr(kin, "solve", counting)
     (folder / names[1] / "summary.json").unlink()  # as if it had been cut
@@ -81,10 +82,10 @@ def test_one_that_fails_does_not_stop_the_others(
 ) -> None:
     real = kin.solve
 
-    def failing(run_file: Any, overwrite: bool) -> None:
+    def failing(run_file: Any, overwrite: bool, resume: bool) -> None:
         if run_file.training.weight_decay == 0.3:
             raise ComputationError("not finite")
-        real(run_file, overwrite=overwrite)
+        real(run_file, overwrite=overwrite, resume=resume)
 
     monkeypatch.setattr(kin, "solve", failing)
     assert main([str(slopes), *OVER[:2], *SET]) == 3
