@@ -349,15 +349,18 @@ FAULTS = (
     # Tiles of samples, families of runs, input.
     Fault("padding-counted-as-samples", SWEEP, "1.0 / samples, 0.0)", "1.0 / samples, 1.0 / samples)", TWO_RANKS),
     Fault("tiles-of-the-rank-before", SWEEP, "tile * (comm.rank + comm.size * t)", "tile * (comm.rank + t)", TWO_RANKS),
-    Fault("cut-member-begins-anew", "mfpde/kin.py", "overwrite=not resume, resume=resume", "overwrite=True, resume=False",
+    Fault("cut-member-begins-anew", "mfpde/kin.py", "overwrite=not resume, resume=resume",
+          "overwrite=True, resume=False",
           "tests/unit/test_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
     Fault("archive-with-pickle", "mfpde/problem/task.py", "allow_pickle=False)", "allow_pickle=True)",
           "tests/unit/test_any_input.py::test_archives[100]"),
-    Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser", "except OSError as error:  # a parser",
+    Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser",
+          "except OSError as error:  # a parser",
           "tests/unit/test_any_input.py::test_checkpoints[100]"),
     Fault("tables-without-end", "mfpde/config.py", "if depth > _DEEPEST:", "if depth > 10**6:",
           "tests/unit/test_bad_input.py::test_a_key_or_value_that_cannot_be"),
-    Fault("mesh-not-checked", MESH, "if bad.any():", "if False:", "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
+    Fault("mesh-not-checked", MESH, "if bad.any():", "if False:",
+          "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
 )  # fmt: skip
 
 
