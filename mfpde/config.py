@@ -96,7 +96,7 @@ class RunFile:
         """
         flat = decisive(self._resolved())
         for file in self._files():
-            if (self.base / file).is_file():
+            if _is_file(self.base / file):
                 flat[f"the content of {file}"] = hashlib.sha256((self.base / file).read_bytes()).hexdigest()
         return flat
 
@@ -114,7 +114,7 @@ class RunFile:
         """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
         kept = {key: value for key, value in self.content.items() if key in _TABLES and key != "output"}
         kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in ("horizon", "stationary")}
-        files = [(self.base / p).read_bytes() for p in self._files() if (self.base / p).is_file()]
+        files = [(self.base / p).read_bytes() for p in self._files() if _is_file(self.base / p)]
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
         for data in files:
             digest.update(data)
@@ -130,7 +130,7 @@ class RunFile:
         kept += [self.training.weight_decay, self.training.temperature]
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
         for name in self._files(meshes=False):
-            if (self.base / name).is_file():
+            if _is_file(self.base / name):
                 digest.update((self.base / name).read_bytes())
         return digest.hexdigest()
 
@@ -146,6 +146,14 @@ class RunFile:
         named = [task.get("npz"), *(density.get("mesh") for density in densities if meshes)]
         named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
         return [name for name in named if isinstance(name, str)]
+
+
+def _is_file(path: Path) -> bool:
+    """Is it there? A name that no file can have is not; who opens it will say so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def decisive(tables: Mapping[str, Any]) -> dict[str, object]:

@@ -247,6 +247,7 @@ TOGETHER = {
     "density.mlp={frame = 'lagrangian', cell_type = 'simplex'}": ("density.cell_type = 'simplex'", "must be cell_type"),
     "density.mlp={frame = 'lagrangian', cells = 1}": ("density.cells = 1", "must be at least 2"),
     "density.mlp={mesh = 'none.msh'}": ("density.mesh", "none.msh", "no such file"),
+    f"density.mesh='{'a' * 300}'": ("density.mesh = ", "File name too long"),
     "output.every=1e-9": ("output.every = 1e-09", "more than 1e+05 reports", "at least 5e-06"),
     "time.step=1e-12": ("time.step = 1e-12", "more than 1e+09 steps", "at least 5e-10"),
     "output.directory='case.toml'": ("case.toml is a file, not a folder",),
