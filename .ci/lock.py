@@ -1,13 +1,14 @@
-"""Make requirements.lock, and the pins in pyproject.toml that are made from it.
+"""Make requirements.lock, docs/requirements.lock, and the pins in pyproject.toml that are made from them.
 
     uv run --no-project .ci/lock.py                    a range in pyproject.toml changed: keep every pin that still fits
     uv run --no-project .ci/lock.py --upgrade NAME…    forget the pins of these packages
     uv run --no-project .ci/lock.py --upgrade          forget all of them
 
 `uv.lock` names a package registry in every line, so it is not kept: each machine resolves its own, from its own
-registry. What is kept is requirements.lock (exact versions, and the hashes of the files they may come from) and the
-same versions as uv's `constraint-dependencies`, which leave a resolution no choice. tests/unit/test_lock.py holds the
-two, and the environment, to each other.
+registry. What is kept is requirements.lock (exact versions, and the hashes of the files they may come from) with what
+uv installs unasked, docs/requirements.lock with what the group `docs` adds to it, and the same versions as uv's
+`constraint-dependencies`, which leave a resolution no choice. tests/unit/test_lock.py holds the files, the pins and the
+environment to each other.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT, LOCK = ROOT / "pyproject.toml", ROOT / "requirements.lock"
+PROJECT, LOCK, DOCS_LOCK = ROOT / "pyproject.toml", ROOT / "requirements.lock", ROOT / "docs" / "requirements.lock"
 BLOCK = re.compile(r"^constraint-dependencies = \[\n(.*?)^\]\n", re.MULTILINE | re.DOTALL)
 EVERYWHERE = "numpy"  # needed on every supported machine: its marker says just that, and goes without saying
 HEADER = "# Made by .ci/lock.py; `pip install --require-hashes -r requirements.lock` works too.\n"
+DOCS_HEADER = "# Made by .ci/lock.py: what the dependency group `docs` adds to requirements.lock.\n"
 
 
 def normal(name: str) -> str:
@@ -49,24 +51,40 @@ def with_pins(text: str, lines: list[str]) -> str:
     return BLOCK.sub(lambda _: block, text)
 
 
-def resolve(text: str) -> str:
-    """The exact requirements, with hashes and without addresses, that uv finds for this pyproject.toml."""
+def resolve(text: str) -> tuple[str, str]:
+    """What uv finds for this pyproject.toml, with hashes and without addresses: unasked, and for `docs` besides."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PROJECT.name).write_text(text)
         uv = ["uv", "--quiet", "--directory", folder]
         subprocess.run([*uv, "lock", "--python", sys.executable], check=True)
-        export = [*uv, "export", "--frozen", "--all-groups", "--no-emit-project", "--no-header", "--no-annotate"]
-        found = subprocess.run(export, check=True, capture_output=True, text=True).stdout
-    everywhere = re.search(rf"^{EVERYWHERE}==\S+( ; .*?)( \\)?$", found, re.MULTILINE)
-    found = found.replace(everywhere[1], "") if everywhere else found
-    if "//" in found:
-        raise SystemExit("the resolution holds an address, which requirements.lock must not")
-    return found
+        export = [*uv, "export", "--frozen", "--no-emit-project", "--no-header", "--no-annotate"]
+        unasked, everything = (
+            subprocess.run([*export, *groups], check=True, capture_output=True, text=True).stdout
+            for groups in ([], ["--all-groups"])
+        )
+    everywhere = re.search(rf"^{EVERYWHERE}==\S+( ; .*?)( \\)?$", unasked, re.MULTILINE)
+    if everywhere:
+        unasked, everything = (found.replace(everywhere[1], "") for found in (unasked, everything))
+    if "//" in everything:
+        raise SystemExit("the resolution holds an address, which the locks must not")
+    known = {name(block) for block in blocks(unasked)}
+    return unasked, "".join(block for block in blocks(everything) if name(block) not in known)
+
+
+def blocks(requirements: str) -> list[str]:
+    """One text for every requirement: its line and those of its hashes."""
+    return re.findall(r"^\S+==.*\n(?:[ ]+--hash=.*\n)*", requirements, re.MULTILINE)
+
+
+def name(block: str) -> str:
+    """The package of a requirement."""
+    return block.partition("==")[0]
 
 
 def pins(requirements: str) -> list[str]:
-    """The lines of `constraint-dependencies`: the versions of requirements.lock, without conditions."""
-    exact = [line.removesuffix(" \\") for line in requirements.splitlines() if "==" in line]
+    """The lines of `constraint-dependencies`: the versions of both locks, without conditions."""
+    exact = [line.removesuffix(" \\") for line in requirements.splitlines() if re.match(r"[^#\s]+==", line)]
+    exact.sort(key=name)
     bare = [line.split(" ; ")[0] for line in exact]
     names = [line.split("==")[0] for line in bare]
     return [f'    "{bare[i] if names.count(names[i]) == 1 else exact[i]}",' for i in range(len(exact))]
@@ -80,12 +98,13 @@ def main() -> int:
     forgotten = set() if wanted is None else {normal(name) for name in wanted} or None
     text = PROJECT.read_text()
     found = resolve(without(text, forgotten))
-    text = with_pins(text, pins(found))
+    text = with_pins(text, pins("".join(found)))
     if resolve(text) != found:
         raise SystemExit("the pins do not give back the resolution that they were made from")
-    LOCK.write_text(HEADER + found)
+    for lock, header, requirements in zip((LOCK, DOCS_LOCK), (HEADER, DOCS_HEADER), found, strict=True):
+        lock.write_text(header + requirements)
+        sys.stdout.write(f"{lock.relative_to(ROOT)}: {len(pins(requirements))} packages\n")
     PROJECT.write_text(text)
-    sys.stdout.write(f"{LOCK.name}: {len(pins(found))} packages\n")
     return 0
 
 

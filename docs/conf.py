@@ -1,4 +1,4 @@
-"""The documentation site: `uv run --with-requirements docs/requirements.txt sphinx-build -W docs site`."""
+"""The documentation site: `uv run --group docs sphinx-build -W docs site`."""
 
 from mfpde import __version__
 

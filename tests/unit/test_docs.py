@@ -76,7 +76,7 @@ def test_the_readme_lists_every_run_file():
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(find_spec(name) for name in ("sphinx", "myst_parser", "furo")),
-    reason="needs what docs/requirements.txt lists: uv run --with-requirements docs/requirements.txt pytest",
+    reason="needs the dependency group docs: uv run --group docs pytest",
 )
 def test_the_site_is_built_without_warnings(tmp_path):
     ended = run("-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "site", directory=ROOT)

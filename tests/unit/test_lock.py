@@ -1,4 +1,4 @@
-"""requirements.lock, the pins in pyproject.toml and the environment that runs these tests say the same."""
+"""Both locks, the pins in pyproject.toml and the environment that runs these tests say the same."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
+DOCS_LOCK = ROOT / "docs" / "requirements.lock"  # what the group `docs` adds
 
 
-def locked() -> list[tuple[Requirement, set[str]]]:
-    """The lock's requirements, each with the hashes of its files."""
-    whole_lines = LOCK.read_text().replace("\\\n", " ").splitlines()
+def locked(*locks: Path) -> list[tuple[Requirement, set[str]]]:
+    """The requirements of these locks (of both, when none is given), each with the hashes of its files."""
+    whole_lines = "".join(lock.read_text() for lock in locks or (LOCK, DOCS_LOCK)).replace("\\\n", " ").splitlines()
     parts = [re.split(r"\s+--hash=", line.strip()) for line in whole_lines if line and not line.startswith("#")]
     return [(Requirement(first), set(hashes)) for first, *hashes in parts]
 
@@ -30,37 +31,43 @@ def made_by_uv() -> bool:
 
 
 def test_the_lock_holds_exact_versions_hashes_and_no_address():
-    assert "//" not in LOCK.read_text()
+    assert "//" not in LOCK.read_text() + DOCS_LOCK.read_text()
     for requirement, hashes in locked():
         assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), requirement
         assert requirement.url is None
         assert hashes, requirement
 
 
-def test_pyproject_pins_what_the_lock_says():
+def test_the_docs_lock_adds_and_repeats_nothing():
+    assert not {r.name for r, _ in locked(LOCK)} & {r.name for r, _ in locked(DOCS_LOCK)}
+
+
+def test_pyproject_pins_what_the_locks_say():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lines = runpy.run_path(str(ROOT / ".ci" / "lock.py"))["pins"](LOCK.read_text())
+    lines = runpy.run_path(str(ROOT / ".ci" / "lock.py"))["pins"](LOCK.read_text() + DOCS_LOCK.read_text())
     assert project["tool"]["uv"]["constraint-dependencies"] == [line.strip(' ",') for line in lines]
 
 
 def test_every_direct_dependency_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
-    direct = [Requirement(text) for text in [*project["project"]["dependencies"], *groups["dolfinx"], *groups["dev"]]]
-    versions = {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r, _ in locked()}
-    for requirement in direct:
-        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True)
+    unasked = [*project["project"]["dependencies"], *groups["dolfinx"], *groups["dev"]]
+    for texts, locks in ((unasked, [LOCK]), (groups["docs"], [LOCK, DOCS_LOCK])):
+        versions = {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r, _ in locked(*locks)}
+        for requirement in map(Requirement, texts):
+            assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True)
 
 
 @pytest.mark.skipif(not made_by_uv(), reason="an environment that uv did not make is free in its versions")
 def test_the_environment_is_the_lock():
-    wanted = {
-        canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
-        for requirement, _ in locked()
-        if requirement.marker is None or requirement.marker.evaluate()
-    }
     present = {canonicalize_name(d.name): d.version for d in metadata.distributions(path=[p for p in sys.path if p])}
     del present["mfpde"]
+    with_docs = "sphinx" in present  # uv run --group docs
+    wanted = {
+        canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
+        for requirement, _ in locked(*([LOCK, DOCS_LOCK] if with_docs else [LOCK]))
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
     assert present == wanted
 
 
