@@ -16,7 +16,7 @@ adds nothing to the caches of compiled code, a part of the tests passes, the ima
   --warm "N …"     numbers of ranks whose programs are compiled into the caches (1 2 8)
   --ranks N        ranks of the runs that are compared (2)
   --horizon TAU    end of these runs, instead of the quick start's own
-  --tests "PATH …" tests that run inside (tests/exact/test_frames.py and others; see the script)
+  --tests "PATH …" tests that run inside (a few of tests/unit)
   --builds N       1: build and check, and compare nothing (2)
   --out DIR        where results and lists go (docker/results)
   --tag NAME       name of the image (mfpde)
@@ -27,7 +27,7 @@ END
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 base="" suite=trixie mirror="" ca="" warm="1 2 8" ranks=2 horizon="" builds=2 out=$here/results tag=mfpde
-tests="tests/unit/test_docker.py tests/unit/test_bad_input.py tests/unit/test_config.py"
+tests="tests/unit/test_lock.py tests/unit/test_docker.py tests/unit/test_exact_sum.py"
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;

@@ -75,6 +75,9 @@ def test_the_script_says_what_it_does_and_refuses_the_rest():
     assert helped.returncode == 0
     for option in set(re.findall(r"--[a-z]+(?= \||\))", SCRIPT.read_text().split("case $1 in")[1].split("esac")[0])):
         assert option in helped.stdout, option
+    tests = re.search(r'^tests="(.*)"$', SCRIPT.read_text(), re.MULTILINE)
+    assert tests is not None
+    assert all((ROOT / test).exists() for test in tests[1].split())
     refused = build("--bass", "debian")
     assert (refused.returncode, refused.stderr) == (2, "build.sh: --bass is no option; --help lists them\n")
     unfinished = build("--base")

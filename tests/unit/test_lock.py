@@ -73,8 +73,11 @@ def test_the_environment_is_the_lock():
 
 @pytest.mark.skipif(not (ROOT / "uv.lock").exists(), reason="nothing was resolved here")
 def test_the_registry_still_offers_the_files_of_the_lock():
-    resolved = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    resolved = {(package["name"], package.get("version")): package for package in packages}
     for requirement, hashes in locked():
-        package = resolved[canonicalize_name(requirement.name)]
+        version = str(requirement.specifier).removeprefix("==")
+        assert (requirement.name, version) in resolved, f"{requirement}: another version was resolved"
+        package = resolved[requirement.name, version]
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
         assert hashes <= {file["hash"] for file in files}, f"{requirement.name}: files of this version have changed"
