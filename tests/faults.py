@@ -3,6 +3,7 @@
     uv run python tests/faults.py                  # all of them
     uv run python tests/faults.py lost-eta …       # some
     uv run python tests/faults.py --list
+    uv run python tests/faults.py --page    the table in docs/faults.md
 
 A suite that passes says little until it is known what makes it fail. Every fault below is a mistake that could be made
 in a line of the solver: a sign, a factor, a transposed index, a step left out. The copy's tests first pass as they
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "faults.md"
 FOLDERS, FILES = ("mfpde", "tests", "meshes"), ("pyproject.toml", "README.md", "runs/*.toml")
 _PATIENCE = 600.0  # seconds for one test, most of it compiling
 _PASSED, _FAILED = 0, 1  # of pytest; all other codes say that it did not get as far
@@ -469,6 +471,24 @@ def _choose(names: Sequence[str]) -> list[Fault]:
     return [known[name] for name in names] if names else list(FAULTS)
 
 
+def page() -> str:
+    """The text of docs/faults.md."""
+    numerics = ("mfpde/limit", "mfpde/problem", "mfpde/finite", "mfpde/validation")
+    count = sum(fault.file.startswith(numerics) for fault in FAULTS)
+    lines = [
+        "# Deliberate faults",
+        "",
+        "Made by `uv run python tests/faults.py --page` from the list that `uv run python tests/faults.py` makes",
+        "one by one: every fault, put into the source alone, must turn its test into a failure. This page has",
+        f"{len(FAULTS)} faults, {count} of them in the numerics.",
+        "",
+        "| fault | in | test that must fail |",
+        "|---|---|---|",
+        *(f"| {fault.name} | `{fault.file}` | `{fault.tests}` |" for fault in FAULTS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _say(*columns: object) -> None:
     sys.stdout.write(" | ".join(str(c) for c in columns) + "\n")
     sys.stdout.flush()
@@ -479,10 +499,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to make; all unless given")
     parser.add_argument("--list", action="store_true", help="name all faults, and run nothing")
+    parser.add_argument("--page", action="store_true", help="write the list to docs/faults.md, and run nothing")
     given = parser.parse_args(words)
     try:
         faults = _choose(given.names)
         check_texts(faults)
+        if given.page:
+            PAGE.write_text(page(), encoding="utf-8")
+            return 0
         if given.list:
             for fault in faults:
                 _say(f"{fault.name:34}", fault.file, fault.tests)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 _OF_A_LAUNCHER = ("PMI", "MPI_", "MPIEXEC", "HYDI_", "OMPI_", "PRTE_", "SLURM_")
@@ -32,7 +35,8 @@ def run(
         ranks: number of MPI processes; None starts Python without a launcher.
         directory: working directory.
         changes: environment variables to set.
-        timeout: seconds after which the ranks are ended and `subprocess.TimeoutExpired` is raised.
+        timeout: seconds after which the ranks are ended and `subprocess.TimeoutExpired` is raised; its standard error
+            has the stacks of all Python processes.
     """
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun") or "mpirun"
@@ -42,7 +46,7 @@ def run(
     with subprocess.Popen(
         command,
         cwd=directory,
-        env=environment(**(changes or {})),
+        env=environment(PYTHONFAULTHANDLER="1", **(changes or {})),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,6 +54,11 @@ def run(
     ) as process:
         try:
             out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as late:
+            _tell_stacks(process.pid)
+            process.terminate()
+            out, err = process.communicate(timeout=10)
+            raise subprocess.TimeoutExpired(command, timeout, out, f"{err}\nno end after {timeout:g} s") from late
         except BaseException:
             process.terminate()  # mpirun ends its ranks on this signal, and would leave them behind on a kill
             try:
@@ -58,3 +67,20 @@ def run(
                 process.kill()
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _tell_stacks(root: int) -> None:
+    """Make all Python processes below this one write where they are, and end; Linux only."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, rest = stat.read_text().split("(", 1)[1].rsplit(")", 1)
+            parents[int(stat.parent.name)] = (int(rest.split()[1]), name)
+    family = {root}
+    for _ in range(5):
+        family |= {pid for pid, (parent, _) in parents.items() if parent in family}
+    for pid in family:
+        if "python" in parents.get(pid, (0, ""))[1]:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGABRT)  # with PYTHONFAULTHANDLER
+    time.sleep(1.0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from launch import run
 
@@ -80,3 +83,24 @@ def test_a_right_hand_side_on_two_ranks(tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(SCRIPT)
     done = run("two.py", MESH, ranks=2, directory=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+WAITING = """
+from mpi4py import MPI
+import time
+def never():
+    time.sleep(60)
+if MPI.COMM_WORLD.rank:
+    never()
+else:
+    MPI.COMM_WORLD.Recv(bytearray(1), source=1)
+"""
+
+
+def test_ranks_that_hang_say_where(tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITING)
+    with pytest.raises(subprocess.TimeoutExpired) as late:
+        run("waiting.py", ranks=2, directory=tmp_path, timeout=8)
+    told = str(late.value.stderr)
+    assert "in never" in told
+    assert told.count("Fatal Python error: Aborted") >= 1

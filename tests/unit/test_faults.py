@@ -33,6 +33,13 @@ def test_every_text_occurs_once_and_every_test_exists() -> None:
         assert f"def {function.partition('[')[0]}(" in text or not function
 
 
+def test_there_are_faults_enough_in_the_numerics_and_a_page_of_them() -> None:
+    numerics = [f for f in FAULTS if f.file.startswith(("mfpde/limit", "mfpde/problem", "mfpde/finite"))]
+    assert len(numerics) >= 40
+    assert all(f"| {f.name} | `{f.file}` | `{f.tests}` |\n" in faults.page() for f in FAULTS)
+    assert faults.PAGE.read_text(encoding="utf-8").startswith(faults.page()[:100])
+
+
 def test_a_text_that_is_not_there_is_named() -> None:
     with pytest.raises(FaultError, match=r"made-up: 'no such text' occurs 0 times in mfpde/limit/frame\.py"):
         faults.check_texts([fault("no such text", "")])
