@@ -22,6 +22,7 @@ from mpi4py import MPI
 import mangled
 from launch import run
 from mfpde import config
+from mfpde.checks import inside
 from mfpde.errors import InputError
 from mfpde.keeper import find
 from mfpde.limit import mesh as mesh_files
@@ -90,8 +91,9 @@ def accept(path: Path, sets: list[str]) -> None:
     case = config.load(path, sets)
     model, task = case.build(trial=False)
     densities = {family.name: case.densities(family.name) for family in model.families}
-    Problem(model, task, case.training, densities, case.time)
-    report_times(case.training.horizon, case.output.every or interval(case.training))
+    with inside(case.source):
+        Problem(model, task, case.training, densities, case.time)
+        report_times(case.training.horizon, case.output.every or interval(case.training))
     case.hash(), case.problem_hash(), json.dumps(case.decisive(), default=str)
     again = path.with_name("case.toml")
     again.write_bytes(case.text().encode("utf-8"))
