@@ -20,6 +20,7 @@ from mfpde.config import RunFile
 from mfpde.errors import InputError
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate import gap_kind
+from mfpde.limit.footprint import check as check_memory
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import Solver, report_times
@@ -129,6 +130,7 @@ def solve_into(
         decisive = {**decisive, "--estimate-error": manner.estimate, FINGERPRINT: _check_same(comm, problem).tolist()}
         resumed = _found(comm, output, decisive) if manner.resume else None
         saved = None if resumed is None else Saved(resumed.path, resumed.facts["solver"])
+        check_memory(comm, [problem, *([refined(problem)] if manner.estimate else [])])
         finer = Solver(comm, refined(problem), saved=saved and saved.finer) if manner.estimate else None
         solver = Solver(comm, problem, finer, saved)
         for opened in (solver, *([finer] if finer else [])):

@@ -326,6 +326,8 @@ FAULTS = (
     Fault("rows-of-cells-in-file-order", CHECKPOINT, "rows[order[place[mine]]] = part[mine]",
           "rows[place[mine]] = part[mine]",
           RESUME + "test_cells_in_another_order_are_found"),
+    Fault("memory-of-one-rank", "mfpde/limit/footprint.py", "ranks * self.rank +", "self.rank +",
+          "tests/unit/test_memory.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/imex.py",
           '        self._implicit.recall(memory["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),

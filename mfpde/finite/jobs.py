@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from mfpde import memory
 from mfpde.errors import InputError
 from mfpde.finite.units import gauss_units, grid_units, sampled_units
 from mfpde.problem.task import Task
@@ -146,7 +145,7 @@ def check_memory(jobs: Iterable[tuple[Job, Transformer, Task]], ranks: int, free
     Raises:
         InputError: naming the largest size, what it needs and what there is.
     """
-    share = (_free() if free is None else free) / ranks
+    share = (memory.available() if free is None else free) / ranks
     needed, job = max(((job.memory(model, task), job) for job, model, task in jobs), key=lambda pair: pair[0])
     if needed > share:
         among = f" for each of {ranks} ranks" if ranks > 1 else ""
@@ -154,14 +153,3 @@ def check_memory(jobs: Iterable[tuple[Job, Transformer, Task]], ranks: int, free
             f"--units {_listed([job.size])}: needs about {needed / 2**30:.3g} GiB with {job.layers} layers; "
             f"{share / 2**30:.3g} GiB are free{among}"
         )
-
-
-def _free() -> float:
-    """Bytes that this machine can still give."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024.0 * float(line.split()[1])
-    except OSError:
-        pass  # not Linux
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -78,7 +78,7 @@ def build_carried(model: Transformer, densities: Mapping[str, Density]) -> tuple
     """
     places = []
     for place, family in enumerate(model.families):
-        _check(family, densities[family.name])
+        check_density(family, densities[family.name])
         if densities[family.name].frame == "lagrangian":
             places.append(place)
     return tuple(build_material(model, place, densities[model.families[place].name]) for place in places)
@@ -92,7 +92,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     """
     kinds: dict[tuple[object, ...], list[int]] = {}
     for place, family in enumerate(model.families):
-        _check(family, densities[family.name])
+        check_density(family, densities[family.name])
         if densities[family.name].frame == "lagrangian":
             continue
         kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
@@ -100,7 +100,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     for places in kinds.values():
         first = model.families[places[0]]
         density = densities[first.name]
-        space = build_space(_mesh(comm, first.dim, density), density.degree, _potential_degree(density))
+        space = build_space(_mesh(comm, first.dim, density), density.degree, potential_degree(density))
         units = tuple(
             build_units(space, tuple(model.families[place].linear), slice(f * model.layers, (f + 1) * model.layers))
             for f, place in enumerate(places)
@@ -119,8 +119,12 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
     return tuple(groups)
 
 
-def _check(family: Family, density: Density) -> None:
-    """Does the discretisation fit the number of the family's parameters?"""
+def check_density(family: Family, density: Density) -> None:
+    """Does the discretisation fit the number of the family's parameters?
+
+    Raises:
+        InputError: when it does not.
+    """
     where = f"family {family.name!r} has dim = {family.dim}"
     if family.dim > _LARGEST_DIMENSION:
         raise InputError(f"{where}; the limit takes at most {_LARGEST_DIMENSION} parameters")
@@ -132,11 +136,12 @@ def _check(family: Family, density: Density) -> None:
 
 
 def _discretisation(density: Density) -> tuple[object, ...]:
-    degrees = (density.degree, _potential_degree(density))
+    degrees = (density.degree, potential_degree(density))
     return (density.mesh, density.cell_type, density.cells, *degrees, density.frame, density.positivity)
 
 
-def _potential_degree(density: Density) -> int:
+def potential_degree(density: Density) -> int:
+    """k, max(p, 1) unless given."""
     return max(density.degree, 1) if density.potential_degree is None else density.potential_degree
 
 

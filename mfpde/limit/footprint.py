@@ -1,0 +1,163 @@
+"""The memory that a run will need at its peak, from the sizes in its run file, before anything large is made.
+
+Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
+the units with what a tile of samples leaves behind for its way back through the layers, and on rank 0 the densities of
+all ranks on their way to a file. The numbers of copies below are counted in `limit.stepper`, `limit.flow`,
+`limit.reports`, `limit.gather` and `output.vtu`; what libraries take is measured (docs/validation.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import comb, factorial
+
+from mpi4py import MPI
+
+from mfpde import memory, parallel
+from mfpde.errors import InputError
+from mfpde.limit.problem import Problem
+from mfpde.limit.state import check_density, potential_degree
+from mfpde.limit.sweep import TILE
+from mfpde.problem.family import Family
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.settings import Density
+
+LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, compiling run takes up to 0.2 GiB more
+_NUMBER = 8.0  # bytes
+_MESHED = 300.0  # bytes of a cell and dimension in DOLFINx's mesh and its connectivities
+_LINE = 30.0  # bytes of a cell in a .msh file, at least
+_WRITTEN = 18.0  # numbers of a point on its way to a .vtu: VTK's own copies, three coordinates each
+_STEP, _HOT = 8.0, 12.0  # copies of the density in a step, and more of them with diffusion
+_REPORT = 4.0  # in a report: the PETSc Vec, the state, the one before, its rate
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes at the peak.
+
+    Attributes:
+        rank: of every rank.
+        first: of rank 0 beyond that, for output.
+    """
+
+    rank: float
+    first: float
+
+    def of(self, ranks: int, first: bool) -> float:
+        """Of so many ranks on one machine, with rank 0 among them or not."""
+        return ranks * self.rank + (self.first if first else 0.0)
+
+
+def estimate(problems: Sequence[Problem], ranks: int) -> Need:
+    """The need of a run, whose first problem is reported on, on so many ranks.
+
+    Raises:
+        InputError: for a density that no mesh can have.
+    """
+    found = [_of_problem(problem, ranks) for problem in problems]
+    return Need(LIBRARIES + sum(need.rank for need in found), found[0].first)
+
+
+def check(comm: MPI.Intracomm, problems: Sequence[Problem]) -> None:
+    """Refuse a run that does not fit on a machine that takes part; collective.
+
+    Raises:
+        InputError: on every rank, saying what is needed, what there is and which key makes it smaller.
+    """
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks, first = node.size, node.allreduce(comm.rank == 0, op=MPI.LOR)
+    there = node.allreduce(memory.resident())
+    node.Free()
+
+    def fits() -> None:
+        needed = estimate(problems, comm.size).of(ranks, first)
+        free = memory.available() + there
+        if needed > free:
+            densities = problems[0].densities
+            dear = max(problems[0].model.families, key=lambda family: cells(family, densities[family.name]))
+            given = densities[dear.name]
+            what = f"density.cells = {given.cells}" if given.mesh is None else f"density.mesh = {str(given.mesh)!r}"
+            among = f" by {ranks} ranks on this machine" if ranks > 1 else ""
+            shared = ", and so does a run on more machines" if ranks > 1 else ""
+            raise InputError(
+                f"{what}: about {memory.told(needed)} of memory are needed{among} and {memory.told(free)} are there; "
+                f"fewer cells or a smaller density.degree need less{shared}"
+            )
+
+    parallel.agree(fits)
+
+
+def cells(family: Family, density: Density) -> float:
+    """Cells of the family's mesh; of a file at most."""
+    if density.mesh is not None:
+        return max(1.0, density.mesh.stat().st_size / _LINE) if density.mesh.is_file() else 1.0
+    return float(density.cells**family.dim) * (factorial(family.dim) if density.cell_type == "simplex" else 1)
+
+
+def _of_problem(problem: Problem, ranks: int) -> Need:
+    groups: dict[tuple[object, ...], list[Family]] = {}
+    for family in problem.model.families:
+        density = problem.densities[family.name]
+        check_density(family, density)
+        groups.setdefault((family.dim, replace(density, radius=None)), []).append(family)
+    hot = problem.training.temperature > 0.0
+    sizes = [_Sizes(members, problem, ranks) for members in groups.values()]
+    step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
+    step += sum(s.nodal for s in sizes) + max(2.0 * s.dim * s.nodal for s in sizes)
+    report = sum(_REPORT * s.coefficients + s.nodal for s in sizes)
+    looking = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
+    held = sum((2.0 * s.dim + 2.0) * s.points for s in sizes)
+    output = report + held + max(_WRITTEN * s.points for s in sizes)
+    kept = sum(s.geometry for s in sizes) + _of_sweep(problem)
+    usual = max(step, report + looking)
+    return Need(kept + usual, max(0.0, output - usual))
+
+
+class _Sizes:
+    """Bytes of one group's arrays on a rank."""
+
+    def __init__(self, members: Sequence[Family], problem: Problem, ranks: int) -> None:
+        density, dim = problem.densities[members[0].name], members[0].dim
+        simplex, p, k = density.cell_type == "simplex" and dim > 1, density.degree, potential_degree(density)
+        whole = cells(members[0], density)
+        own = whole / ranks
+        if ranks > 1:
+            own += 2.0 * dim * own ** ((dim - 1) / dim)  # ghosts
+        basis, nodes, at = (_points(n, dim, simplex) for n in (p, k, max(p, 1)))
+        blocks = problem.model.layers * len(members)
+        facets = dim + 1 if simplex else 2 * dim
+        corners, across = (dim + 1 if simplex else 2**dim), (p + k // 2 + 1) ** (dim - 1)
+        self.dim = dim
+        self.coefficients = _NUMBER * own * basis * blocks
+        self.nodal = _NUMBER * own * nodes * blocks
+        self.points = _NUMBER * whole * at * blocks / len(members)  # of one family, all ranks'
+        self.solved = 3.0 * basis * self.coefficients  # cells' blocks and their inverses
+        numbers = corners * dim + nodes * dim + dim * dim + 2 + 0.5 * facets * (3 + across) + 0.5 * nodes
+        if density.mesh is not None and not simplex:
+            numbers += (dim * dim + 1) * ((p + k // 2 + 1) ** dim + facets * across) + basis * (basis + nodes)
+        self.geometry = own * (_MESHED * dim + _NUMBER * numbers)
+
+
+def _points(degree: int, dim: int, simplex: bool) -> float:
+    """Functions of a polynomial degree on one cell."""
+    return float(comb(degree + dim, dim) if simplex else (degree + 1) ** dim)
+
+
+def _of_sweep(problem: Problem) -> float:
+    model, task = problem.model, problem.task
+    samples = _NUMBER * (task.tokens.size + task.targets.size)
+    return samples + sum(_of_units(model, task, family, problem.densities) for family in model.families)
+
+
+def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping[str, Density]) -> float:
+    """Their tables, and what their updates of a tile of samples leave behind in every layer."""
+    density = densities[family.name]
+    nonlinear = family.dim - len(family.linear)
+    along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
+    units = along**nonlinear * max(1, len(family.linear)) * model.layers
+    _, tokens, width = task.tokens.shape
+    left = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)
+    passes = 1 if model.depth == "residual" else 4
+    return _NUMBER * units * (family.dim + 16.0 + passes * min(TILE, task.samples) * left)

@@ -1,0 +1,126 @@
+"""The memory of a run, told before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mfpde
+from launch import run
+from mfpde import memory
+from mfpde.limit.footprint import LIBRARIES, estimate
+from mfpde.limit.problem import Problem
+from mfpde.settings import Density, Time, Training
+from mfpde.solve import main
+from restarts import write
+
+CELLS, LAYERS = 160, 4
+TOO_MUCH = ("--set", "density.cells=500", "--set", "density.degree=3")  # some terabytes
+PEAK = f"""
+import resource, sys
+from mfpde import parallel
+parallel.start(); parallel.start_petsc()
+import mfpde, jax.numpy as jnp, numpy as np
+sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+from test_memory import problem
+p = problem({{cells}})
+mfpde.solve_limit(p.model, p.task, weight_decay=0.1, horizon=1e-6, density=p.densities["neuron"],
+                  time=mfpde.Time(step=1e-6), directory="out")
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+def problem(cells: int, **others: object) -> Problem:
+    """Neurons in two dimensions, of which one is linear."""
+    family = mfpde.Family(
+        "neuron", 2, lambda tokens, theta: theta[0] * jnp.tanh(theta[1] * tokens), mfpde.Normal([0.0] * 2, [0.5] * 2),
+        linear=(0,),
+    )  # fmt: skip
+    model = mfpde.Transformer([[family]], LAYERS, lambda tokens: tokens[-1, :1])
+    task = mfpde.Task(np.ones((8, 3, 2)), np.ones((8, 1)))
+    density = Density(cells=cells, degree=2, **others)
+    return Problem(model, task, Training(weight_decay=0.1, horizon=1.0), {"neuron": density}, Time())
+
+
+def peak(folder: Path, cells: int) -> float:
+    """Measured bytes, of a process of its own."""
+    folder.mkdir()
+    (folder / "peak.py").write_text(PEAK.format(cells=cells))
+    found = run("peak.py", directory=folder)
+    assert found.returncode == 0, found.stderr
+    return 1024.0 * float(found.stdout.split()[-1])
+
+
+def test_estimate_is_within_thirty_per_cent_of_the_measured_peak(tmp_path):
+    """And what grows with the cells is, too, apart from what libraries take."""
+    small, large = peak(tmp_path / "small", 8), peak(tmp_path / "large", CELLS)
+    told = estimate([problem(CELLS)], 1).of(1, first=True)
+    assert told == pytest.approx(large, rel=0.3)
+    assert told - LIBRARIES == pytest.approx(large - small, rel=0.3)
+
+
+def test_estimate_follows_the_sizes():
+    """Copies are of cells, blocks and functions; ranks share them, and rank 0 has what is written besides."""
+    grown = [estimate([problem(cells)], 1).of(1, first=True) - LIBRARIES for cells in (400, 800)]
+    assert grown[1] / grown[0] == pytest.approx(4.0, rel=0.02)
+    one, eight = (estimate([problem(800)], ranks) for ranks in (1, 8))
+    assert (eight.rank - LIBRARIES) / (one.rank - LIBRARIES) == pytest.approx(1 / 8, rel=0.05)
+    assert eight.of(8, first=True) == pytest.approx(8 * eight.rank + eight.first)
+    assert estimate([problem(100, cell_type="simplex")], 1).rank > estimate([problem(100)], 1).rank
+
+
+def in_three_dimensions(folder: Path) -> Path:
+    """The run file of the restarts, with parameters of three coordinates."""
+    path = write(folder)
+    user = folder / "user.py"
+    user.write_text(
+        user.read_text().replace('"bump", 1,', '"bump", 3,').replace("[0.3], [0.5]", "[0.3] * 3, [0.5] * 3")
+    )
+    return path
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, capsys, monkeypatch):
+    path = in_three_dimensions(tmp_path)
+    assert main([str(path), *TOO_MUCH]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "density.cells = 500: about " in line
+    assert "of memory are needed and" in line
+    assert "fewer cells or a smaller density.degree need less" in line
+    assert not (tmp_path / "tiny").exists()
+    monkeypatch.setattr(memory, "available", lambda: -1e9)
+    assert main([str(path)]) == 2
+    assert "density.cells = 12: about " in capsys.readouterr().err
+
+
+def test_two_ranks_refuse_alike(tmp_path):
+    in_three_dimensions(tmp_path)
+    done = run("-m", "mfpde.solve", "tiny.toml", *TOO_MUCH, ranks=2, directory=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "are needed by 2 ranks on this machine and" in done.stderr
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_control_groups_limit_what_is_there(version, tmp_path, monkeypatch):
+    """The tightest of a group and those around it counts; idle pages of files are free."""
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+    idle = "total_inactive_file" if version == 1 else "inactive_file"
+    for folder, most, used in ((root / "job", 5000, 4000), (root / "job" / "step", 9000, 3000)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in (*zip(names, (most, used), strict=True), ("memory.stat", f"anon 1\n{idle} 250")):
+            (folder / name).write_text(f"{value}\n")
+    mine = tmp_path / "mine"
+    mine.write_text("4:memory,cpu:/job/step\n" if version == 1 else "0::/job/step\n")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_MINE", mine)
+    assert memory.available() == 5000 - 4000 + 250
+    if version == 2:
+        (root / "job" / "memory.max").write_text("max\n")
+        assert memory.available() == 9000 - 3000 + 250
