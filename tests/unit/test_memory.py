@@ -17,21 +17,8 @@ from mfpde.settings import Density, Time, Training
 from mfpde.solve import main
 from restarts import write
 
-CELLS, LAYERS = 160, 4
+LAYERS = 4
 TOO_MUCH = ("--set", "density.cells=500", "--set", "density.degree=3")  # some terabytes
-PEAK = f"""
-import resource, sys
-from mfpde import parallel
-parallel.start(); parallel.start_petsc()
-import mfpde, jax.numpy as jnp, numpy as np
-sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
-from test_memory import problem
-p = problem({{cells}})
-mfpde.solve_limit(p.model, p.task, weight_decay=0.1, horizon=1e-6, density=p.densities["neuron"],
-                  time=mfpde.Time(step=1e-6), directory="out")
-with open("/proc/self/status") as status:
-    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
-"""
 
 
 def problem(cells: int, **others: object) -> Problem:
@@ -44,23 +31,6 @@ def problem(cells: int, **others: object) -> Problem:
     task = mfpde.Task(np.ones((8, 3, 2)), np.ones((8, 1)))
     density = Density(cells=cells, degree=2, **others)
     return Problem(model, task, Training(weight_decay=0.1, horizon=1.0), {"neuron": density}, Time())
-
-
-def peak(folder: Path, cells: int) -> float:
-    """Measured bytes, of a process of its own."""
-    folder.mkdir()
-    (folder / "peak.py").write_text(PEAK.format(cells=cells))
-    found = run("peak.py", directory=folder)
-    assert found.returncode == 0, found.stderr
-    return 1024.0 * float(found.stdout.split()[-1])
-
-
-def test_estimate_is_within_thirty_per_cent_of_the_measured_peak(tmp_path):
-    """And what grows with the cells is, too, apart from what libraries take."""
-    small, large = peak(tmp_path / "small", 8), peak(tmp_path / "large", CELLS)
-    told = estimate([problem(CELLS)], 1).of(1, first=True)
-    assert told == pytest.approx(large, rel=0.3)
-    assert told - LIBRARIES == pytest.approx(large - small, rel=0.3)
 
 
 def test_estimate_follows_the_sizes():
