@@ -240,9 +240,9 @@ FAULTS = (
           "dissipation(*part, absolute=True)",
           "tests/exact/test_stationary.py::test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too"),
     Fault("stop-far-too-early", STEP, "dissipated <= self._stationary:", "dissipated <= 300.0 * self._stationary:",
-          CONVEX.format("0.1-1e-06-0.0001")),
+          CONVEX.format("comoving-0.1-1e-06-0.0001")),
     Fault("gap-below-the-excess", GAP, "return self.mean - self.least", "return 0.8 * (self.mean - self.least)",
-          CONVEX.format("0.1-1e-06-0.0001")),
+          CONVEX.format("comoving-0.1-1e-06-0.0001")),
     Fault("share-of-one-rank-stops", STEP, "max(one[0], other[0]), one[1] + other[1]",
           "max(one[0], other[0]), one[1]", TWO_RANKS),
     # Temperature.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,9 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent / "cases"))
 from convex import INPUTS, neurons, one_slope
 
 
-@pytest.mark.parametrize(("decay", "stationary", "near"), [(0.1, 1e-6, 1e-4), (0.03, 2e-6, 5e-3)])
+@pytest.mark.parametrize(
+    ("frame", "decay", "stationary", "near"),
+    [("comoving", 0.1, 1e-6, 1e-4), ("lagrangian", 0.1, 1e-9, 1e-6), ("lagrangian", 0.03, 1e-7, 5e-3)],
+)
 def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missing(
-    decay: float, stationary: float, near: float
+    frame: Literal["comoving", "lagrangian"], decay: float, stationary: float, near: float
 ) -> None:
     """a tanh(w x) from N(1, 0.2²): at stationarity energy, place and mass of the cluster are the programme's."""
     model, task = neurons(mean=1.0, std=0.2), one_slope()
@@ -32,7 +36,11 @@ def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missi
     assert gap_kind(model, task.tokens) == "bound"
 
     training = Training(decay, horizon=400.0, stationary=stationary)
-    densities = {"neuron": Density(degree=2, cells=12, radius=4.0)}
+    density = {
+        "comoving": Density(degree=2, cells=12, radius=4.0),
+        "lagrangian": Density(cells=8, frame="lagrangian"),
+    }[frame]
+    densities = {"neuron": density}
     solver = Solver(MPI.COMM_SELF, Problem(model, task, training, densities, Time(tolerance=1e-4)))
     try:
         reports = [solver.report(solver.stepper.state)]
