@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -11,9 +12,12 @@ import pytest
 from mpi4py import MPI
 
 from exact.convex_programme import Programme
+from mfpde.config import load
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.output.reader import open_run
+from mfpde.run import execute
 from mfpde.settings import Density, Time, Training
 
 sys.path.insert(0, str(Path(__file__).parent / "cases"))
@@ -62,3 +66,19 @@ def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missi
     assert cluster.mean == pytest.approx([best.a[0], best.w[0]], abs=near)
     assert np.trace(cluster.covariance) < 1e-2
     assert np.trace(reports[0].moments[0].covariance) > 0.07  # it has contracted by then
+
+
+def test_heads_and_neurons_in_three_layers_end_by_themselves_with_a_gap_that_goes_to_zero(tmp_path: Path) -> None:
+    """Two stages and three layers: no bound, but zero at a minimiser; it falls with the dissipation."""
+    settings = [
+        "training.weight_decay=0.1", "training.stationary=1e-5", "training.horizon=200.0", "output.every=2.0",
+        "density.cells=8", 'density.frame="lagrangian"',
+    ]  # fmt: skip
+    execute(load(Path(__file__).parent / "cases/teacher.toml", settings, str(tmp_path / "run")))
+    run = open_run(tmp_path / "run")
+    gap = run.history["gap"][np.isfinite(run.history["gap"])]
+    assert json.loads((run.directory / "summary.json").read_text())["ended"] == "stationary"
+    assert (np.diff(gap) < 0.0).all()
+    assert 0.0 < gap[-1] < 0.1 * gap[0]
+    assert (np.diff(run.history["energy"]) < 0.0).all()
+    assert not run.history["negative_mass"].any()
