@@ -38,11 +38,13 @@ class Material:
         directory: the run directory.
         run: its run file.
         records: of its finite Transformers, of one method.
+        coarser: of larger learning rates, where none of them follows the flow.
     """
 
     directory: Path
     run: RunFile
     records: Sequence[Record]
+    coarser: Sequence[Record] = ()
 
 
 def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int] = ()) -> str:
@@ -73,7 +75,7 @@ def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int]
 
     def judge() -> str:
         models = {n: run.with_layers(n).build(trial=False)[0] for n in layers}
-        evidence = Evidence(material.records, _histories(solved), _histories(finer), models)
+        evidence = Evidence(material.records, _histories(solved), _histories(finer), models, material.coarser)
         findings = _findings(material, evidence, own, _histories(residual), _histories(continuum))
         _write(folder, findings, evidence)
         return findings.verdict
@@ -111,10 +113,11 @@ def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
             f"run directory {directory}: its particles are those of another run file (another task, model, initial "
             "law, weight decay or temperature)"
         )
-    records = _of_one_method(load_all(particles))
+    found_there = load_all(particles)
+    records = _of_one_method(found_there)
     if not records and not depth:
         raise InputError(f"run directory {directory}: holds no particles; python -m mfpde.particles trains them")
-    return Material(directory, run, records)
+    return Material(directory, run, records, _coarser(found_there, records))
 
 
 def _run_file(directory: Path, given: Path | None) -> RunFile:
@@ -138,6 +141,14 @@ def _of_one_method(records: Sequence[Record]) -> list[Record]:
         if key not in best or job.method.tolerance < best[key].job.method.tolerance:
             best[key] = record
     return list(best.values())
+
+
+def _coarser(found: Sequence[Record], chosen: Sequence[Record]) -> list[Record]:
+    """Records of larger learning rates; none where the flow was chosen, whose steps leave no bias."""
+    if any(r.job.method.learning_rate is None for r in chosen):
+        return []
+    names = {r.job.name for r in chosen}
+    return [r for r in found if r.job.name not in names]
 
 
 def _layers(run: RunFile) -> int:
@@ -233,6 +244,9 @@ def _write(folder: Path, findings: Findings, evidence: Evidence) -> None:
             figures["accuracy"] = pictures.risk_curves(evidence, "accuracy")
     if findings.slopes:
         figures["sizes"] = pictures.size_errors(findings.slopes)
+    if findings.governed:
+        tau = max(findings.governed)
+        figures["width"] = pictures.width_or_depth(findings.governed[tau], tau)
     if findings.depth:
         figures["depth"] = pictures.depth_errors(findings.depth)
     with failing_clearly(folder):

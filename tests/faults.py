@@ -303,6 +303,10 @@ FAULTS = (
           "(fine / coarse) ** 1", COMPARE.format("depth_is_judged_by_its_slope")),
     Fault("errors-not-squared", "mfpde/validation/slopes.py", "squares = np.asarray(errors) ** 2",
           "squares = np.abs(np.asarray(errors))", COMPARE.format("exponents_and_their_intervals")),
+    Fault("steps-length-forgotten", "mfpde/validation/extrapolation.py", "if len(set(steps)) > 1 else []",
+          "if False else []", COMPARE.format("the_length_of_steps_is_carried_on_to_zero")),
+    Fault("hotter-limit", "mfpde/limit/diffusion.py", "self.temperature = temperature",
+          "self.temperature = 1.1 * temperature", COMPARE.format("noisy_units_against_the_hot_pde")),
     Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
     # Stopping and going on.

@@ -33,6 +33,8 @@ class Study:
     compare: tuple[str, ...] = ()
 
 
+CUBIC = ("density.degree=3", "density.potential_degree=4", "density.cells=12")
+HOT = ("training.horizon=1.5", "output.every=0.75", "density.cells=12", "time.tolerance=1e-4")
 FEW = ("--units", "40,160", "--seeds", "8", "--tolerance", "1e-5")
 MANY = ("--seeds", "16", "--tolerance", "1e-4")
 STUDIES = {
@@ -40,6 +42,21 @@ STUDIES = {
         ROOT / "runs" / "in-context.toml",
         ("task.samples=32", *SHORT),
         ((*MANY, "--units", "10,40,160,640"), (*MANY, "--units", "2000", "--set", "output.every=1", "--tau", "1")),
+    ),
+    "grid": Study(
+        ROOT / "runs" / "in-context.toml",
+        ("task.samples=32", *SHORT[:1], "output.every=0.5", "time.tolerance=1e-7", *CUBIC),
+        (("--initial", "grid", "--units", "24x16,32x20,48x24,64x32,96x48", "--tolerance", "1e-8"),),
+    ),
+    "width": Study(
+        ROOT / "runs" / "in-context.toml",
+        ("task.samples=16", "density.cells=12", *SHORT[:1], "output.every=0.5"),
+        (("--units", "20,80", "--seeds", "16", "--layers", "2,4,8,16", "--tolerance", "1e-5"),),
+    ),
+    "noise": Study(
+        ROOT / "runs" / "langevin.toml",
+        HOT,
+        tuple(("--units", "1000,10000", "--seeds", "12", "--learning-rate", h) for h in ("0.05", "0.025")),
     ),
     "digits": Study(CASES / "digits.toml", ("density.cells=10", *SHORT), (FEW,)),
     "teacher": Study(CASES / "teacher.toml", ("density.cells=12", *SHORT), (FEW,)),

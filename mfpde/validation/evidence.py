@@ -26,12 +26,14 @@ class Evidence:
         limits: per depth L the limit's history.
         finer: per depth L that of a finer solve, where there is one; it tells the error of the first.
         models: per depth the Transformer.
+        coarser: records of larger learning rates than those of `records`; they tell what a step's length does.
     """
 
     records: Sequence[Record]
     limits: Mapping[int, History]
     finer: Mapping[int, History]
     models: Mapping[int, Transformer]
+    coarser: Sequence[Record] = ()
 
     @property
     def drawn(self) -> list[Record]:

@@ -3,6 +3,8 @@
 A risk of M drawn units is R_∞ + b/M + (1/M) Σ_j ψ(θ_j) + O(1/M): the drawn units' chance deviation from their law moves
 it by a linear functional, whose mean is zero. Sample moments of the units at τ = 0, of which the expectations are
 known, take a large part of it away: control variates (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8).
+Gradient descent with steps of h, and Euler–Maruyama where there is noise, adds a h + O(h²) to the mean (Talay and
+Tubaro, Stochastic Analysis and Applications 8, 1990); two sizes of h or more take a h away.
 """
 
 from __future__ import annotations
@@ -57,9 +59,14 @@ def deviations(record: Record, model: Transformer) -> Array:
 
 
 def extrapolate(
-    units: Sequence[int], seeds: Sequence[int], values: Array, controls: Array, confidence: float = 0.95
+    units: Sequence[int],
+    seeds: Sequence[int],
+    values: Array,
+    controls: Array,
+    confidence: float = 0.95,
+    steps: Sequence[float] = (),
 ) -> Limit | None:
-    """R_∞ from a weighted least-squares fit of R = R_∞ + b/M + g·c, weights M.
+    """R_∞ from a weighted least-squares fit of R = R_∞ + b/M + a h + g·c, weights M.
 
     The standard error is that of the jackknife over seeds: all sizes of a seed are left out together, since smaller
     sets of units are the first of larger ones.
@@ -70,6 +77,7 @@ def extrapolate(
         values: R (n,).
         controls: c (n, k), of mean zero; left out where there are too few values for them.
         confidence: of the interval.
+        steps: h (n,); without them, or with one h alone, a = 0.
 
     Returns:
         None with fewer than two sizes or three seeds.
@@ -78,9 +86,11 @@ def extrapolate(
     groups = np.unique(seed)
     if len(np.unique(size)) < 2 or len(groups) < 3:
         return None
-    used = controls if len(values) >= _DATA * (2 + controls.shape[1]) and len(groups) > 3 else controls[:, :0]
+    biases = [1.0 / size] + ([np.asarray(steps, dtype=float)] if len(set(steps)) > 1 else [])
+    fitted = 1 + len(biases) + controls.shape[1]
+    used = controls if len(values) >= _DATA * fitted and len(groups) > 3 else controls[:, :0]
     used = used / np.maximum(np.abs(used).max(axis=0, initial=0.0), 1e-300) if used.size else used
-    design = np.column_stack([np.ones_like(size), 1.0 / size, used])
+    design = np.column_stack([np.ones_like(size), *biases, used])
     root = np.sqrt(size)[:, None]
 
     def fit(kept: NDArray[np.bool_]) -> float:

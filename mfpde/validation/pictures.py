@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mfpde.finite.records import Record
 from mfpde.validation.depth import DepthRow
 from mfpde.validation.evidence import Evidence, History
+from mfpde.validation.slopes import Governed
 from mfpde.validation.verdict import SlopeRow
 
 _BLACK = "#111111"
@@ -84,6 +85,25 @@ def depth_errors(rows: Sequence[DepthRow]) -> Figure:
         axes.loglog(layers, 1.5 * max(r.errors[0] for r in rows) * layers[0] / layers, "k--", lw=0.9, label="1/L")
     axes.set(xlabel="L, layers", ylabel="|risk − its limit at L = ∞|")
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def width_or_depth(found: Governed, tau: float) -> Figure:
+    """Root mean square errors of several depths against M, and against L·M: where that governs, they fall together."""
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    depths = sorted({n for _, n, _ in found.errors})
+    fitted = f"M^{found.units.value:.2f} L^{found.layers.value:.2f}"
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("M", "L·M"), strict=True):
+        for layers, colour in zip(depths, colours(len(depths)), strict=True):
+            mine = sorted((m, e) for m, n, e in found.errors if n == layers)
+            places = [m * (layers if name == "L·M" else 1) for m, _ in mine]
+            axes.loglog(places, [e for _, e in mine], "o-", color=colour, label=f"L = {layers}")
+        ends = np.array(axes.get_xlim())
+        top = max(e for _, _, e in found.errors)
+        axes.loglog(ends, top * (ends / ends[0]) ** -0.5, "k--", lw=0.9, label=f"({name})^(−1/2)")
+        axes.set(xlabel=f"{name}, units per family" + (" and layer" if name == "M" else ", all layers"))
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"Risk at τ = {tau:g}, root mean square over seeds ~ {fitted}", fontsize=10)
     return figure
 
 

@@ -66,11 +66,13 @@ class Governed:
         units: a.
         layers: b.
         by: "L·M" where b agrees with a and not with 0, "M" the other way round, else "undecided".
+        errors: M, L and the root mean square of each that was fitted.
     """
 
     units: Slope
     layers: Slope
     by: str
+    errors: list[tuple[int, int, float]]
 
 
 def governed(errors: Mapping[tuple[int, int], Array], seed: int = 0) -> Governed:
@@ -93,4 +95,5 @@ def governed(errors: Mapping[tuple[int, int], Array], seed: int = 0) -> Governed
     apart = np.percentile(found[:, 2] - found[:, 1], [2.5, 97.5])
     like_units, like_none = bool(apart[0] <= 0.0 <= apart[1]), layers.low <= 0.0 <= layers.high
     by = "undecided" if like_units == like_none else ("L·M" if like_units else "M")
-    return Governed(units, layers, by)
+    rms = np.sqrt(squares.mean(axis=0))
+    return Governed(units, layers, by, [(m, n, float(e)) for (m, n), e in zip(errors, rms, strict=True)])

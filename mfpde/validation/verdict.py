@@ -1,7 +1,7 @@
 """Does the PDE match? Every check, its figures, and one word.
 
-    mean    the mean over seeds, extrapolated in 1/M to ∞, against the limit's risk at up to five τ and at every depth,
-            inside one joint 95 % region (Bonferroni)
+    mean    the mean over seeds, extrapolated in 1/M to ∞ (and in the learning rate to 0, where there are several),
+            against the limit's risk at up to five τ and at every depth, inside one joint 95 % region (Bonferroni)
     grid    weighted grids of units, refined, against the PDE, refined: nothing is drawn, so that the difference must be
             no more than the target or what the two refinements leave
     slope   the root mean square over seeds of the risk's error, and of the sliced Wasserstein distance, falls like
@@ -70,18 +70,22 @@ def mean_checks(evidence: Evidence) -> list[Check]:
     confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(places))
     checks = []
     for layers, tau in places:
-        mine = [r for r in evidence.drawn if r.job.layers == layers and has(r.columns, tau)]
+        drawn = [*evidence.drawn, *(r for r in evidence.coarser if r.job.initial == "sampled")]
+        mine = [r for r in drawn if r.job.layers == layers and has(r.columns, tau)]
         if not mine:
             continue
         controls = np.stack([deviations(r, evidence.models[layers]) for r in mine])
         risks = np.array([at(r.columns, "risk", tau) for r in mine])
         sizes, seeds = [r.job.size[0] for r in mine], [r.job.seed for r in mine]
-        found = extrapolate(sizes, seeds, risks, controls, confidence)
+        rates = [r.job.method.learning_rate or 0.0 for r in mine]
+        found = extrapolate(sizes, seeds, risks, controls, confidence, rates)
         if found is None:
             continue
         expected = at(evidence.limits[layers], "risk", tau)
         allowed = found.half_width + evidence.error(layers, tau)
         note = f"{found.seeds} seeds, M = {', '.join(map(str, sorted(set(sizes))))}, {found.controls} control variates"
+        if any(rates):
+            note += f", learning rates {', '.join(f'{h:g}' for h in sorted(set(rates)))}"
         inside = bool(abs(found.value - expected) <= allowed)
         checks.append(Check("mean", layers, tau, found.value, expected, allowed, inside, note))
     return checks

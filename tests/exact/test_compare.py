@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpi4py import MPI
 
 from mfpde.compare import main as compare
 from mfpde.finite.jobs import Method, plan
+from mfpde.finite.records import Record
 from mfpde.finite.training import School
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.solver import Solver
@@ -21,7 +23,7 @@ from mfpde.output.snapshot import Snapshot
 from mfpde.particles import main as particles
 from mfpde.problem import library
 from mfpde.problem.laws import Normal
-from mfpde.problem.task import Task
+from mfpde.problem.task import Task, scalars
 from mfpde.problem.transformer import Transformer
 from mfpde.settings import Density, Time, Training
 from mfpde.solve import main as solve
@@ -48,17 +50,17 @@ def coupled() -> Transformer:
 MODEL = coupled()
 
 
-def limit(problem: Problem, finer: bool = False) -> dict[str, np.ndarray]:
+def limit(problem: Problem, finer: bool = False, taus: Sequence[float] = TAUS) -> dict[str, np.ndarray]:
     """τ and risk of the PDE."""
     solver = Solver(MPI.COMM_SELF, refined(problem) if finer else problem)
     try:
         risks = [solver.flow.potential(solver.stepper.state).outcome.risk]
-        for tau in TAUS:
+        for tau in taus:
             assert solver.stepper.advance(tau)
             risks.append(solver.flow.potential(solver.stepper.state).outcome.risk)
     finally:
         solver.close()
-    return {"tau": np.array([0.0, *TAUS]), "risk": np.array(risks)}
+    return {"tau": np.array([0.0, *taus]), "risk": np.array(risks)}
 
 
 def problem(model=MODEL, decay: float = DECAY) -> Problem:
@@ -161,6 +163,40 @@ def test_drawn_units_carried_on_to_infinity(records, right):
     assert word(mean_checks(Evidence(drawn, {2: wrong}, {}, {2: MODEL}))) == "does not match"
 
 
+HEAT, NOISY = 0.2, [0.75, 1.5]
+BILINEAR, SCALARS = library.bilinear(layers=1), scalars(samples=4, mean=1.0, std=0.5, target_mean=2.0)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[Record]:
+    """Euler–Maruyama at two steps, drawn units of two sizes."""
+    school = School(BILINEAR, SCALARS, 1.0, HEAT)
+    jobs = [j for h in (0.05, 0.025) for j in plan("sampled", [(1000,), (10000,)], [1], 12, Method(h))]
+    return [school.train(job, [0.0, *NOISY], [NOISY[-1]]) for job in jobs]
+
+
+def hot_limit(temperature: float) -> dict[str, np.ndarray]:
+    """τ and risk of the PDE with temperature."""
+    training = Training(1.0, NOISY[-1], temperature)
+    hot = Problem(BILINEAR, SCALARS, training, {"bilinear": Density(cells=12, radius=7.0)}, Time(tolerance=1e-4))
+    return limit(hot, taus=NOISY)
+
+
+def noisy_checks(noisy: list[Record], temperature: float) -> list[Check]:
+    """Records at the smaller step are judged, those at the larger tell what the step's length does."""
+    fine = [r for r in noisy if r.job.method.learning_rate == 0.025]
+    coarse = [r for r in noisy if r.job.method.learning_rate == 0.05]
+    return mean_checks(Evidence(fine, {1: hot_limit(temperature)}, {}, {1: BILINEAR}, coarse))
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "matches"), (1.1, "does not match"), (0.5, "does not match")])
+def test_noisy_units_against_the_hot_pde(noisy, factor: float, verdict: str):
+    """The right temperature is inside the joint region; 10 % more, or the 2 of √(2h/β) lost, is outside."""
+    checks = noisy_checks(noisy, factor * HEAT)
+    assert len(checks) == len(NOISY)
+    assert word(checks) == verdict, checks
+
+
 def test_the_interval_of_the_extrapolation_covers_as_often_as_it_says():
     """R = 2 + 3/M + g·c + noise: 95 % of intervals hold 2, and control variates make them much narrower."""
     rng = np.random.default_rng(0)
@@ -181,6 +217,18 @@ def test_the_interval_of_the_extrapolation_covers_as_often_as_it_says():
         widths.append(found.half_width / plain.half_width)
     assert 0.91 <= hits / 300 <= 0.99
     assert np.mean(widths) < 0.4
+
+
+def test_the_length_of_steps_is_carried_on_to_zero():
+    """R = 2 + 3/M + 0.7 h without noise: two sizes and two learning rates give 2, one learning rate 2 + 0.7 h."""
+    places = [(m, s, h) for m in (20, 80) for s in range(3) for h in (0.1, 0.05)]
+    units, seeds, steps = (list(column) for column in zip(*places, strict=True))
+    values = np.array([2.0 + 3.0 / m + 0.7 * h for m, _, h in places])
+    none = np.zeros((len(places), 0))
+    assert extrapolate(units, seeds, values, none, steps=steps).value == pytest.approx(2.0, abs=1e-12)
+    one = [k for k, h in enumerate(steps) if h == 0.1]
+    alone = extrapolate([units[k] for k in one], [seeds[k] for k in one], values[one], none[one], steps=[0.1] * 6)
+    assert alone.value == pytest.approx(2.07, abs=1e-12)
 
 
 def test_exponents_and_their_intervals():
@@ -292,7 +340,7 @@ def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):
     assert {d["family"] for d in summary["distances"]} == {"linear"}
     assert (directory / "compare" / "layers-3" / "history.csv").is_file()
     report = (directory / "compare" / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 2
+    assert report.count("data:image/png;base64,") == 3
     assert 'src="http' not in report
     manifest = directory / "particles" / "manifest.json"
     said = json.loads(manifest.read_text())
