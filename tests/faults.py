@@ -110,6 +110,13 @@ SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_
 NEAREST = POSITIVE.format("no_nonnegative_polynomial_is_nearer[quadrilateral]")
 SEEN = POSITIVE.format("values_at_the_points_are_all_that_the_transformer_sees[quadrilateral-1]")
 TAKEN_UP = POSITIVE.format("frames_take_up_what_mean_and_covariance_lost")
+LAGRANGIAN, REMAP, STENCILS = (f"mfpde/limit/{name}.py" for name in ("lagrangian", "remap", "stencils"))
+CARRIED = "tests/exact/test_lagrangian.py::test_{}"
+DECAYING = CARRIED.format("nodes_masses_and_densities_follow_their_equations[decay of a bump 2-D]")
+TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_nodes")
+LAWFUL = CARRIED.format("energy_law_to_rounding")
+CONSERVED = CARRIED.format("a_remap_conserves_and_is_positive_and_of_high_order")
+IN_TIME = CARRIED.format("affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved")
 COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
@@ -370,6 +377,26 @@ FAULTS = (
           "tests/unit/test_bad_input.py::test_a_key_or_value_that_cannot_be"),
     Fault("mesh-not-checked", MESH, "if bad.any():", "if False:",
           "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
+    # Densities carried by the flow.
+    Fault("carried-uphill", FLOW, "position=-seen.slope", "position=seen.slope", DECAYING),
+    Fault("carried-density-thins-where-it-gathers", FLOW, "log_density=seen.laplacian", "log_density=-seen.laplacian",
+          DECAYING),
+    Fault("decay-in-one-direction-only", LAGRANGIAN, "weight_decay * dim,", "weight_decay,", DECAYING),
+    Fault("initial-masses-not-one", LAGRANGIAN, "masses.append(mass / mass.sum())", "masses.append(mass)", DECAYING),
+    Fault("carried-penalty-halved", FLOW, "self._mine(2.0 * np.einsum(", "self._mine(1.0 * np.einsum(", LAWFUL),
+    Fault("table-does-not-see-nodes-move", LAGRANGIAN,
+          "spread_change(q, moved, self._sources(carried.mass, carried.position), low, spacing, count, TABLE, out)",
+          "assert moved.size", LAWFUL),
+    Fault("table-transposed", LAGRANGIAN, "gradient.reshape(layers, -1, k)",
+          "gradient.reshape(layers, k, -1).swapaxes(1, 2)", TABLE),
+    Fault("curvature-of-the-table-lost", STENCILS, "laplacian_out[b, j, k] += curved", "laplacian_out[b, j, k] += 0.0",
+          TABLE),
+    Fault("fresh-masses-not-one", REMAP, "mass=weight / total[:, None])", "mass=weight)", CONSERVED),
+    Fault("fresh-mean-and-covariance-left", REMAP, "_corrected(fresh, made, mean, root, material.linear)", "fresh",
+          CONSERVED),
+    Fault("fresh-density-not-pulled-back", STENCILS, "if missed[p] <= tolerance", "if missed[p] <= 1e3", CONSERVED),
+    Fault("defect-not-checked", REMAP, "if not defect <= DEFECT:", "if np.isnan(defect):", IN_TIME),
+    Fault("shear-taken-for-tearing", REMAP, "(centred - ones @ fit) ** 2", "centred**2", IN_TIME),
 )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def in_context(cells: int, tolerance: float | None = None, step: float | None = 
 def evolved() -> Solver:
     """At τ = 0.8."""
     solver = in_context(8, tolerance=1e-5, remap=False)
+    assert solver.groups == ()  # no mesh, and so nothing that positivity = "scheme" could limit
     assert solver.stepper.advance(0.8)
     return solver
 
@@ -117,6 +118,26 @@ def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
         errors.append(abs(found - truth))
     assert errors[-1] < 1e-7
     assert np.log(errors[0] / errors[2]) / np.log(36 / 16) > 4.0
+
+
+def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
+    """V = v₁ sin q + v₂ q² + 0.3 |θ|²/2 and its derivatives at the nodes; the units' weights against the nodes'."""
+    law = Normal([0.2, -0.1, 0.4], [0.5, 0.4, 0.3])
+    family = Family("heads", 3, lambda tokens, theta: theta[1:] * tokens * theta[0], law, linear=(1, 2))
+    model = Transformer([[family]], 1, lambda tokens: tokens[-1])
+    material = build_material(model, 0, Density(cells=2, **LAGRANGIAN))  # type: ignore[arg-type]
+    nodes = material.start()
+    units = material.theta(nodes)[0]
+    (q, v, w), at = nodes.position[0].T, units[:, 0]
+    table = np.where(units[:, 1] == 1.0, np.sin(at), at**2)
+    seen = material.field(nodes, table[None], 0.3)
+    decay = 0.3 * nodes.position[0]
+    slope = np.stack([v * np.cos(q) + 2.0 * w * q, np.sin(q), q**2], axis=1) + decay
+    assert np.abs(seen.value[0] - (v * np.sin(q) + w * q**2 + 0.15 * (q**2 + v**2 + w**2))).max() < 1e-9
+    assert np.abs(seen.slope[0] - slope).max() < 1e-8
+    assert np.abs(seen.laplacian[0] - (-v * np.sin(q) + 2.0 * w + 0.9)).max() < 1e-6
+    direct = float(nodes.mass[0] @ (v * np.sin(q) + w * q**2))
+    assert abs(float(material.weights(nodes)[0] @ table) - direct) < 1e-9
 
 
 def test_density_is_mass_over_the_determinant() -> None:
