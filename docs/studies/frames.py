@@ -146,7 +146,7 @@ def draw(seen: dict[str, Snapshot]) -> None:
         )  # fmt: skip
         axes.set(title=f"{DRAWN[name]}\nmin ρ = {density.min():.2g}, max ρ = {density.max():.2g}", xlabel="q")
     panels[0][0].set_ylabel("v")
-    canvas.colorbar(image, ax=panels[0], label="ρ", shrink=0.85, extend="both")
+    canvas.colorbar(image, ax=panels[0], label="ρ", shrink=0.85, extend="both", ticks=[-1.0, -0.1, 0.0, 0.1, 1.0])
     canvas.suptitle(f"λ = 0.02, τ = {SEEN:g}, layer {LAYER + 1}", fontsize="medium")
     canvas.savefig(ROOT / "docs" / "figures" / "frames.png", dpi=150)
     plt.close(canvas)
