@@ -216,10 +216,10 @@ def test_no_nonnegative_polynomial_is_nearer(kind: str) -> None:
 
 
 def test_low_moments_are_kept() -> None:
-    """A cell in which the second moment alone can go: the first stays, to the ratio of the weights."""
+    """Both moments pull a value below zero, and the second gives way: the first stays, to the ratio of the weights."""
     made = space("interval", 2)
     density = np.zeros((made.owned, 3, 3))
-    density[:, 0], density[:, 1], density[:, 2] = 1.0, 0.5, 0.9
+    density[:, 0], density[:, 1], density[:, 2] = 1.0, 0.9, 0.0  # 1 − 0.9 √3 (3/5)^½ < 0 at the first Gauss point
     kept = build_limiter(made)(density, still(made))[0]
     changed = np.abs(kept - density)
     assert changed[:, 2].min() > 1e-3
