@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mfpde import parallel
+from mfpde.command import Parser
 from mfpde.errors import InputError
 
 _EXAMPLES = """\
@@ -19,23 +18,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m mfpde.compare --help")
-
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
-        if parallel.start().rank == 0:
-            sys.stdout.write(self.format_help())
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of interface.md."""
-    p = _Parser(
-        prog="python -m mfpde.compare", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    p = Parser("compare", __doc__, _EXAMPLES)
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
     p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR is not beside the files it names")
     p.add_argument("--depth", default="", metavar="L,…", help="depths to compare with L = ∞, at least two")

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from mfpde import parallel
+from mfpde.command import Parser
 from mfpde.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,23 +26,9 @@ A study that was stopped goes on where it was; finished Transformers are not tra
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m mfpde.particles --help")
-
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
-        if parallel.start().rank == 0:
-            sys.stdout.write(self.format_help())
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of interface.md."""
-    p = _Parser(
-        prog="python -m mfpde.particles", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    p = Parser("particles", __doc__, _EXAMPLES)
     p.add_argument("run", type=Path, metavar="RUN.toml", help="run file, the same as that of the solve")
     p.add_argument(
         "--units", required=True, metavar="M,…", help="units per family and layer; with a grid, points per coordinate"

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mfpde import parallel
 from mfpde.checks import real
+from mfpde.command import Parser
 from mfpde.errors import InputError
 
 _EXAMPLES = """\
@@ -21,23 +21,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m mfpde.plot --help")
-
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
-        if parallel.start().rank == 0:
-            sys.stdout.write(self.format_help())
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    p = _Parser(
-        prog="python -m mfpde.plot", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    p = Parser("plot", __doc__, _EXAMPLES)
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory, finished or running")
     p.add_argument("--tau", metavar="τ", help="the report to draw; default the last")
     p.add_argument("--family", action="append", default=[], metavar="NAME", help="figures of this family alone; repeat")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mfpde import parallel
 from mfpde.checks import duration
+from mfpde.command import Parser
 from mfpde.errors import InputError
 from mfpde.signals import Signals
 
@@ -22,23 +21,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m mfpde.solve --help")
-
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
-        if parallel.start().rank == 0:
-            sys.stdout.write(self.format_help())
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of interface.md."""
-    p = _Parser(
-        prog="python -m mfpde.solve", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    p = Parser("solve", __doc__, _EXAMPLES)
     p.add_argument("run", nargs="?", type=Path, metavar="RUN.toml", help="run file; without one, the quick start")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
     p.add_argument("--directory", help="where the results go; default NAME/ beside the run file")

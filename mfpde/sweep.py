@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mfpde import parallel
-from mfpde.errors import InputError
+from mfpde.command import Parser
 
 _EXAMPLES = """\
 examples:
@@ -21,23 +19,9 @@ not solved again. The directory gets one folder a run, sweep.csv, sweep.png and 
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m mfpde.sweep --help")
-
-    def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
-        if parallel.start().rank == 0:
-            sys.stdout.write(self.format_help())
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of interface.md."""
-    p = _Parser(
-        prog="python -m mfpde.sweep", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    p = Parser("sweep", __doc__, _EXAMPLES)
     p.add_argument("run", type=Path, metavar="RUN.toml", help="run file")
     p.add_argument("--over", action="append", required=True, metavar="a.b=x,y,…", help="a key and its values")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key in all runs")
