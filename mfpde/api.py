@@ -69,7 +69,7 @@ def solve_limit(
     comm = parallel.start()
     parallel.start_petsc()
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.run import Manner, solve_into  # noqa: PLC0415
+    from mfpde.run import Manner, Source, solve_into  # noqa: PLC0415
 
     training = Training(
         weight_decay=weight_decay,
@@ -95,7 +95,7 @@ def solve_limit(
     manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not progress)
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)
-    return open_run(solve_into(problem, output, text, decisive(settings), manner))
+    return open_run(solve_into(problem, output, Source(text, decisive(settings)), manner))
 
 
 def _settings(problem: Problem) -> dict[str, Any]:

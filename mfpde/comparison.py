@@ -16,16 +16,17 @@ from mfpde.checks import existing, inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError
 from mfpde.finite.records import Record, load_all
-from mfpde.limit.problem import Problem, refined
+from mfpde.limit.problem import refined
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
-from mfpde.run import Manner, solve_into
+from mfpde.run import Manner, Source, solve_into
 from mfpde.study import FOLDER as PARTICLES
 from mfpde.validation import measures, pictures, verdict
 from mfpde.validation.depth import depth_checks, depth_rows
 from mfpde.validation.evidence import Evidence, History
 from mfpde.validation.report import Findings, page
+from mfpde.wiring import problem_of
 
 FOLDER = "compare"
 
@@ -80,8 +81,7 @@ def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int]
         _write(folder, findings, evidence)
         return findings.verdict
 
-    said = parallel.agree(lambda: judge() if MPI.COMM_WORLD.rank == 0 else "")
-    return str(MPI.COMM_WORLD.bcast(said, root=0))
+    return parallel.from_first(judge)
 
 
 def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
@@ -178,19 +178,17 @@ def _solve(run: RunFile, directory: Path, finer: bool = False) -> Path:
         return there.manifest.get("run_hash") == identity and (there.summary or {}).get("outcome") == "done"
 
     first = MPI.COMM_WORLD.rank == 0
-    if MPI.COMM_WORLD.bcast(parallel.agree(lambda: done() if first else None), root=0):
+    if parallel.from_first(done):
         return directory
     if first:
         sys.stdout.write(f"solving {directory}\n")
         sys.stdout.flush()
-    model, task = parallel.agree(lambda: run.build(trial=first))
+    problem = parallel.agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
-        densities = {family.name: run.densities(family.name) for family in model.families}
-        problem = Problem(model, task, run.training, densities, run.time)
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem
-        hashes = (identity, run.problem_hash())
-        solve_into(solved, output, run.text(), run.decisive(), Manner(overwrite=True, quiet=True), hashes)
+        source = Source(run.text(), run.decisive(), identity, run.problem_hash())
+        solve_into(solved, output, source, Manner(overwrite=True, quiet=True))
     return directory
 
 

@@ -20,14 +20,12 @@ from mfpde import config, parallel, toml
 from mfpde.checks import inside, show
 from mfpde.errors import ComputationError, InputError
 from mfpde.figures.kin import draw
-from mfpde.limit.problem import Problem
-from mfpde.limit.solver import report_times
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.generations import Generations
 from mfpde.output.reader import open_run
 from mfpde.run import execute as solve
-from mfpde.run import interval
+from mfpde.wiring import problem_of, report_times
 
 TABLE = "sweep.csv"
 _COLUMNS = (
@@ -125,8 +123,7 @@ def execute(plan: Plan) -> None:
             sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
             sys.stdout.flush()
         if not member.finished:
-            begun = parallel.agree(lambda m=member: first and _is_kept(m))  # type: ignore[misc]
-            resume = MPI.COMM_WORLD.bcast(begun, root=0)
+            resume = parallel.from_first(lambda m=member: _is_kept(m))  # type: ignore[misc]
             try:
                 solve(member.run, overwrite=not resume, resume=resume)
             except ComputationError as error:
@@ -172,11 +169,9 @@ def _toml(value: object) -> str:
 
 def _check(run: config.RunFile) -> None:
     """Model, task and settings of a run fit together."""
-    model, task = run.build(trial=MPI.COMM_WORLD.rank == 0)
+    problem_of(run, trial=MPI.COMM_WORLD.rank == 0)
     with inside(run.source):
-        densities = {family.name: run.densities(family.name) for family in model.families}
-        Problem(model, task, run.training, densities, run.time)
-        report_times(run.training.horizon, run.output.every or interval(run.training))
+        report_times(run.training, run.output.every)
 
 
 def _is_begun(directory: Path, run: config.RunFile) -> bool:

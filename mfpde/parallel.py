@@ -194,3 +194,20 @@ def agree[Result](work: Callable[[], Result]) -> Result:
         kind, text = comm.bcast(failure, root=first)
         raise kind(text)
     return result  # type: ignore[return-value]
+
+
+def from_first[Result](work: Callable[[], Result]) -> Result:
+    """What rank-local `work` gives on rank 0, on every rank; if it fails politely there, it fails on all. Collective.
+
+    Args:
+        work: a function that enters no collective.
+
+    Raises:
+        InputError: as `agree`.
+        ComputationError: likewise.
+    """
+    from mpi4py import MPI  # noqa: PLC0415
+
+    comm = MPI.COMM_WORLD
+    mine = agree(lambda: work() if comm.rank == 0 else None)
+    return comm.bcast(mine, root=0)

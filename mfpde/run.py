@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from mfpde import parallel
 from mfpde.checks import duration, inside
@@ -23,17 +22,15 @@ from mfpde.limit.certificate import gap_kind
 from mfpde.limit.footprint import check as check_memory
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.restart import Saved, understood
-from mfpde.limit.solver import Solver, report_times
+from mfpde.limit.solver import Solver
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
 from mfpde.output.manifest import describe
 from mfpde.output.progress import Progress
 from mfpde.output.writer import RunWriter
-from mfpde.problem.trial import fingerprint
-from mfpde.settings import Output, Training
+from mfpde.settings import Output
 from mfpde.signals import Signals
-
-_REPORTS = 20  # reports in a horizon unless output.every says otherwise
+from mfpde.wiring import check_same, problem_of, report_times
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,23 @@ class Manner:
     options: Sequence[str] = ()
     quiet: bool = False
     signals: Signals = field(default_factory=Signals)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run directory says of where its problem comes from.
+
+    Attributes:
+        text: the content of run.toml.
+        decisive: key → value of what determines the solution, apart from what this module adds.
+        run_hash: of the run; None where there is no run file.
+        problem_hash: of what finite Transformers share with it; likewise.
+    """
+
+    text: str
+    decisive: Mapping[str, object]
+    run_hash: str | None = None
+    problem_hash: str | None = None
 
 
 def execute(
@@ -87,31 +101,20 @@ def execute(
     """
     first = MPI.COMM_WORLD.rank == 0
     manner = Manner(overwrite, resume, estimate, wall_time, options, signals=signals or Signals())
-    model, task = parallel.agree(lambda: run.build(trial=first))
+    problem = parallel.agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
-        densities = {family.name: run.densities(family.name) for family in model.families}
-        problem = Problem(model, task, run.training, densities, run.time)
-        hashes, decisive = parallel.agree(lambda: ((run.hash(), run.problem_hash()), run.decisive()))
-        solve_into(problem, run.output, run.text(), decisive, manner, hashes)
+        source = parallel.agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
+        solve_into(problem, run.output, source, manner)
 
 
-def solve_into(
-    problem: Problem,
-    output: Output,
-    text: str,
-    decisive: Mapping[str, object],
-    manner: Manner,
-    hashes: tuple[str | None, str | None] = (None, None),
-) -> Path:
+def solve_into(problem: Problem, output: Output, source: Source, manner: Manner) -> Path:
     """Solve a problem and write its run directory from rank 0; collective.
 
     Args:
         problem: what is solved.
         output: where and how often; a new temporary folder unless a directory is given.
-        text: the content of run.toml.
-        decisive: key → value of what determines the solution.
+        source: what the directory says of where the problem comes from.
         manner: how.
-        hashes: of the run and of the problem, for the manifest.
 
     Returns:
         The run directory.
@@ -123,68 +126,73 @@ def solve_into(
     """
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
-    horizon = problem.training.horizon
-    times = report_times(horizon, output.every or interval(problem.training))
+    times = report_times(problem.training, output.every)
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
-        decisive = {**decisive, "--estimate-error": manner.estimate, FINGERPRINT: _check_same(comm, problem).tolist()}
-        resumed = _found(comm, output, decisive) if manner.resume else None
-        saved = None if resumed is None else Saved(resumed.path, resumed.facts["solver"])
-        check_memory(comm, [problem, *([refined(problem)] if manner.estimate else [])])
-        finer = Solver(comm, refined(problem), saved=saved and saved.finer) if manner.estimate else None
-        solver = Solver(comm, problem, finer, saved)
-        for opened in (solver, *([finer] if finer else [])):
-            stack.callback(opened.close)
-        made = parallel.agree(lambda: _directory(output, manner) if first else None)
-        directory: Path = comm.bcast(made, root=0)
-
-        def observe() -> RunWriter | None:
-            if not first:
-                return None
-            progress = None if manner.quiet else Progress(horizon)
-            writer = RunWriter(
-                directory,
-                run_text=text,
-                manifest=_manifest(comm.size, hashes, manner, directory, resumed),
-                unknowns=solver.unknowns,
-                facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
-                progress=progress,
-                written=resumed.facts["output"] if resumed else None,
-            )
-            for line in resumed.lines if resumed else ():
-                writer.say(line)
-            if progress is not None:
-                solver.stepper.watch = progress.advance
-            return stack.enter_context(writer)
-
-        writer = parallel.agree(observe)
-        schedule = Schedule(duration("output.checkpoint_every", output.checkpoint_every), manner.wall_time,
-                            manner.signals, watches_clock=first)  # fmt: skip
+        same = check_same(comm, problem.model, problem.task)
+        decisive = {**source.decisive, "--estimate-error": manner.estimate, FINGERPRINT: same.tolist()}
+        resumed = _found(output, decisive) if manner.resume else None
+        solver = _solver(stack, problem, manner, resumed)
+        directory = parallel.from_first(lambda: _directory(output, manner))
+        writer = parallel.agree(
+            lambda: stack.enter_context(_writer(directory, solver, source, manner, resumed)) if first else None
+        )
+        every = duration("output.checkpoint_every", output.checkpoint_every)
+        schedule = Schedule(every, manner.wall_time, manner.signals, watches_clock=first)
         generations = resumed.generations if resumed else Generations(directory) if first else None
-        keeper = Keeper(comm, solver, schedule, decisive, generations, writer)
-        reported = resumed.facts["output"]["reported"] if resumed else None
-        if resumed is None:
-            keeper.save()  # compiling may take long, and --resume shall find something
-        before = reported
-        for report in solver.run(times, reported, keeper):
-            parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
-            reported = report.tau
-            del report  # it is large, and the march goes on before there is another
-        ending = solver.ending()
-        if writer is not None:
-            writer.note(ending)
-        if reported != before:
-            keeper.save()
-        elif resumed is not None and writer is not None:
-            writer.say(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
+        _march(times, Keeper(comm, solver, schedule, decisive, generations, writer), resumed)
     comm.Barrier()
     return directory
 
 
-def interval(training: Training) -> float:
-    """τ between reports unless output.every says otherwise; to stationarity at most 1, as the end is not known."""
-    every = training.horizon / _REPORTS
-    return every if training.stationary is None else min(every, 1.0)
+def _solver(stack: ExitStack, problem: Problem, manner: Manner, resumed: _Resumed | None) -> Solver:
+    """The solver, with the finer one that estimates its error; both are closed with the stack."""
+    comm = MPI.COMM_WORLD
+    saved = None if resumed is None else Saved(resumed.path, resumed.facts["solver"])
+    check_memory(comm, [problem, *([refined(problem)] if manner.estimate else [])])
+    finer = Solver(comm, refined(problem), saved=saved and saved.finer) if manner.estimate else None
+    solver = Solver(comm, problem, finer, saved)
+    for opened in (solver, *([finer] if finer else [])):
+        stack.callback(opened.close)
+    return solver
+
+
+def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, resumed: _Resumed | None) -> RunWriter:
+    """The observer that writes the run directory, on rank 0."""
+    problem = solver.problem
+    progress = None if manner.quiet else Progress(problem.training.horizon)
+    writer = RunWriter(
+        directory,
+        run_text=source.text,
+        manifest=_manifest(solver.comm.size, source, manner, directory, resumed),
+        unknowns=solver.unknowns,
+        facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
+        progress=progress,
+        written=resumed.facts["output"] if resumed else None,
+    )
+    for line in resumed.lines if resumed else ():
+        writer.say(line)
+    if progress is not None:
+        solver.stepper.watch = progress.advance
+    return writer
+
+
+def _march(times: Sequence[float], keeper: Keeper, resumed: _Resumed | None) -> None:
+    """To the last of the times, with every report written, and a checkpoint at the end; collective."""
+    solver, writer = keeper.solver, keeper.writer
+    reported = before = resumed.facts["output"]["reported"] if resumed else None
+    if resumed is None:
+        keeper.save()  # compiling may take long, and --resume shall find something
+    for report in solver.run(times, reported, keeper):
+        parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
+        reported = report.tau
+        del report  # it is large, and the march goes on before there is another
+    if writer is not None:
+        writer.note(solver.ending())
+    if reported != before:
+        keeper.save()
+    elif resumed is not None and writer is not None:
+        writer.say(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
 
 
 @dataclass(frozen=True)
@@ -197,8 +205,9 @@ class _Resumed:
     generations: Generations | None
 
 
-def _found(comm: MPI.Intracomm, output: Output, decisive: Mapping[str, object]) -> _Resumed:
+def _found(output: Output, decisive: Mapping[str, object]) -> _Resumed:
     """The newest sound checkpoint of the output's directory, on every rank or on none."""
+    comm = MPI.COMM_WORLD
 
     def look() -> _Resumed | None:
         if comm.rank != 0:
@@ -219,10 +228,10 @@ def _found(comm: MPI.Intracomm, output: Output, decisive: Mapping[str, object]) 
 
 
 def _manifest(
-    ranks: int, hashes: tuple[str | None, str | None], manner: Manner, directory: Path, resumed: _Resumed | None
+    ranks: int, source: Source, manner: Manner, directory: Path, resumed: _Resumed | None
 ) -> dict[str, object]:
     """What the run is made with, and where it was continued before."""
-    manifest = describe(ranks=ranks, run_hash=hashes[0], problem_hash=hashes[1], options=manner.options)
+    manifest = describe(ranks=ranks, run_hash=source.run_hash, problem_hash=source.problem_hash, options=manner.options)
     if resumed is None:
         return manifest
     before = json.loads((directory / MANIFEST).read_text(encoding="utf-8")).get("resumed", [])
@@ -235,15 +244,3 @@ def _directory(output: Output, manner: Manner) -> Path:
     if not manner.resume:
         prepare(output.directory, manner.overwrite)
     return output.directory
-
-
-def _check_same(comm: MPI.Intracomm, problem: Problem) -> NDArray[np.float64]:
-    """Have all ranks made the same model and task? A user's function may draw numbers of its own on each.
-
-    Returns:
-        Rank 0's fingerprint of them.
-    """
-    mine = fingerprint(problem.model, problem.task)
-    if not parallel.same(comm, mine):
-        raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
-    return np.asarray(comm.bcast(mine, root=0))

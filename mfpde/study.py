@@ -27,14 +27,12 @@ from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.manifest import describe, read_manifest
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.problem.trial import fingerprint
+from mfpde.wiring import check_same, report_times
 
 FOLDER = "particles"
 MANIFEST, RUN_FILE, HISTORY = "manifest.json", "run.toml", "history.csv"
-_REPORTS = 20  # reports in a horizon unless output.every says otherwise; as in a solve
 _KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
 _NAP = 0.2  # seconds between looks of a rank that has nothing left to do
-_MOST_REPORTS = 1e5
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,7 @@ class Plan:
         Raises:
             InputError: when that is more than anyone reads.
         """
-        horizon = self.run.training.horizon
-        every = self.run.output.every or horizon / _REPORTS
-        if horizon / every > _MOST_REPORTS:
-            raise InputError(f"output.every = {every!r}: must be at least {horizon / _MOST_REPORTS:g}")
-        inner = every * np.arange(int(np.floor(horizon / every * (1 + 1e-12))) + 1)
-        return [float(t) for t in inner if t < horizon * (1 - 1e-9)] + [horizon]
+        return [0.0, *report_times(self.run.training, self.run.output.every)]
 
     def chosen(self) -> list[float]:
         """τ at which units are kept.
@@ -98,7 +91,7 @@ def execute(plan: Plan) -> None:
     times, kept = parallel.agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
     parallel.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    todo = comm.bcast(parallel.agree(lambda: _todo(plan, times, kept) if comm.rank == 0 else None), root=0)
+    todo = parallel.from_first(lambda: _todo(plan, times, kept))
     parallel.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
     costs = [job.cost(*problems[job.layers]) for job in todo]
     mine = deal(todo, costs, comm.size)[comm.rank]
@@ -114,8 +107,7 @@ def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
     first = comm.rank == 0
     model, task = parallel.agree(lambda: run.build(trial=first))
     with inside(run.source):
-        if not parallel.same(comm, fingerprint(model, task)):
-            raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
+        check_same(comm, model, task)
     return model, task
 
 

@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-import numpy as np
 from mpi4py import MPI
 
-from mfpde.errors import ComputationError, DiskError, InputError
+from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
 from mfpde.limit.imex import ImexStepper
@@ -26,9 +25,8 @@ from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
-from mfpde.settings import LATEST, Time
+from mfpde.settings import Time
 
-_MOST_REPORTS = 1e5
 _CERTIFIED = 10  # every so many reports have a gap, which costs some ten sweeps
 _SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
 _FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
@@ -85,7 +83,7 @@ class Solver:
         """Solve to the last of the times, yielding a report at τ = 0 and at each of them.
 
         Args:
-            times: of `report_times`.
+            times: of the reports, increasing, as `mfpde.wiring.report_times` has them.
             reported: τ of the last report of a run that is continued; only later ones are yielded.
             watch: asked once a step whether to pause, and called when the run does.
 
@@ -260,20 +258,3 @@ def _diffusion(groups: Sequence[Group], temperature: float, time: Time) -> tuple
         return ()
     tolerance = _FULLY_SOLVED if time.step is not None else max(_SOLVED * time.relative_tolerance, _FULLY_SOLVED)
     return tuple(Diffusion(group.transport, temperature, tolerance) for group in groups)
-
-
-def report_times(horizon: float, every: float) -> list[float]:
-    """Multiples of `every` below the horizon, then the horizon; a multiple within rounding of it is dropped.
-
-    Raises:
-        InputError: when that is more reports than anyone reads.
-    """
-    if horizon / every > _MOST_REPORTS:
-        unless = ", which it is unless given" if horizon == LATEST else ""
-        raise InputError(
-            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}"
-            f"{unless}; must be at least {horizon / _MOST_REPORTS:g}"
-        )
-    count = int(np.floor(horizon / every * (1 + 1e-12)))
-    inner = [k * every for k in range(1, count + 1)]
-    return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]

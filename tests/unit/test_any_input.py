@@ -28,12 +28,12 @@ from mfpde.keeper import find
 from mfpde.limit import mesh as mesh_files
 from mfpde.limit.problem import Problem
 from mfpde.limit.restart import Saved
-from mfpde.limit.solver import Solver, report_times
+from mfpde.limit.solver import Solver
 from mfpde.output import checkpoint
 from mfpde.output.generations import CHECKPOINTS, Generations
 from mfpde.problem.task import Task, from_npz
-from mfpde.run import interval
 from mfpde.solve import main
+from mfpde.wiring import report_times
 from restarts import write
 
 SOON = 20.0  # seconds for one case on a busy machine; most take a hundredth
@@ -93,7 +93,7 @@ def accept(path: Path, sets: list[str]) -> None:
     densities = {family.name: case.densities(family.name) for family in model.families}
     with inside(case.source):
         Problem(model, task, case.training, densities, case.time)
-        report_times(case.training.horizon, case.output.every or interval(case.training))
+        report_times(case.training, case.output.every)
     case.hash(), case.problem_hash(), json.dumps(case.decisive(), default=str)
     again = path.with_name("case.toml")
     again.write_bytes(case.text().encode("utf-8"))

@@ -1,0 +1,78 @@
+"""From settings to what is solved and when it is reported: what the commands that solve or train have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde import parallel
+from mfpde.checks import inside
+from mfpde.config import RunFile
+from mfpde.errors import InputError
+from mfpde.limit.problem import Problem
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.problem.trial import fingerprint
+from mfpde.settings import LATEST, Training
+
+_REPORTS = 20  # reports in a horizon unless output.every says otherwise
+_MOST_REPORTS = 1e5
+
+
+def problem_of(run: RunFile, trial: bool = True) -> Problem:
+    """What a run file asks to be solved; runs the user's code if the file names some. No collective.
+
+    Args:
+        run: the run file.
+        trial: try the model on a sample; of several ranks it is enough that one does.
+
+    Raises:
+        InputError: one line naming file, key and what is wrong.
+    """
+    model, task = run.build(trial=trial)
+    with inside(run.source):
+        densities = {family.name: run.densities(family.name) for family in model.families}
+        return Problem(model, task, run.training, densities, run.time)
+
+
+def check_same(comm: MPI.Intracomm, model: Transformer, task: Task) -> NDArray[np.float64]:
+    """Have all ranks made the same model and task? A user's function may draw numbers of its own on each. Collective.
+
+    Returns:
+        Rank 0's fingerprint of them.
+
+    Raises:
+        InputError: on every rank, if not.
+    """
+    mine = fingerprint(model, task)
+    if not parallel.same(comm, mine):
+        raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
+    return np.asarray(comm.bcast(mine, root=0))
+
+
+def report_times(training: Training, every: float | None) -> list[float]:
+    """τ of the reports after the one at 0: multiples of `every` below the horizon, then the horizon.
+
+    A multiple within rounding of the horizon is dropped.
+
+    Args:
+        training: with the horizon.
+        every: τ between reports; a twentieth of the horizon unless given, and to stationarity at most 1, as the end
+            is not known.
+
+    Raises:
+        InputError: when that is more reports than anyone reads.
+    """
+    horizon = training.horizon
+    if every is None:
+        every = horizon / _REPORTS if training.stationary is None else min(horizon / _REPORTS, 1.0)
+    if horizon / every > _MOST_REPORTS:
+        unless = ", which it is unless given" if horizon == LATEST else ""
+        raise InputError(
+            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}"
+            f"{unless}; must be at least {horizon / _MOST_REPORTS:g}"
+        )
+    count = int(np.floor(horizon / every * (1 + 1e-12)))
+    inner = [k * every for k in range(1, count + 1)]
+    return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]
