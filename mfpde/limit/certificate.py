@@ -151,10 +151,8 @@ def _least(flow: Flow, theta: list[Array], weights: list[Share], data: Sequence[
         return [np.where((g == 0.0).all(axis=1), 0.0, -np.inf) for g in data]
     nodes = []
     for family, place, gradient in zip(families, theta, data, strict=True):
-        directions = max(1, len(family.linear))
-        nonlinear = [axis for axis in range(family.dim) if axis not in family.linear]
-        points = place[:, ::directions, nonlinear]
-        nodes.append((points, gradient.reshape(*points.shape[:2], directions, 1)))
+        points = place[:, :: family.directions, family.nonlinear]
+        nodes.append((points, gradient.reshape(*points.shape[:2], family.directions, 1)))
     searches = [
         _Search(points, reduce_linear(bool(family.linear), decay, points, table), decay)
         for family, (points, table) in zip(families, nodes, strict=True)

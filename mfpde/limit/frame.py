@@ -140,11 +140,28 @@ def follow(
     return Motion(frame.metric, velocity - np.einsum("bij,bj->bi", stretch, mean), stretch)
 
 
+def roots(covariance: Array, linear: Sequence[int]) -> Array:
+    """K (b, d, d) with K Kᵀ = Σ (b, d, d), lower triangular when the nonlinear coordinates come first.
+
+    Raises:
+        numpy.linalg.LinAlgError: when a covariance is not positive definite.
+    """
+    pick = _nonlinear_first(covariance, linear)
+    root = np.empty_like(covariance)
+    root[pick] = np.linalg.cholesky(covariance[pick])
+    return root
+
+
+def _nonlinear_first(matrices: Array, linear: Sequence[int]) -> tuple[NDArray[np.intp], ...]:
+    """The index that gives matrices (b, d, d) with their rows and columns in that order."""
+    order = [a for a in range(matrices.shape[1]) if a not in linear] + list(linear)
+    return np.ix_(range(len(matrices)), order, order)
+
+
 def _stretch(covariance: Array, shear: Array, linear: tuple[int, ...]) -> Array:
     """C of `follow` for blocks (b, d, d) of the same linear coordinates."""
     dim = covariance.shape[1]
-    order = [a for a in range(dim) if a not in linear] + list(linear)
-    pick = np.ix_(range(len(covariance)), order, order)
+    pick = _nonlinear_first(covariance, linear)
     root = np.linalg.cholesky(covariance[pick])
     inverse = np.linalg.inv(root)
     right = inverse @ (shear[pick] + np.swapaxes(shear[pick], 1, 2)) @ np.swapaxes(inverse, 1, 2)

@@ -99,21 +99,6 @@ class Material:
     reach: tuple[float, ...] | None
 
     @property
-    def linear(self) -> list[int]:
-        """The linear coordinates."""
-        return list(self.family.linear)
-
-    @property
-    def nonlinear(self) -> list[int]:
-        """The others."""
-        return [axis for axis in range(self.family.dim) if axis not in self.family.linear]
-
-    @property
-    def directions(self) -> int:
-        """Units per point of the table: one per linear coordinate, or one."""
-        return max(1, len(self.family.linear))
-
-    @property
     def nodes(self) -> int:
         """n."""
         return int(np.prod(self.shape))
@@ -138,11 +123,7 @@ class Material:
         """Parameters (L, u, d) of the units: (q_g, e_a), a running fastest; (q_g,) alone without linear coordinates."""
         lines = np.meshgrid(*[np.arange(count) for count in self.count], indexing="ij")
         index = np.stack(lines, axis=-1).reshape(-1, len(self.count)) if lines else np.zeros((1, 0))
-        theta = np.zeros((self.layers, len(index), self.directions, self.family.dim))
-        points = carried.low[:, None] + carried.spacing[:, None] * index
-        theta[..., self.nonlinear] = points[:, :, None]
-        theta[..., self.linear] = np.eye(self.directions)[:, : len(self.linear)]
-        return theta.reshape(self.layers, -1, self.family.dim)
+        return self.family.parameters(carried.low[:, None] + carried.spacing[:, None] * index)
 
     def weights(self, carried: Carried) -> Array:
         """Of the units, (L, u): Σ_j m_j v_ja ℓ_g(q_j)."""
@@ -155,9 +136,9 @@ class Material:
         """∂_τ of the units' weights, (L, u), when the nodes move at `motion` (L, n, d)."""
         out = self._table()
         q, low, spacing, count = self._grid(carried)
-        moved = np.ascontiguousarray(motion[..., self.nonlinear])
+        moved = np.ascontiguousarray(motion[..., self.family.nonlinear])
         spread_change(q, moved, self._sources(carried.mass, carried.position), low, spacing, count, TABLE, out)
-        if self.linear:
+        if self.family.linear:
             spread(q, self._sources(carried.mass, motion), low, spacing, count, TABLE, out)
         return out.reshape(self.layers, -1)
 
@@ -175,7 +156,7 @@ class Material:
         """
         q, low, spacing, count = self._grid(carried)
         layers, nodes, m = q.shape
-        k, dim = self.directions, self.family.dim
+        k, dim = self.family.directions, self.family.dim
         table = np.ascontiguousarray(gradient.reshape(layers, -1, k))
         value, slope, curved = (
             np.empty((layers, nodes, k)),
@@ -184,10 +165,10 @@ class Material:
         )
         collect(q, table, low, spacing, count, TABLE, value, slope, curved)
         x = carried.position
-        factor = x[..., self.linear] if self.linear else np.ones((layers, nodes, 1))
+        factor = x[..., self.family.linear] if self.family.linear else np.ones((layers, nodes, 1))
         gradients = weight_decay * x
-        gradients[..., self.nonlinear] += np.einsum("lnmk,lnk->lnm", slope, factor)
-        gradients[..., self.linear] += value[..., : len(self.linear)]
+        gradients[..., self.family.nonlinear] += np.einsum("lnmk,lnk->lnm", slope, factor)
+        gradients[..., self.family.linear] += value[..., : len(self.family.linear)]
         data = (value * factor).sum(axis=2)
         return Field(
             data + 0.5 * weight_decay * (x**2).sum(axis=2),
@@ -247,19 +228,21 @@ class Material:
         return np.full(law.dim, min(margin * REACH, law.support))
 
     def _table(self) -> Array:
-        return np.zeros((self.layers, int(np.prod(self.count)), self.directions))
+        return np.zeros((self.layers, int(np.prod(self.count)), self.family.directions))
 
     def _grid(self, carried: Carried) -> tuple[Array, Array, Array, NDArray[np.int64]]:
-        q = np.ascontiguousarray(carried.position[..., self.nonlinear])
+        q = np.ascontiguousarray(carried.position[..., self.family.nonlinear])
         return q, carried.low, carried.spacing, np.array(self.count, dtype=np.int64)
 
     def _sources(self, mass: Array, factor: Array) -> Array:
         """m_j v_ja, (L, n, a), or m_j alone."""
-        return np.ascontiguousarray(mass[..., None] * factor[..., self.linear] if self.linear else mass[..., None])
+        return np.ascontiguousarray(
+            mass[..., None] * factor[..., self.family.linear] if self.family.linear else mass[..., None]
+        )
 
     def _range(self, carried: Carried) -> tuple[Array, Array]:
         """Least and largest nonlinear coordinates (L, m) of nodes that have mass."""
-        q, some = carried.position[..., self.nonlinear], (carried.mass > _EMPTY)[..., None]
+        q, some = carried.position[..., self.family.nonlinear], (carried.mass > _EMPTY)[..., None]
         return np.where(some, q, np.inf).min(axis=1), np.where(some, q, -np.inf).max(axis=1)
 
 
@@ -319,7 +302,7 @@ def build_material(model: Transformer, place: int, density: Density) -> Material
             f"density.cells = {density.cells}: family {family.name!r} has dim = {family.dim}; at most {most} with "
             f"frame = 'lagrangian' and {per} nodes per cell and direction"
         )
-    m = family.dim - len(family.linear)
+    m = len(family.nonlinear)
     least, more = _POINTS[m]
     count = (max(least, more * density.cells),) * m
     reach = None

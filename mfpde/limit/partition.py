@@ -48,7 +48,7 @@ def log_partition(
     decay = prober.weight_decay
     far = [np.maximum(g + w + _NOTHING * temperature, temperature) for w, g in zip(least, gain, strict=True)]
     reach = [np.sqrt(2.0 * f / decay) for f in far]
-    dims = [_nonlinear(prober, place) for place in prober.places]
+    dims = [len(prober.sweep.model.families[place].nonlinear) for place in prober.places]
     sizes = [_FIRST[m] for m in dims]
     before = [np.full_like(r, np.nan) for r in reach]
     while True:
@@ -71,11 +71,6 @@ def log_partition(
 def gaussian(count: int, temperature: float, decay: float) -> float:
     """log ∫e^{−βλ|v|²/2} dv over R^count."""
     return 0.5 * count * float(np.log(2.0 * np.pi * temperature / decay))
-
-
-def _nonlinear(prober: Prober, place: int) -> int:
-    family = prober.sweep.model.families[place]
-    return family.dim - len(family.linear)
 
 
 def _grid(reach: Array, points: int, m: int) -> Array:

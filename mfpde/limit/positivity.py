@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mfpde import parallel
 from mfpde.limit.exact_sum import pack, share_of, unpack
-from mfpde.limit.frame import Frame
+from mfpde.limit.frame import Frame, roots
 from mfpde.limit.limiter import constant
 from mfpde.limit.space import Space, density_element, tabulate
 
@@ -146,14 +146,11 @@ def _restored(
     """
     matrix, centre = frame.matrix.copy(), frame.centre.copy()
     for b, axes in enumerate(linear):
-        order = [a for a in range(matrix.shape[1]) if a not in axes] + list(axes)
-        pick = np.ix_(order, order)
-        turn = np.empty_like(matrix[b])
         try:
-            old, new = (np.linalg.cholesky(law[1][b][pick]) for law in (before, after))
+            old, new = (roots(law[1][b : b + 1], axes)[0] for law in (before, after))
         except np.linalg.LinAlgError:
             continue
-        turn[pick] = old @ np.linalg.inv(new)
+        turn = old @ np.linalg.inv(new)
         matrix[b] = frame.matrix[b] @ turn
         centre[b] += frame.matrix[b] @ (before[0][b] - turn @ after[0][b])
     return Frame(centre, matrix)

@@ -105,7 +105,7 @@ class Prober:
         units = []
         for place, q in zip(self.places, points, strict=True):
             family = model.families[place]
-            theta = _parameters(family, q)
+            theta = family.parameters(q)
             units.append((theta, share_of(np.zeros((len(theta), theta.shape[1] * _columns(q.shape[2], derivatives))))))
         order = list(_order(model, self.places))
         pairs = [units[self.places.index(p)] if probe else (self.theta[p], self.weights[p]) for p, probe in order]
@@ -114,9 +114,9 @@ class Prober:
         gradient = outcome.gradient or ()
         jets = []
         for place, q in zip(self.places, points, strict=True):
-            linear = model.families[place].linear
-            table = gradient[order.index((place, True))].reshape(*q.shape[:2], max(1, len(linear)), -1)
-            jets.append(reduce_linear(bool(linear), self.weight_decay, q, table))
+            family = model.families[place]
+            table = gradient[order.index((place, True))].reshape(*q.shape[:2], family.directions, -1)
+            jets.append(reduce_linear(bool(family.linear), self.weight_decay, q, table))
         return jets
 
 
@@ -152,7 +152,7 @@ def _places(model: Transformer, stage: Sequence[Family]) -> list[int]:
 
 def _probe(family: Family, name: str, derivatives: bool) -> Family:
     """A family whose "integral" is zero and has the derivatives of f as its derivative in the weights."""
-    nonlinear = [axis for axis in range(family.dim) if axis not in family.linear]
+    nonlinear = family.nonlinear
 
     def listen(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
         columns = weights.reshape(len(theta), -1)
@@ -186,16 +186,6 @@ def _probe(family: Family, name: str, derivatives: bool) -> Family:
 
     silent.defvjp(forward, backward)
     return Family(name, family.dim, family.update, family.initial, integral=silent)
-
-
-def _parameters(family: Family, points: Array) -> Array:
-    """θ (L, u·a, d) of the probes at q (L, u, m): (q, e_a) with a running fastest, as units have it; or q alone."""
-    directions = max(1, len(family.linear))
-    theta = np.zeros((*points.shape[:2], directions, family.dim))
-    theta[..., [axis for axis in range(family.dim) if axis not in family.linear]] = points[:, :, None]
-    if family.linear:
-        theta[..., list(family.linear)] = np.eye(directions)
-    return theta.reshape(len(points), -1, family.dim)
 
 
 def _columns(m: int, derivatives: bool) -> int:

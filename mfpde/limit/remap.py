@@ -16,12 +16,14 @@ Source: mathematics.md, sections 4 and 5.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from mfpde.limit.frame import roots
 from mfpde.limit.lagrangian import PATIENCE, REACH, Carried, Material, distance, moments, nested_error
 from mfpde.limit.stencils import MAP, invert
 
@@ -77,7 +79,7 @@ def remap(material: Material, carried: Carried) -> tuple[Carried, float]:
     law, and no further than there is material otherwise.
     """
     mass, mean, covariance = moments(carried)
-    root = _roots(covariance, material.linear)
+    root = roots(covariance, material.family.linear)
     layers = len(mean)
     position, log = np.empty_like(carried.position), np.empty_like(carried.log_density)
     weight = np.empty_like(carried.mass)
@@ -96,16 +98,16 @@ def remap(material: Material, carried: Carried) -> tuple[Carried, float]:
     fresh = replace(carried, position=position, log_density=log - np.log(total)[:, None], mass=weight / total[:, None])
     made = moments(fresh)
     defect = max(float(np.abs(total - mass).max()), distance((mass, mean, covariance), made))
-    return material.settle(_corrected(fresh, made, mean, root, material.linear)), defect
+    return material.settle(_corrected(fresh, made, mean, root, material.family.linear)), defect
 
 
 def _corrected(
-    fresh: Carried, made: tuple[Array, Array, Array], mean: Array, root: Array, linear: list[int]
+    fresh: Carried, made: tuple[Array, Array, Array], mean: Array, root: Array, linear: Sequence[int]
 ) -> Carried:
     """Nodes moved by the affine map, near the identity, that gives them this mean and covariance."""
     _, wrong, covariance = made
     try:
-        turn = root @ np.linalg.inv(_roots(covariance, linear))
+        turn = root @ np.linalg.inv(roots(covariance, linear))
     except np.linalg.LinAlgError:
         return fresh
     position = mean[:, None] + np.einsum("lij,lnj->lni", turn, fresh.position - wrong[:, None])
@@ -126,13 +128,3 @@ def _pull_back(material: Material, nodes: Array, log: Array, points: Array) -> A
     fall = np.where(outside, REACH * missed + 0.5 * missed**2, 0.0)
     nothing = (outside & (values[:, 0] > most - _ENDS)) | (values[:, 0] - fall <= most - _FLOOR)
     return np.where(nothing, -np.inf, values[:, 0] - fall)
-
-
-def _roots(covariance: Array, linear: list[int]) -> Array:
-    """Matrices A (L, d, d) with A Aᵀ = the covariance, lower triangular when the nonlinear coordinates come first."""
-    dim = covariance.shape[1]
-    order = [a for a in range(dim) if a not in linear] + linear
-    pick = np.ix_(range(len(covariance)), order, order)
-    root = np.empty_like(covariance)
-    root[pick] = np.linalg.cholesky(covariance[pick])
-    return root

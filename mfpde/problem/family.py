@@ -66,6 +66,24 @@ class Family:
         if not callable(self.initial):
             self.law(0)
 
+    @property
+    def nonlinear(self) -> tuple[int, ...]:
+        """The indices of θ that are not in `linear`."""
+        return tuple(axis for axis in range(self.dim) if axis not in self.linear)
+
+    @property
+    def directions(self) -> int:
+        """a: units (q, e_a) that stand for all θ of one nonlinear part q: one per linear coordinate, or one."""
+        return max(1, len(self.linear))
+
+    def parameters(self, q: np.ndarray) -> np.ndarray:
+        """θ (L, u·a, d) of the units at nonlinear parts q (L, u, m): (q, e_a) with a running fastest; or q alone."""
+        theta = np.zeros((*q.shape[:2], self.directions, self.dim))
+        theta[..., self.nonlinear] = q[:, :, None]
+        if self.linear:
+            theta[..., self.linear] = np.eye(self.directions)
+        return theta.reshape(len(q), -1, self.dim)
+
     def law(self, layer: int) -> Law:
         """The initial law of a layer.
 
