@@ -61,7 +61,7 @@ def split(terms: Array) -> Array:
 
 
 @njit(cache=True)
-def add_exactly(terms, first, second, third) -> None:  # type: ignore[no-untyped-def]
+def add_exactly(terms: Array, first: Array, second: Array, third: Array) -> None:
     """Add terms (b,) to the three levels of their sums, inside a compiled loop."""
     for b in range(terms.size):
         high = (terms[b] + _FIRST) - _FIRST

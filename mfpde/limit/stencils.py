@@ -45,6 +45,13 @@ def _place(x, low, spacing, count, start, value, first, second):  # type: ignore
 
 
 @njit(cache=True)
+def _scratch(m, size):  # type: ignore[no-untyped-def]
+    """Where `_place` and `_offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
+    polynomials = np.empty((3, m, size))
+    return np.empty(m, np.int64), np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
+
+
+@njit(cache=True)
 def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
     """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
     g = 0
@@ -56,30 +63,47 @@ def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
     return g
 
 
+@njit(cache=True, inline="always")
+def _product(value, digit):  # type: ignore[no-untyped-def]
+    """The stencil's polynomial of all axes; inlined, as a call of its own costs more than the product."""
+    factor = 1.0
+    for a in range(digit.size):
+        factor *= value[a, digit[a]]
+    return factor
+
+
+@njit(cache=True, inline="always")
+def _others(axis, value, digit):  # type: ignore[no-untyped-def]
+    """The same without that of one axis, which a derivative replaces."""
+    factor = 1.0
+    for a in range(digit.size):
+        if a != axis:
+            factor *= value[a, digit[a]]
+    return factor
+
+
 @njit(cache=True)
-def spread(points, sources, low, spacing, count, size, out) -> None:  # type: ignore[no-untyped-def]
+def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array) -> None:
     """Add Σ_j source_j ℓ_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
     layers, nodes, m = points.shape
-    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
-    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    start, digit, value, first, second = _scratch(m, size)
     for b in range(layers):
         for j in range(nodes):
             _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
             for t in range(size**m):
                 g = _offset(t, size, start, count, digit)
-                factor = 1.0
-                for a in range(m):
-                    factor *= value[a, digit[a]]
+                factor = _product(value, digit)
                 for k in range(sources.shape[2]):
                     out[b, g, k] += factor * sources[b, j, k]
 
 
 @njit(cache=True)
-def spread_change(points, motion, sources, low, spacing, count, size, out) -> None:  # type: ignore[no-untyped-def]
+def spread_change(
+    points: Array, motion: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array
+) -> None:
     """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
     layers, nodes, m = points.shape
-    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
-    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    start, digit, value, first, second = _scratch(m, size)
     for b in range(layers):
         for j in range(nodes):
             _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
@@ -87,45 +111,55 @@ def spread_change(points, motion, sources, low, spacing, count, size, out) -> No
                 g = _offset(t, size, start, count, digit)
                 total = 0.0
                 for c in range(m):
-                    factor = motion[b, j, c]
-                    for a in range(m):
-                        factor *= first[a, digit[a]] if a == c else value[a, digit[a]]
-                    total += factor
+                    total += motion[b, j, c] * first[c, digit[c]] * _others(c, value, digit)
                 for k in range(sources.shape[2]):
                     out[b, g, k] += total * sources[b, j, k]
 
 
 @njit(cache=True)
-def collect(  # type: ignore[no-untyped-def]
-    points, table, low, spacing, count, size, value_out, slope_out, laplacian_out
-) -> None:  # fmt: skip
+def collect(
+    points: Array,
+    table: Array,
+    low: Array,
+    spacing: Array,
+    count: Index,
+    size: int,
+    value_out: Array,
+    slope_out: Array,
+    laplacian_out: Array,
+) -> None:
     """Σ_g T_g ℓ_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
     layers, nodes, m = points.shape
-    start, digit = np.empty(m, np.int64), np.empty(m, np.int64)
-    value, first, second = np.empty((m, size)), np.empty((m, size)), np.empty((m, size))
+    start, digit, value, first, second = _scratch(m, size)
     value_out[:], slope_out[:], laplacian_out[:] = 0.0, 0.0, 0.0
     for b in range(layers):
         for j in range(nodes):
             _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
             for t in range(size**m):
                 g = _offset(t, size, start, count, digit)
-                factor = 1.0
-                for a in range(m):
-                    factor *= value[a, digit[a]]
+                factor = _product(value, digit)
                 for k in range(table.shape[2]):
                     value_out[b, j, k] += factor * table[b, g, k]
                 for c in range(m):
-                    slope = curved = 1.0
-                    for a in range(m):
-                        slope *= first[a, digit[a]] if a == c else value[a, digit[a]]
-                        curved *= second[a, digit[a]] if a == c else value[a, digit[a]]
+                    others = _others(c, value, digit)
+                    slope, curved = first[c, digit[c]] * others, second[c, digit[c]] * others
                     for k in range(table.shape[2]):
                         slope_out[b, j, c, k] += slope * table[b, g, k]
                         laplacian_out[b, j, k] += curved * table[b, g, k]
 
 
 @njit(cache=True)
-def invert(target, fields, count, size, steps, tolerance, place, missed, values) -> None:  # type: ignore[no-untyped-def]
+def invert(
+    target: Array,
+    fields: Array,
+    count: Index,
+    size: int,
+    steps: int,
+    tolerance: float,
+    place: Array,
+    missed: Array,
+    values: Array,
+) -> None:
     """Solve X(s) = θ by Newton's method from `place`; fields (g, d + k) has the map first, then what is wanted at s.
 
     Args:
@@ -140,8 +174,7 @@ def invert(target, fields, count, size, steps, tolerance, place, missed, values)
         values: (p, k) set to the other fields there.
     """
     d, extra = target.shape[1], fields.shape[1] - target.shape[1]
-    start, digit = np.empty(d, np.int64), np.empty(d, np.int64)
-    value, first, second = np.empty((d, size)), np.empty((d, size)), np.empty((d, size))
+    start, digit, value, first, second = _scratch(d, size)
     low, spacing = np.zeros(d), np.ones(d)
     here, jacobian, other = np.empty(d), np.empty((d, d)), np.empty(extra)
     for p in range(len(target)):
@@ -150,17 +183,13 @@ def invert(target, fields, count, size, steps, tolerance, place, missed, values)
             here[:], jacobian[:], other[:] = 0.0, 0.0, 0.0
             for t in range(size**d):
                 g = _offset(t, size, start, count, digit)
-                factor = 1.0
-                for a in range(d):
-                    factor *= value[a, digit[a]]
+                factor = _product(value, digit)
                 for i in range(d):
                     here[i] += factor * fields[g, i]
                 for k in range(extra):
                     other[k] += factor * fields[g, d + k]
                 for c in range(d):
-                    slope = 1.0
-                    for a in range(d):
-                        slope *= first[a, digit[a]] if a == c else value[a, digit[a]]
+                    slope = first[c, digit[c]] * _others(c, value, digit)
                     for i in range(d):
                         jacobian[i, c] += slope * fields[g, i]
             values[p] = other
