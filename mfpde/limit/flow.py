@@ -303,9 +303,7 @@ class Flow:
         count = len(self.model.families)
         weights, changes, square = ([_NOTHING] * count for _ in range(3))
         for material, now, moving in zip(self.carried, state.carried, difference.carried, strict=True):
-            place = material.place
-            weights[place], square[place] = self._mine(material.weights(now)), self._mine(material.square(now))
-            changes[place] = self._mine(material.weight_changes(now, moving.position))
+            changes[material.place] = self._mine(material.weight_changes(now, moving.position))
         for group, density, change, frame in zip(
             self.groups, state.density, difference.density, state.frame, strict=True
         ):

@@ -125,6 +125,7 @@ class Stepper:
         """
         if self._stationary is not None:
             try:
+                self._renew()
                 self._begin(self.state)
             except ComputationError:
                 self.steps = self._good_steps
@@ -219,13 +220,14 @@ class Stepper:
         return trial.wish, True
 
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
-        fastest, rate = self._begin(self._unpack(tau, self._values(u.array_r)))
+        self._renew()
+        start = self._values(u.array_r)
+        begin = self._unpack(tau, start)
+        fastest, rate = self._begin(begin)
         if self.settled is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
         if self.settled is not None or self.asked:
             return  # before the step: the state is as it was, and its rate is kept
-        start = self._values(u.array_r)
-        begin = self._unpack(tau, start)
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         end, difference = self._stages(begin, start, step, rate)
@@ -261,12 +263,14 @@ class Stepper:
         k *= step / 12.0
         return self._unpack(tau + step, stage), self._unpack(tau, k)
 
+    def _renew(self) -> None:
+        """Carried nodes as the next step is to find them; collective."""
+        if self._carried and self._first is None:
+            self._carried = self.flow.settle(self.state).carried
+
     def _begin(self, begin: State) -> tuple[float, Rate]:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
         if self._first is None:
-            if begin.carried:
-                begin = self.flow.settle(begin)
-                self._carried = begin.carried
             rate = self.flow.rate(begin)
             share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
             fastest, levels, asked = self._comm.allreduce((rate.speed, share.levels, self.poll()), op=_combined)
