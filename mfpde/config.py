@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -94,11 +94,8 @@ class RunFile:
 
         Left out are the name, the output, and when a run ends.
         """
-        flat = decisive(self._resolved())
-        for file in self._files():
-            if _is_file(self.base / file):
-                flat[f"the content of {file}"] = hashlib.sha256((self.base / file).read_bytes()).hexdigest()
-        return flat
+        contents = {f"the content of {name}": data for name, data in self._contents()}
+        return decisive(self._resolved()) | {key: hashlib.sha256(data).hexdigest() for key, data in contents.items()}
 
     def _resolved(self) -> dict[str, Any]:
         resolved = dict(self.content)
@@ -114,11 +111,7 @@ class RunFile:
         """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
         kept = {key: value for key, value in self.content.items() if key in _TABLES and key != "output"}
         kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in ("horizon", "stationary")}
-        files = [(self.base / p).read_bytes() for p in self._files() if _is_file(self.base / p)]
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
-        for data in files:
-            digest.update(data)
-        return digest.hexdigest()
+        return _digest(kept, self._contents())
 
     def problem_hash(self) -> str:
         """SHA-256 of what finite Transformers share with their limit: task, model, initial laws, λ and β⁻¹.
@@ -128,24 +121,22 @@ class RunFile:
         model = {key: value for key, value in self.content["model"].items() if key != "layers"}
         kept = [self.content["task"], model, self.content.get("initial", {})]
         kept += [self.training.weight_decay, self.training.temperature]
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
-        for name in self._files(meshes=False):
-            if _is_file(self.base / name):
-                digest.update((self.base / name).read_bytes())
-        return digest.hexdigest()
+        return _digest(kept, self._contents(meshes=False))
 
     def with_layers(self, layers: int) -> RunFile:
         """The same run at another depth L."""
         model = {**self.content["model"], "layers": layers}
         return dataclasses.replace(self, content={**self.content, "model": model})
 
-    def _files(self, meshes: bool = True) -> list[str]:
-        """Files whose content matters."""
+    def _contents(self, meshes: bool = True) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of the files that matter and are there."""
         task, model = self.content["task"], self.content["model"]
         densities = [_common(self.content), *_families(self.content).values()]
         named = [task.get("npz"), *(density.get("mesh") for density in densities if meshes)]
         named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
-        return [name for name in named if isinstance(name, str)]
+        for name in named:
+            if isinstance(name, str) and _is_file(self.base / name):
+                yield name, (self.base / name).read_bytes()
 
 
 def _is_file(path: Path) -> bool:
@@ -154,6 +145,14 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def _digest(kept: object, contents: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 of tables of settings and of the contents of files."""
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    for _, data in contents:
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def decisive(tables: Mapping[str, Any]) -> dict[str, object]:

@@ -150,6 +150,6 @@ def check_memory(jobs: Iterable[tuple[Job, Transformer, Task]], ranks: int, free
     if needed > share:
         among = f" for each of {ranks} ranks" if ranks > 1 else ""
         raise InputError(
-            f"--units {_listed([job.size])}: needs about {needed / 2**30:.3g} GiB with {job.layers} layers; "
-            f"{share / 2**30:.3g} GiB are free{among}"
+            f"--units {_listed([job.size])}: needs about {memory.told(needed)} with {job.layers} layers; "
+            f"{memory.told(share)} are free{among}"
         )

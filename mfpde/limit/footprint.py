@@ -9,7 +9,7 @@ all ranks on their way to a file. The numbers of copies below are counted in `li
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import comb, factorial
 
 from mpi4py import MPI
@@ -17,7 +17,7 @@ from mpi4py import MPI
 from mfpde import memory, parallel
 from mfpde.errors import InputError
 from mfpde.limit.problem import Problem
-from mfpde.limit.state import check_density, potential_degree
+from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
 from mfpde.problem.family import Family
 from mfpde.problem.task import Task
@@ -104,7 +104,7 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     for family in problem.model.families:
         density = problem.densities[family.name]
         check_density(family, density)
-        groups.setdefault((family.dim, replace(density, radius=None)), []).append(family)
+        groups.setdefault(discretisation(family, density), []).append(family)
     hot = problem.training.temperature > 0.0
     sizes = [_Sizes(members, problem, ranks) for members in groups.values()]
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)

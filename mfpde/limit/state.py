@@ -95,7 +95,7 @@ def build_groups(comm: MPI.Intracomm, model: Transformer, densities: Mapping[str
         check_density(family, densities[family.name])
         if densities[family.name].frame == "lagrangian":
             continue
-        kinds.setdefault((family.dim, *_discretisation(densities[family.name])), []).append(place)
+        kinds.setdefault(discretisation(family, densities[family.name]), []).append(place)
     groups = []
     for places in kinds.values():
         first = model.families[places[0]]
@@ -135,9 +135,10 @@ def check_density(family: Family, density: Density) -> None:
         raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
 
 
-def _discretisation(density: Density) -> tuple[object, ...]:
+def discretisation(family: Family, density: Density) -> tuple[object, ...]:
+    """What families have in common that share a space."""
     degrees = (density.degree, potential_degree(density))
-    return (density.mesh, density.cell_type, density.cells, *degrees, density.frame, density.positivity)
+    return (family.dim, density.mesh, density.cell_type, density.cells, *degrees, density.frame, density.positivity)
 
 
 def potential_degree(density: Density) -> int:

@@ -171,12 +171,9 @@ def image_transformer(
         sharpness: of the heads' looks.
         seed: of all projections and of the readout, which is never fitted.
     """
-    if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
-        raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+    _check_families(heads, neurons)
     rng = generator("model.seed", seed)
-    positions, channels = task.tokens.shape[1:]
-    pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
-    _check_image("image", task, pixels)
+    pixels, positions, channels = _parts_of_image("image", task)
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
         score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
@@ -186,12 +183,8 @@ def image_transformer(
     for k in range(neurons):
         inward, outward = 2.0 * rng.normal(size=(2, channels)) / np.sqrt(channels)
         stages[1].append(neuron(f"neuron_{k}", inward, outward, Normal([0.0, 0.5], [0.5, 0.5])))
-    reading = jnp.asarray(0.5 * rng.normal(size=(channels, classes)))
-
-    def readout(tokens: jax.Array) -> jax.Array:
-        return tokens[-1] @ reading
-
-    return Transformer([stage for stage in stages if stage], layers, readout, loss=loss)
+    reading = jnp.asarray(0.5 * rng.normal(size=(channels, task.targets.shape[1])))
+    return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ reading, loss=loss)
 
 
 def class_attention(
@@ -226,13 +219,10 @@ def class_attention(
         spread: initial standard deviation of v around them; of a half as much again.
         seed: of all projections and of the readout, which is never fitted.
     """
-    if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
-        raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+    _check_families(heads, neurons)
     rng = generator("model.seed", seed)
-    positions, channels = task.tokens.shape[1:]
-    pixels, classes = channels - positions - FREE_CHANNELS, task.targets.shape[1]
-    _check_image("class-attention", task, pixels)
-    reading = jnp.asarray(0.5 * rng.normal(size=(channels, classes)))
+    pixels, positions, channels = _parts_of_image("class-attention", task)
+    reading = jnp.asarray(0.5 * rng.normal(size=(channels, task.targets.shape[1])))
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
         score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
@@ -247,10 +237,24 @@ def class_attention(
     return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ reading, loss=loss)
 
 
-def _check_image(name: str, task: Task, pixels: int) -> None:
-    if pixels < 1 or task.tokens.shape[1] < 2:
-        given = task.tokens.shape
-        raise InputError(f"model.name = {name!r}: needs tokens like those of the task 'digits', not {given}")
+def _check_families(heads: int, neurons: int) -> None:
+    if whole("model.heads", heads, 0, _MOST_FAMILIES) + whole("model.neurons", neurons, 0, _MOST_FAMILIES) < 1:
+        raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+
+
+def _parts_of_image(name: str, task: Task) -> tuple[int, int, int]:
+    """How many channels of a token are pixels and positions, and how many there are.
+
+    Raises:
+        InputError: for tokens that are no patches of images, naming the model.
+    """
+    positions, channels = task.tokens.shape[1:]
+    pixels = channels - positions - FREE_CHANNELS
+    if pixels < 1 or positions < 2:
+        raise InputError(
+            f"model.name = {name!r}: needs tokens like those of the task 'digits', not {task.tokens.shape}"
+        )
+    return pixels, positions, channels
 
 
 def linear(channels: int = 1, layers: int = 3) -> Transformer:
