@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,8 +79,15 @@ def _tell_stacks(root: int) -> None:
     family = {root}
     for _ in range(5):
         family |= {pid for pid, (parent, _) in parents.items() if parent in family}
-    for pid in family:
-        if "python" in parents.get(pid, (0, ""))[1]:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGABRT)  # with PYTHONFAULTHANDLER
+    ranks = {pid for pid in family if "python" in parents.get(pid, (0, ""))[1]}
+    _send(signal.SIGSTOP, family - ranks)  # a launcher would end all ranks when the first of them does
+    _send(signal.SIGABRT, ranks)  # with PYTHONFAULTHANDLER
     time.sleep(1.0)
+    _send(signal.SIGCONT, family - ranks)
+    time.sleep(1.0)
+
+
+def _send(what: signal.Signals, processes: Iterable[int]) -> None:
+    for pid in processes:
+        with suppress(OSError):
+            os.kill(pid, what)
