@@ -22,7 +22,7 @@ def parser() -> Parser:
     """The command line of interface.md."""
     p = Parser("compare", __doc__, _EXAMPLES)
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
-    p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR is not beside the files it names")
+    p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR or the files it names were moved")
     p.add_argument("--depth", default="", metavar="L,…", help="depths to compare with L = ∞, at least two")
     return p
 

@@ -17,6 +17,7 @@ from mfpde.config import RunFile
 from mfpde.errors import InputError
 from mfpde.finite.records import Record, load_all
 from mfpde.limit.problem import refined
+from mfpde.named_files import overrides, seen_from
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
@@ -53,7 +54,7 @@ def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int]
 
     Args:
         directory: the run directory.
-        run_file: the run file, where the directory's own copy does not find files beside it.
+        run_file: the run file, where the directory was moved and its own copy does not find the files that it names.
         depths: L of the study of depth; none unless given.
 
     Returns:
@@ -121,11 +122,12 @@ def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
 
 
 def _run_file(directory: Path, given: Path | None) -> RunFile:
-    if given is not None:
-        own = config.load(directory / "run.toml")
-        return dataclasses.replace(own, source=str(given), base=existing("--run", given).parent)
-    own = config.load(directory / "run.toml")
-    return dataclasses.replace(own, base=directory.absolute().parent)
+    """The directory's own copy; with the files of another run file, where the copy no longer finds them."""
+    own = directory / "run.toml"
+    if given is None:
+        return config.load(own)
+    there = seen_from(directory, existing("--run", given).parent)
+    return config.load(own, overrides(config.load(own).content, config.load(given).content, there))
 
 
 def _of_one_method(records: Sequence[Record]) -> list[Record]:
@@ -187,7 +189,7 @@ def _solve(run: RunFile, directory: Path, finer: bool = False) -> Path:
     with inside(run.source):
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem
-        source = Source(run.text(), run.decisive(), identity, run.problem_hash())
+        source = Source(run.text(directory), run.decisive(), identity, run.problem_hash())
         solve_into(solved, output, source, Manner(overwrite=True, quiet=True))
     return directory
 

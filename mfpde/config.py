@@ -17,6 +17,7 @@ from mfpde import toml
 from mfpde.builders import build
 from mfpde.checks import existing, file_name, inside, show
 from mfpde.errors import InputError
+from mfpde.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import try_out
@@ -32,7 +33,6 @@ _INSTEAD = {
     ("time", "tolerance"): "step",
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
-_DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
 _ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
 _DEEPEST = 16  # tables inside each other; what is known needs four
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
@@ -75,27 +75,34 @@ class RunFile:
         """
         with inside(self.source):
             model, task = build(self.content, self.base)
-            reject_unknown("density", _families(self.content), [family.name for family in model.families])
+            reject_unknown("density", families(self.content), [family.name for family in model.families])
             if trial:
                 try_out(model, task)
             return model, task
 
     def densities(self, family: str) -> Density:
         """The settings of one family: [density] with [density.FAMILY] over it."""
-        own = _families(self.content).get(family)
+        own = families(self.content).get(family)
         return self.density if own is None else _density(own, self.base, _common(self.content))
 
-    def text(self) -> str:
-        """The resolved run file: its question, what was given, and the defaults of the settings."""
-        return (f"# {self.question}\n" if self.question else "") + toml.dumps(self._resolved())
+    def text(self, folder: Path | None = None) -> str:
+        """The resolved run file: its question, what was given, and the defaults of the settings.
+
+        Args:
+            folder: where the text will stand, and its paths be relative to; the run directory unless given.
+        """
+        place = self.output.directory if folder is None else folder
+        tables = self._resolved() if place is None else renamed(self._resolved(), seen_from(place, self.base))
+        return (f"# {self.question}\n" if self.question else "") + toml.dumps(tables)
 
     def decisive(self) -> dict[str, object]:
         """Key → value of all that determines how a run goes on, the contents of files by their SHA-256.
 
-        Left out are the name, the output, and when a run ends.
+        Left out are the name, the output, when a run ends, and where files are.
         """
-        contents = {f"the content of {name}": data for name, data in self._contents()}
-        return decisive(self._resolved()) | {key: hashlib.sha256(data).hexdigest() for key, data in contents.items()}
+        files = {f"the content of {name}": data for name, data in contents(self.content, self.base)}
+        tables = without_folders(self._resolved())
+        return decisive(tables) | {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
 
     def _resolved(self) -> dict[str, Any]:
         resolved = dict(self.content)
@@ -109,42 +116,26 @@ class RunFile:
 
     def hash(self) -> str:
         """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
-        kept = {key: value for key, value in self.content.items() if key in _TABLES and key != "output"}
+        tables = without_folders(self.content)
+        kept = {key: value for key, value in tables.items() if key in _TABLES and key != "output"}
         kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in ("horizon", "stationary")}
-        return _digest(kept, self._contents())
+        return _digest(kept, contents(self.content, self.base))
 
     def problem_hash(self) -> str:
         """SHA-256 of what finite Transformers share with their limit: task, model, initial laws, λ and β⁻¹.
 
         Without the number of layers, which a study varies, and without all that discretises densities and time.
         """
-        model = {key: value for key, value in self.content["model"].items() if key != "layers"}
-        kept = [self.content["task"], model, self.content.get("initial", {})]
+        tables = without_folders(self.content)
+        model = {key: value for key, value in tables["model"].items() if key != "layers"}
+        kept = [tables["task"], model, tables.get("initial", {})]
         kept += [self.training.weight_decay, self.training.temperature]
-        return _digest(kept, self._contents(meshes=False))
+        return _digest(kept, contents(self.content, self.base, meshes=False))
 
     def with_layers(self, layers: int) -> RunFile:
         """The same run at another depth L."""
         model = {**self.content["model"], "layers": layers}
         return dataclasses.replace(self, content={**self.content, "model": model})
-
-    def _contents(self, meshes: bool = True) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of the files that matter and are there."""
-        task, model = self.content["task"], self.content["model"]
-        densities = [_common(self.content), *_families(self.content).values()]
-        named = [task.get("npz"), *(density.get("mesh") for density in densities if meshes)]
-        named += [table["python"].rpartition(":")[0] for table in (task, model) if "python" in table]
-        for name in named:
-            if isinstance(name, str) and _is_file(self.base / name):
-                yield name, (self.base / name).read_bytes()
-
-
-def _is_file(path: Path) -> bool:
-    """Is it there? A name that no file can have is not; who opens it will say so."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _digest(kept: object, contents: Iterable[tuple[str, bytes]]) -> str:
@@ -244,7 +235,7 @@ def _validate(source: str, path: Path | None, content: dict[str, Any], directory
     if file_name("name", name, "a text without path separators").name != name or name == "..":
         raise InputError(f"name = {name!r}: must be a text without path separators")
     _check_tables(content)
-    for family, own in _families(content).items():
+    for family, own in families(content).items():
         with inside(f"[density.{family}]"):
             _density(own, base, _common(content))
     output = _settings(Output, "output", {"directory": name, **content.get("output", {})})
@@ -298,15 +289,10 @@ def _settings[Kind](kind: type[Kind], table: str, values: Mapping[str, Any]) -> 
     return kind(**values)
 
 
-def _families(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The tables [density.FAMILY]."""
-    return {k: v for k, v in content.get("density", {}).items() if isinstance(v, dict) and k not in _DENSITY}
-
-
 def _common(content: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of [density] that hold for all families."""
-    families = _families(content)
-    return {key: value for key, value in content.get("density", {}).items() if key not in families}
+    own = families(content)
+    return {key: value for key, value in content.get("density", {}).items() if key not in own}
 
 
 def _density(own: Mapping[str, Any], base: Path, common: Mapping[str, Any] | None = None) -> Density:

@@ -141,7 +141,7 @@ def _begin(plan: Plan, ranks: int) -> None:
     with failing_clearly(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
         if not (plan.folder / MANIFEST).is_file():
-            write_text(plan.folder / RUN_FILE, plan.run.text())
+            write_text(plan.folder / RUN_FILE, plan.run.text(plan.folder))
             write_json(plan.folder / MANIFEST, describe(ranks=ranks, problem_hash=plan.run.problem_hash()))
 
 

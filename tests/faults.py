@@ -369,7 +369,7 @@ FAULTS = (
           "overwrite=True, resume=False",
           "tests/unit/test_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
     Fault("archive-with-pickle", "mfpde/problem/task.py", "allow_pickle=False)", "allow_pickle=True)",
-          "tests/unit/test_any_input.py::test_archives[100]"),
+          "tests/unit/test_any_input.py::test_nothing_in_an_archive_is_unpickled"),
     Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser",
           "except OSError as error:  # a parser",
           "tests/unit/test_any_input.py::test_checkpoints[100]"),

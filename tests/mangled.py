@@ -183,11 +183,17 @@ def archives(draw: Any) -> bytes:
             count = int(np.prod(shape)) * np.dtype(kind).itemsize
             raw = draw(st.sampled_from([bytes(count), b"\xff" * count, rng.bytes(count)]))
             arrays[name] = np.frombuffer(raw, dtype=kind).reshape(shape)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    return archive(arrays)
+
+
+def archive(arrays: dict[str, Any]) -> bytes:
+    """The bytes of an .npz with these arrays, of Python objects too."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as members:
         for name, array in arrays.items():
             one = io.BytesIO()
             np.lib.format.write_array(one, array)
-            archive.writestr(f"{name}.npy", one.getvalue())
+            members.writestr(f"{name}.npy", one.getvalue())
     return file.getvalue()
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde import parallel
 from mfpde.checks import real
 from mfpde.errors import InputError
 from mfpde.limit.state import Group, State
@@ -115,14 +116,14 @@ def restore(
         if not isinstance(part, np.ndarray)
         for inner, _ in _fields(part)
     ]
-    common = comm.bcast(read_common(path, names) if path is not None else None, root=0)
+    common = parallel.from_first(lambda: read_common(path, names) if path is not None else {})
 
     def entry(field: str, g: int, part: Any) -> Any:
         name = f"{prefix}{field}/{g}"
         if isinstance(part, np.ndarray):
             rows = read_rows(comm, path, name, _MESH.format(prefix, g), groups[g].space.cell_order)
-            return _checked(name, rows, part)
-        inner = {key: _checked(name, common[f"{name}/{key}"], array) for key, array in _fields(part)}
+            return parallel.agree(lambda: _checked(name, rows, part))
+        inner = {key: _checked(f"{name}/{key}", common[f"{name}/{key}"], array) for key, array in _fields(part)}
         return dataclasses.replace(part, **inner)
 
     changes: dict[str, Any] = {}
@@ -131,13 +132,20 @@ def restore(
             changes[field] = tuple(entry(field, g, part) for g, part in enumerate(value))
         else:
             changes[field] = real(field, facts[field], least=0.0)  # tau
-    return dataclasses.replace(like, **changes)
+    state = dataclasses.replace(like, **changes)
+    for g, frame in enumerate(state.frame):
+        size = frame.determinant
+        if not (np.isfinite(size) & (size > 0.0)).all():
+            raise InputError(f"its frame {g} has no inverse")
+    return state
 
 
 def _checked(name: str, array: NDArray, like: NDArray) -> NDArray:
-    """Shapes agree on all ranks or on none, but for ranks without cells, whose arrays are empty."""
+    """An array of the shape that it must have; of ranks without cells it is empty."""
     if array.size and array.shape != like.shape:
-        raise InputError(f"the checkpoint's {name} has shape {array.shape}, not {like.shape}")
+        raise InputError(f"its array {name} has shape {array.shape}, not {like.shape}")
+    if array.dtype != like.dtype:
+        raise InputError(f"its array {name} is of type {array.dtype}, not {like.dtype}")
     return array.reshape(like.shape)
 
 

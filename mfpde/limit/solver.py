@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from mpi4py import MPI
 
+from mfpde import parallel
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
@@ -68,8 +69,7 @@ class Solver:
         self._started = wall.perf_counter()
         self._output = 0.0
         if saved is not None:
-            with understood():
-                self._recall(saved.memory)
+            parallel.agree(lambda: self._recall(saved.memory))  # a preconditioner may fail on some ranks alone
 
     @property
     def unknowns(self) -> int:
@@ -165,6 +165,7 @@ class Solver:
             shares={**own.shares, **finer.shares},
         )
 
+    @understood()
     def _recall(self, memory: Mapping[str, Any]) -> None:
         self.stepper.recall(memory["stepper"])
         clock = dict(memory["clock"])

@@ -168,14 +168,22 @@ def read_common(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
     """Whole arrays by name, of a file that `read_facts` has read.
 
     Raises:
-        KeyError: for a name that is not there.
+        InputError: for a name that is not there, or under which no array is.
     """
     found = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in names:
-            with archive.open(f"{name}.npy") as file:
-                found[name] = np.lib.format.read_array(file)
+    for name in names:
+        with _telling(name), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            found[name] = np.lib.format.read_array(file)
     return found
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Say which array cannot be read: what was put there by another hand may be anything, its checksum right."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"its array {name} cannot be read ({type(error).__name__})") from error
 
 
 def read_rows(comm: MPI.Intracomm, path: Path | None, name: str, mesh: str, cells: NDArray[np.int64]) -> NDArray:
@@ -189,23 +197,23 @@ def read_rows(comm: MPI.Intracomm, path: Path | None, name: str, mesh: str, cell
         cells: number of this rank's cells in the mesh's own order, (owned,).
 
     Raises:
-        InputError: on every rank, when the cells there are not those of the mesh.
+        InputError: on every rank, when the array cannot be read, or the cells there are not those of the mesh.
     """
     order = np.argsort(cells)
     known = np.append(cells[order], np.iinfo(np.int64).max)  # a last one that no cell is, to compare with
     rows: NDArray = np.empty(0)
-    seen = 0
+    found = np.zeros(len(cells), dtype=bool)
     for numbers, part in _passed_on(comm, path, name, mesh):
-        if seen == 0 and rows.shape[1:] != part.shape[1:]:
+        if not found.any() and rows.shape[1:] != part.shape[1:]:
             rows = np.empty((len(cells), *part.shape[1:]), dtype=part.dtype)
         place = np.searchsorted(known, numbers)
         mine = known[place] == numbers
         rows[order[place[mine]]] = part[mine]
-        seen += int(mine.sum())
+        found[order[place[mine]]] = True
 
     def complete() -> None:
-        if seen != len(cells):
-            raise InputError(f"the checkpoint's {name} is not of this mesh")
+        if not found.all():
+            raise InputError(f"its array {name} is not of this mesh")
 
     parallel.agree(complete)
     return rows
@@ -214,18 +222,40 @@ def read_rows(comm: MPI.Intracomm, path: Path | None, name: str, mesh: str, cell
 def _passed_on(
     comm: MPI.Intracomm, path: Path | None, name: str, mesh: str
 ) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
-    """(numbers of cells, their rows), part by part, on every rank."""
-    if path is None:
-        while (got := comm.bcast(None, root=0)) is not None:
-            yield got
-        return
-    with zipfile.ZipFile(path) as archive, _opened(archive, f"cells/{mesh}") as cells, _opened(archive, name) as data:
+    """(numbers of cells, their rows), part by part, on every rank.
+
+    Raises:
+        InputError: on every rank, when rank 0 cannot read them.
+    """
+    parts = None if path is None else _parts(path, name, mesh)
+    while True:
+        got: Any = None
+        try:
+            got = None if parts is None else next(parts, None)
+        except InputError as error:
+            got = error
+        got = comm.bcast(got, root=0)
+        if isinstance(got, InputError):
+            raise got
+        if got is None:
+            return
+        yield got
+
+
+def _parts(path: Path, name: str, mesh: str) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+    """The same, read from the file."""
+    with (
+        _telling(name),
+        zipfile.ZipFile(path) as archive,
+        _opened(archive, f"cells/{mesh}") as cells,
+        _opened(archive, name) as data,
+    ):
+        if cells.dtype != np.int64 or cells.shape != data.shape[:1]:
+            raise ValueError("no row for each cell")
         count = max(1, _CHUNK // max(1, data.bytes_of(1)))
         for first in range(0, data.shape[0], count):
             size = min(count, data.shape[0] - first)
-            got = comm.bcast((cells.take(size), data.take(size)), root=0)
-            yield got
-    comm.bcast(None, root=0)
+            yield cells.take(size), data.take(size)
 
 
 @dataclass(frozen=True)
