@@ -377,6 +377,13 @@ FAULTS = (
           "tests/unit/test_bad_input.py::test_a_key_or_value_that_cannot_be"),
     Fault("mesh-not-checked", MESH, "if bad.any():", "if False:",
           "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
+    Fault("saved-names-as-given", "mfpde/config.py", "renamed(self._resolved(), seen_from(place, self.base))",
+          "self._resolved()", "tests/restart/test_saved_run_file.py::test_it_names_the_same_files"),
+    Fault("cells-of-a-checkpoint-not-all-there", CHECKPOINT, "if not found.all():", "if not found.any():",
+          "tests/restart/test_forged.py::test_a_forged_checkpoint_is_refused[one cell twice]"),
+    Fault("rank-zero-refuses-alone", CHECKPOINT, "except InputError as error:\n            got = error",
+          "except ZeroDivisionError as error:\n            got = error",
+          "tests/restart/test_forged.py::test_two_ranks_refuse_a_forged_checkpoint_alike"),
     # Densities carried by the flow.
     Fault("carried-uphill", FLOW, "position=-seen.slope", "position=seen.slope", DECAYING),
     Fault("carried-density-thins-where-it-gathers", FLOW, "log_density=seen.laplacian", "log_density=-seen.laplacian",

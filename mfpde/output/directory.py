@@ -50,8 +50,9 @@ def check_resumable(directory: Path) -> None:
             raise InputError(
                 f"--resume: directory {directory} holds no checkpoint; start again without --resume, with --overwrite"
             )
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise InputError(f"directory {directory}: cannot be written")
+        for folder in (directory, directory / CHECKPOINTS, directory / FOLDER):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise InputError(f"directory {folder}: cannot be written")
     except OSError as error:
         raise InputError(f"directory {directory}: {error.strerror or error}") from error
 

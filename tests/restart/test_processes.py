@@ -30,15 +30,42 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# The same; at one call of one function every rank leaves a file, and then hangs.
+HANGING = """
+import importlib, os, sys, time
+from pathlib import Path
+from mfpde import parallel
+rank = parallel.start().rank
+Path(f"{rank}.pid").write_text(str(os.getpid()))
+parallel.start_petsc()
+kind, name, count = sys.argv[1:4]
+place, _, owner = kind.partition(":")
+where = importlib.import_module(place)
+where = getattr(where, owner) if owner else where
+right, calls = getattr(where, name), []
+def hangs(*words, **named):
+    calls.append(1)
+    if len(calls) == int(count):
+        Path(f"{rank}.hangs").touch()
+        time.sleep(250.0)
+    return right(*words, **named)
+setattr(where, name, hangs)
+from mfpde.solve import main
+sys.exit(main(sys.argv[4:]))
+"""
+
+
 class Job:
     """The command on some ranks, under way."""
 
-    def __init__(self, folder: Path, ranks: int, *words: str) -> None:
+    def __init__(self, folder: Path, ranks: int, *words: str, hanging: tuple[str, str, str] | None = None) -> None:
         self.folder, self.ranks = folder, ranks
         for rank in range(ranks):
-            (folder / f"{rank}.pid").unlink(missing_ok=True)
-        (folder / "command.py").write_text(COMMAND)
-        command = [sys.executable, "command.py", "tiny.toml", *words]
+            for kind in ("pid", "hangs"):
+                (folder / f"{rank}.{kind}").unlink(missing_ok=True)
+        (folder / "command.py").write_text(COMMAND if hanging is None else HANGING)
+        words = (*(hanging or ()), "tiny.toml", *words)
+        command = [sys.executable, "command.py", *words]
         if ranks > 1:
             command = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks), *command]
         self.checkpoints = newest(self.folder)
@@ -53,6 +80,20 @@ class Job:
         while newest(self.folder) < self.checkpoints + count and self.process.poll() is None:
             assert time.monotonic() < end, self.end()
             time.sleep(0.005)
+
+    def wait_until_it_hangs(self) -> None:
+        """All ranks, in the function named."""
+        end = time.monotonic() + 200.0
+        while not all((self.folder / f"{rank}.hangs").exists() for rank in range(self.ranks)):
+            assert self.process.poll() is None, self.end()
+            assert time.monotonic() < end, "it does not hang"
+            time.sleep(0.005)
+
+    def kill_all(self) -> None:
+        """What the loss of a machine looks like: SIGKILL of every rank and of what started them, at once."""
+        for rank in range(self.ranks):
+            self.signal(signal.SIGKILL, rank=rank)
+        self.signal(signal.SIGKILL)
 
     def signal(self, number: int, rank: int | None = None) -> None:
         """To one rank, or to the process that was started: mpirun passes it on."""
@@ -70,7 +111,10 @@ class Job:
 
 
 def test_ranks_stopped_in_every_way_are_the_run_that_was_not(tmp_path: Path) -> None:
-    """Two ranks: SIGUSR1 and SIGTERM on one, SIGKILL of one; one rank to the end. Bit for bit what one rank makes."""
+    """Two ranks: SIGUSR1 and SIGTERM on one, SIGKILL of one, then of all; one rank to the end.
+
+    Bit for bit what one rank makes.
+    """
     straight = tmp_path / "straight"
     straight.mkdir()
     assert main([str(write(straight))]) == 0
@@ -92,9 +136,78 @@ def test_ranks_stopped_in_every_way_are_the_run_that_was_not(tmp_path: Path) -> 
     code, _, _ = job.end()
     assert code not in (0, 2, 3)
 
+    job = Job(tmp_path, 2, "--resume")
+    job.wait_for_checkpoints(random.randrange(2, 6))
+    job.kill_all()
+    assert job.end()[0] == -signal.SIGKILL
+
     assert main([str(path), "--resume"]) == 0
     assert_same(straight / "tiny", tmp_path / "tiny")
-    assert [entry["ranks"] for entry in open_run(tmp_path / "tiny").manifest["resumed"]] == [2, 1]
+    assert [entry["ranks"] for entry in open_run(tmp_path / "tiny").manifest["resumed"]] == [2, 2, 1]
+
+
+@pytest.mark.study
+@pytest.mark.timeout(3600)
+def test_two_ranks_killed_again_and_again(tmp_path: Path) -> None:
+    """Twenty times, one of them and all by turns; then two ranks to the end are one rank undisturbed."""
+    settings = {"time": "step = 0.002"}
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    assert main([str(write(straight, **settings))]) == 0
+    write(tmp_path, every="0.0001s", **settings)
+    for kill in range(20):
+        job = Job(tmp_path, 2, *(["--resume"] if kill else []))
+        job.wait_for_checkpoints(random.randrange(1, 8))
+        time.sleep(random.uniform(0.0, 0.02))
+        if kill % 2:
+            job.kill_all()
+        else:
+            job.signal(signal.SIGKILL, rank=random.randrange(2))
+        assert job.end()[0] not in (0, 2, 3)
+    code, _, err = Job(tmp_path, 2, "--resume").end()
+    assert code == 0, err
+    assert_same(straight / "tiny", tmp_path / "tiny")
+    assert len(open_run(tmp_path / "tiny").manifest["resumed"]) == 20
+
+
+def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -> None:
+    """SIGTERM to one of two ranks while both are busy with something that may take long."""
+    path = write(tmp_path)
+    job = Job(tmp_path, 2, hanging=("mfpde.limit.solver", "build_groups", "1"))
+    job.wait_until_it_hangs()
+    start = time.monotonic()
+    job.signal(signal.SIGTERM, rank=1)
+    code, _, err = job.end()
+    assert time.monotonic() - start < 10.0
+    assert code == 143, err
+    assert "mfpde: SIGTERM: ended before the first step; nothing was lost\n" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "tiny").exists()
+    assert main([str(path), "--set", "training.horizon=0.01", "--set", "output.every=0.01"]) == 0  # nothing in the way
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.study)])
+def test_a_second_ctrl_c_does_not_wait_for_the_step(ranks: int, tmp_path: Path) -> None:
+    """The first is kept until the step ends, which here it does not; what was saved before is not lost."""
+    path = write(tmp_path, every="0.0001s", horizon=0.5)
+    job = Job(tmp_path, ranks, hanging=("mfpde.limit.flow:Flow", "rate", "30"))
+    job.wait_until_it_hangs()
+    assert newest(tmp_path) > 1
+    job.signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert job.process.poll() is None
+    start = time.monotonic()
+    job.signal(signal.SIGINT)
+    code, _, err = job.end()
+    assert time.monotonic() - start < 10.0
+    assert code == 130, err
+    assert "mfpde: SIGINT: a second time: ended at once; --resume goes on from the last checkpoint\n" in err
+    assert "Traceback" not in err
+    assert main([str(path), "--resume"]) == 0
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    assert main([str(write(straight, horizon=0.5))]) == 0
+    assert_same(straight / "tiny", tmp_path / "tiny")
 
 
 @pytest.mark.study

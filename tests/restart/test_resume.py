@@ -266,6 +266,17 @@ def test_a_hot_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
 
 
+def test_nodes_that_the_flow_carries_go_on_bit_for_bit(tmp_path, monkeypatch):
+    settings = ["--set", "density.frame=lagrangian", "--set", "training.horizon=1.0"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main([str(write(tmp_path / "a")), *settings]) == 0
+    path = write(tmp_path / "b")
+    cut_after(2, monkeypatch, path, *settings)
+    assert main([str(path), *settings, "--resume"]) == 0
+    assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
+
+
 def test_cells_in_another_order_are_found(tmp_path):
     """A mesh may be numbered otherwise where a checkpoint is read: rows follow their cells."""
     comm, path = MPI.COMM_SELF, tmp_path / "rows.npz"
