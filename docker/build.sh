@@ -48,6 +48,10 @@ make_base() {
     say "debootstrap $suite"
     debootstrap --variant=minbase "$suite" "$folder" ${mirror:+"$mirror"} >"$out/debootstrap.log" 2>&1 \
         || fail "debootstrap failed; see $out/debootstrap.log"
+    # As in Debian's own slim images: no documents, no translations.
+    (cd "$folder/usr/share" && rm -rf man info locale lintian && find doc -type f ! -name copyright -delete)
+    printf 'path-exclude /usr/share/%s\n' 'man/*' 'info/*' 'locale/*' 'lintian/*' 'doc/*' >"$folder/etc/dpkg/dpkg.cfg.d/slim"
+    echo 'path-include /usr/share/doc/*/copyright' >>"$folder/etc/dpkg/dpkg.cfg.d/slim"
     if [ -n "$ca" ]; then
         install -D --mode=644 "$ca" "$folder/usr/local/share/ca-certificates/local.crt"
     fi
@@ -74,6 +78,8 @@ if [ -z "$base" ]; then
 fi
 
 caller=4321:4321    # nobody in the image
+python_packages='from importlib.metadata import distributions
+for package in distributions(): print(f"{package.name}=={package.version}")'
 run=(mpirun -n "$ranks" python -m mfpde.solve --directory /results/quickstart)
 [ -z "$horizon" ] || run+=(--set "training.horizon=$horizon")
 for ((i = 1; i <= builds; i++)); do
@@ -84,7 +90,8 @@ for ((i = 1; i <= builds; i++)); do
     rm -rf "$out/run$i" && mkdir "$out/run$i" && chown "$caller" "$out/run$i"
     say "build $i: lists of packages"
     in_image "localhost/$tag:$i" "$caller" "$out/run$i" sh -c \
-        'dpkg-query --show >/results/dpkg.txt; uv pip freeze --python /mfpde/.venv/bin/python >/results/python.txt'
+        'dpkg-query --show >/results/dpkg.txt && python -c "$1" | sort >/results/python.txt' lists "$python_packages" \
+        || fail "build $i: no lists of packages"
     say "build $i: ${run[*]}"
     in_image "localhost/$tag:$i" "$caller" "$out/run$i" bash -c '
         compiled() { find /cache/mfpde /cache/numba -type f ! -name "*-atime" | sort; }
