@@ -27,6 +27,8 @@ from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
 from mfpde.output.manifest import describe
 from mfpde.output.progress import Progress
+from mfpde.output.report import Report
+from mfpde.output.series import write_pieces
 from mfpde.output.writer import RunWriter
 from mfpde.settings import Output
 from mfpde.signals import Signals
@@ -140,7 +142,7 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         every = duration("output.checkpoint_every", output.checkpoint_every)
         schedule = Schedule(every, manner.wall_time, manner.signals, watches_clock=first)
         generations = resumed.generations if resumed else Generations(directory) if first else None
-        _march(times, Keeper(comm, solver, schedule, decisive, generations, writer), resumed)
+        _march(times, directory, Keeper(comm, solver, schedule, decisive, generations, writer), resumed)
     comm.Barrier()
     return directory
 
@@ -177,14 +179,14 @@ def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, res
     return writer
 
 
-def _march(times: Sequence[float], keeper: Keeper, resumed: _Resumed | None) -> None:
+def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Resumed | None) -> None:
     """To the last of the times, with every report written, and a checkpoint at the end; collective."""
     solver, writer = keeper.solver, keeper.writer
     reported = before = resumed.facts["output"]["reported"] if resumed else None
     if resumed is None:
         keeper.save()  # compiling may take long, and --resume shall find something
     for report in solver.run(times, reported, keeper):
-        parallel.agree(lambda r=report: writer.report(r) if writer else None)  # type: ignore[misc]
+        _write(report, directory, writer)
         reported = report.tau
         del report  # it is large, and the march goes on before there is another
     if writer is not None:
@@ -193,6 +195,14 @@ def _march(times: Sequence[float], keeper: Keeper, resumed: _Resumed | None) -> 
         keeper.save()
     elif resumed is not None and writer is not None:
         writer.say(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
+
+
+def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
+    """A report: large densities in pieces by every rank, then all else by rank 0; collective."""
+    if any(snapshot.piece is not None for snapshot in report.snapshots):
+        numbers = parallel.from_first(lambda: writer.numbers(report) if writer else {})
+        parallel.agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
+    parallel.agree(lambda: writer.report(report) if writer else None)
 
 
 @dataclass(frozen=True)

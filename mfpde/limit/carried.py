@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mfpde.limit.diagnostics import BlockDiagnostics
+from mfpde.limit.gather import in_pieces
 from mfpde.limit.lagrangian import Carried, Field, Material, moments, nested_error
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.snapshot import Piece, Snapshot
 
 _CELLS = {1: "interval", 2: "quadrilateral", 3: "hexahedron"}
 
@@ -34,8 +35,11 @@ def diagnose_nodes(material: Material, carried: Carried, field: Field) -> BlockD
     )
 
 
-def snapshot_nodes(material: Material, carried: Carried, field: Field) -> Snapshot:
-    """Density, potential and velocity at the nodes, multilinear in the cells between neighbours: nowhere negative."""
+def snapshot_nodes(material: Material, carried: Carried, field: Field, rank: int = 0, ranks: int = 1) -> Snapshot:
+    """Density, potential and velocity at the nodes, multilinear in the cells between neighbours: nowhere negative.
+
+    Every rank holds all nodes. What would be too large a file is cut into as many pieces as there are ranks.
+    """
     dim = material.family.dim
     number = np.arange(material.nodes).reshape(material.shape)
     corners = []
@@ -43,8 +47,14 @@ def snapshot_nodes(material: Material, carried: Carried, field: Field) -> Snapsh
         picked = tuple(slice(1, None) if corner >> axis & 1 else slice(None, -1) for axis in range(dim))
         corners.append(number[picked].ravel())
     cells = np.stack(corners, axis=1)
+    piece = None
+    if in_pieces(ranks, float(material.layers * cells.size)):
+        mine = np.array_split(np.arange(len(cells)), ranks)
+        piece = Piece(tuple(r for r in range(ranks) if len(mine[r])), mine[rank])
+        cells = cells[mine[rank]]
     return Snapshot(
         family=material.family.name, coordinates=tuple(material.family.coordinates), cell=_CELLS[dim], degree=1,
         points=carried.position[:, cells], density=np.exp(carried.log_density)[:, cells],
         potential=field.value[:, cells], velocity=-field.slope[:, cells],
+        piece=piece,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from mpi4py import MPI
 
 from mfpde import memory, parallel
 from mfpde.errors import InputError
+from mfpde.limit.gather import in_pieces
 from mfpde.limit.problem import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
@@ -111,11 +112,16 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     step += sum(s.nodal for s in sizes) + max(2.0 * s.dim * s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes)
     looking = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
-    held = sum((2.0 * s.dim + 2.0) * s.points for s in sizes)
-    output = report + held + max(_WRITTEN * s.points for s in sizes)
     kept = sum(s.geometry for s in sizes) + _of_sweep(problem)
     usual = max(step, report + looking)
-    return Need(kept + usual, max(0.0, output - usual))
+    every = max(usual, report + _of_output([s for s in sizes if s.in_pieces]))
+    return Need(kept + every, max(0.0, report + _of_output(sizes) - every))
+
+
+def _of_output(sizes: Sequence[_Sizes]) -> float:
+    """Of a rank that holds the densities of all families for a report, and writes one of them."""
+    held = sum((2.0 * s.dim + 2.0) * s.points for s in sizes)
+    return held + max((_WRITTEN * s.points for s in sizes), default=0.0)
 
 
 class _Sizes:
@@ -135,7 +141,9 @@ class _Sizes:
         self.dim = dim
         self.coefficients = _NUMBER * own * basis * blocks
         self.nodal = _NUMBER * own * nodes * blocks
-        self.points = _NUMBER * whole * at * blocks / len(members)  # of one family, all ranks'
+        self.in_pieces = in_pieces(ranks, whole * at * problem.model.layers)
+        written = whole / ranks if self.in_pieces else whole
+        self.points = _NUMBER * written * at * problem.model.layers  # of one family
         self.solved = 3.0 * basis * self.coefficients  # cells' blocks and their inverses
         numbers = corners * dim + nodes * dim + dim * dim + 2 + 0.5 * facets * (3 + across) + 0.5 * nodes
         if density.mesh is not None and not simplex:

@@ -1,6 +1,7 @@
 """Density, potential and velocity of one family at Lagrange points in true θ, collected on rank 0.
 
-Cells come in the mesh's own order, so that files do not depend on the number of ranks.
+Cells come in the mesh's own order, so that files do not depend on the number of ranks. What would make a file larger
+than `LARGEST_FILE` stays in pieces on the ranks that hold it, and is the same when it is read.
 """
 
 from __future__ import annotations
@@ -14,16 +15,24 @@ from mfpde.limit.frame import Frame
 from mfpde.limit.limiter import nonnegative
 from mfpde.limit.space import Space, density_element, potential_element
 from mfpde.limit.state import Group
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.snapshot import Piece, Snapshot
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]
+
+LARGEST_FILE = 2.0**30  # bytes, before it is compressed
+_POINT = 72  # bytes of a point in a file: three coordinates, three values of two scalars and a vector, its number
+
+
+def in_pieces(ranks: int, points: float) -> bool:
+    """Is a density of so many points, of all layers and cells, written in pieces by so many ranks?"""
+    return ranks > 1 and _POINT * points > LARGEST_FILE
 
 
 def gather(
     group: Group, family: Family, blocks: slice, density: Array, frame: Frame, potential: Array
 ) -> Snapshot | None:
-    """The snapshot of one family on rank 0, None on the others; collective.
+    """The snapshot of one family on rank 0, None on the others, or its pieces on all of them; collective.
 
     Args:
         group: the family's group.
@@ -37,22 +46,30 @@ def gather(
     degree = max(space.degree, 1)
     lattice = basix.create_element(basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced).points
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
-    places = _places(space)  # one quantity after the other, so that rank 0 holds each but once
-    points = _collect(space.comm, places, frame.theta(space.points(shape))[..., blocks])  # from (c, n, d, L)
-    table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
     own = density[..., blocks]
+    piece = None
+    if in_pieces(space.comm.size, float(own.shape[-1] * space.global_cells * len(lattice))):
+        piece = Piece(tuple(np.flatnonzero(space.comm.allgather(len(own))).tolist()), space.cell_order)
+    places = _places(space) if piece is None else []
+
+    def layered(part: Array) -> Array:
+        return _collect(space.comm, places, part) if piece is None else np.moveaxis(part, -1, 0)
+
+    # one quantity after the other, so that rank 0 holds each but once
+    points = layered(frame.theta(space.points(shape))[..., blocks])  # from (c, n, d, L)
+    table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
     copy = own if group.positivity == "off" else nonnegative(space, own)
-    rho = _collect(space.comm, places, np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks])
+    rho = layered(np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks])
     nodal = potential_element(space.cell, space.potential_degree).tabulate(1, lattice)[..., 0]
     mine = potential[: space.owned, :, blocks]
-    values = _collect(space.comm, places, np.einsum("nj,cjb->cnb", nodal[0], mine))
+    values = layered(np.einsum("nj,cjb->cnb", nodal[0], mine))
     slope = _gradient(group, lattice, nodal[1:], mine, np.linalg.inv(frame.matrix[blocks]))
-    velocity = _collect(space.comm, places, np.negative(slope, out=slope))
-    if space.comm.rank != 0:
+    velocity = layered(np.negative(slope, out=slope))
+    if piece is None and space.comm.rank != 0:
         return None
     return Snapshot(
         family=family.name, coordinates=tuple(family.coordinates), cell=space.cell.name, degree=degree,
-        points=points, density=rho, potential=values, velocity=velocity,
+        points=points, density=rho, potential=values, velocity=velocity, piece=piece,
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class Reporter:
     classification: bool
 
     def report(self, state: State, potential: Potential, march: March) -> Report:
-        """All that the files say; collective. Snapshots are complete on rank 0 only.
+        """All that the files say; collective. Snapshots are complete on rank 0, or in pieces.
 
         Raises:
             ComputationError: on every rank alike, for a state that has lost mass.
@@ -127,12 +127,12 @@ class Reporter:
                 yield family.name, layer, diagnostics[number], first + layer
 
     def _snapshots(self, state: State, potential: Potential) -> Iterator[Snapshot]:
-        groups, fields = self.flow.groups, self.flow.fields(state, potential)
+        groups, fields, comm = self.flow.groups, self.flow.fields(state, potential), self.flow.sweep.comm
         for place, family in enumerate(self.flow.model.families):
             g, first = self._place(place)
             if g >= len(groups):
                 k = g - len(groups)
-                yield snapshot_nodes(self.flow.carried[k], state.carried[k], fields[k])
+                yield snapshot_nodes(self.flow.carried[k], state.carried[k], fields[k], comm.rank, comm.size)
                 continue
             blocks = slice(first, first + self.flow.model.layers)
             snapshot = gather(groups[g], family, blocks, state.density[g], state.frame[g], potential.values[g])

@@ -175,7 +175,7 @@ class Solver:
             setattr(self.flow.clock, name, value)
 
     def report(self, state: State, certified: bool = True) -> Report:
-        """All that the files say of a state; collective. Snapshots are complete on rank 0 only.
+        """All that the files say of a state; collective. Snapshots are complete on rank 0, or in pieces.
 
         Args:
             state: the state.

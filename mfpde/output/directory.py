@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mfpde.errors import InputError
 from mfpde.output.generations import CHECKPOINTS, checkpoint_files, present
-from mfpde.output.pvd import FOLDER, read_pvd
+from mfpde.output.pvd import FOLDER, density_files, read_pvd
 from mfpde.output.tables import TABLES
 
 MANIFEST = "manifest.json"
@@ -82,7 +82,7 @@ def run_files(directory: Path) -> Iterator[Path]:
     yield from checkpoint_files(directory)
     for series in sorted(directory.glob("density_*.pvd")):
         if _is_ours(series):
-            yield from sorted((directory / FOLDER).glob(f"{series.stem}_[0-9][0-9][0-9][0-9]*.vtu"))
+            yield from (file for _, file in density_files(series))
             yield series
     for name in (*TABLES, SUMMARY, RUN_FILE, MANIFEST):
         if (directory / name).exists():

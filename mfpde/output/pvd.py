@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -10,7 +11,7 @@ from xml.etree import ElementTree as ET
 from mfpde.errors import InputError
 from mfpde.output.files import write_text
 
-FOLDER = "density"  # holds the .vtu files, beside the .pvd
+FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd
 
 
 def series_name(family: str) -> str:
@@ -21,6 +22,13 @@ def series_name(family: str) -> str:
 def series_family(path: Path) -> str:
     """The family of a .pvd file."""
     return unquote(path.name.removeprefix("density_").removesuffix(".pvd"))
+
+
+def density_files(path: Path) -> list[tuple[int, Path]]:
+    """The density files that belong to a collection, listed in it or not, with their numbers, in the order of names."""
+    name = re.compile(rf"{re.escape(path.stem)}_([0-9]{{4,}})(-p[0-9]+)?\.p?vtu")
+    found = ((name.fullmatch(file.name), file) for file in sorted((path.parent / FOLDER).glob("*")))
+    return [(int(match[1]), file) for match, file in found if match]
 
 
 def write_pvd(path: Path, entries: Sequence[tuple[float, str]]) -> None:
@@ -34,7 +42,7 @@ def write_pvd(path: Path, entries: Sequence[tuple[float, str]]) -> None:
 
 
 def read_pvd(path: Path) -> list[tuple[float, Path]]:
-    """(τ, .vtu) in the order of the file.
+    """(τ, .vtu or .pvtu) in the order of the file.
 
     Raises:
         InputError: when it is not such a collection.

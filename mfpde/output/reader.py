@@ -14,9 +14,9 @@ from mfpde.output.directory import MANIFEST, SUMMARY
 from mfpde.output.lattice import tabulate
 from mfpde.output.locate import Locator
 from mfpde.output.pvd import read_pvd, series_family, series_name
+from mfpde.output.series import read_density
 from mfpde.output.snapshot import Snapshot
 from mfpde.output.tables import Column, read_table
-from mfpde.output.vtu import read_vtu
 
 if TYPE_CHECKING:
     from pyvista import Plotter
@@ -117,7 +117,7 @@ class Run:
             raise InputError(f"tau = {tau!r}: no report there; the nearest is {float(times[nearest])!r}")
         path = entries[nearest][1]
         if self._snapshots.get(family, (None,))[0] != path:
-            self._snapshots[family] = (path, read_vtu(path))
+            self._snapshots[family] = (path, read_density(path))
             self._locators = {key: value for key, value in self._locators.items() if key[0] != family}
         return self._snapshots[family][1]
 

@@ -77,7 +77,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """One row of each table, and one snapshot of each family; complete on rank 0.
+    """One row of each table, and one snapshot of each family; complete on rank 0, but for snapshots in pieces.
 
     Attributes:
         tau: τ.
@@ -87,7 +87,7 @@ class Report:
         gaps: (family, layer, ∫V dρ − min V), infinite where V has no lower bound.
         steps: all trial steps since the report before.
         timings: the columns of timings.csv in their order, τ first; totals since the start of the run.
-        snapshots: one per family.
+        snapshots: one per family; on other ranks those in pieces at least.
     """
 
     tau: float

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Which cells of a density one rank holds, where no rank holds them all.
+
+    Attributes:
+        ranks: those that hold cells, increasing.
+        cells: number of each cell in the mesh's own order, (cells,).
+    """
+
+    ranks: tuple[int, ...]
+    cells: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +40,7 @@ class Snapshot:
         density: ρ in θ coordinates, (L, cells, n).
         potential: V, (L, cells, n).
         velocity: −∇_θ V, (L, cells, n, d).
+        piece: which cells these are; None where they are all, in the mesh's own order.
     """
 
     family: str
@@ -36,6 +51,7 @@ class Snapshot:
     density: Array
     potential: Array
     velocity: Array
+    piece: Piece | None = None
 
     @property
     def layers(self) -> int:
@@ -46,3 +62,28 @@ class Snapshot:
     def dim(self) -> int:
         """d."""
         return int(self.points.shape[3])
+
+    def select(self, cells: NDArray[np.int64], piece: Piece | None) -> Snapshot:
+        """These cells, in this order."""
+        return replace(
+            self, points=self.points[:, cells], density=self.density[:, cells], potential=self.potential[:, cells],
+            velocity=self.velocity[:, cells], piece=piece,
+        )  # fmt: skip
+
+
+def merged(pieces: Sequence[Snapshot]) -> Snapshot:
+    """All cells of the pieces of one density, in the mesh's own order.
+
+    Args:
+        pieces: at least one; every cell in one of them.
+    """
+    first = pieces[0]
+    numbers = np.concatenate([each.piece.cells for each in pieces if each.piece is not None])
+    every = replace(
+        first,
+        points=np.concatenate([each.points for each in pieces], axis=1),
+        density=np.concatenate([each.density for each in pieces], axis=1),
+        potential=np.concatenate([each.potential for each in pieces], axis=1),
+        velocity=np.concatenate([each.velocity for each in pieces], axis=1),
+    )
+    return every.select(np.argsort(numbers), None)

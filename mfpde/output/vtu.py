@@ -1,4 +1,4 @@
-"""One snapshot as a .vtu file, written and read back through VTK.
+"""One snapshot, or one rank's piece of it, as a .vtu file, written and read back through VTK.
 
 Each layer stands in its own true θ. For d < 3 the layers are stacked along the next axis at (layer + ½)/L; for d = 3
 they overlap, and `layer` chooses. Points are not shared between cells, so that jumps are seen.
@@ -6,7 +6,6 @@ they overlap, and `layer` chooses. Points are not shared between cells, so that 
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,61 +21,10 @@ from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructured
 from mfpde.errors import InputError
 from mfpde.output.files import replacing
 from mfpde.output.lattice import KINDS, degree_of, vtk_order
-from mfpde.output.pvd import FOLDER, read_pvd, series_name, write_pvd
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.snapshot import Piece, Snapshot
 
 ARRAYS = ("density", "potential", "velocity")
-
-
-class DensitySeries:
-    """The density files of one family: a growing .pvd, and a .vtu per report in a folder beside it."""
-
-    def __init__(self, directory: Path, family: str, count: int = 0) -> None:
-        """Nothing is written before the first snapshot.
-
-        Args:
-            directory: the run's.
-            family: name of the family.
-            count: of density files to continue; later ones are overwritten, or taken away by `cut`.
-
-        Raises:
-            InputError: when they are not there.
-        """
-        self.path = directory / series_name(family)
-        there = read_pvd(self.path)[:count] if count else []
-        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
-        missing = [file for _, file in there if not file.is_file()]
-        if missing or len(there) < count:
-            raise InputError(
-                f"{missing[0] if missing else self.path}: a density file is missing; it cannot be continued"
-            )
-
-    def cut(self) -> None:
-        """Take away the files that are later than those to continue."""
-        write_pvd(self.path, self._entries)
-        mine = {name.rpartition("/")[2] for _, name in self._entries}
-        for file in (self.path.parent / FOLDER).glob(f"{glob.escape(self.path.stem)}_[0-9][0-9][0-9][0-9]*.vtu"):
-            if file.name not in mine:
-                file.unlink()
-
-    @property
-    def count(self) -> int:
-        """Density files so far."""
-        return len(self._entries)
-
-    def write(self, tau: float, snapshot: Snapshot) -> Path:
-        """Add a snapshot; both files appear complete, the .vtu first, whose path is returned.
-
-        Raises:
-            OSError: when the disk refuses.
-        """
-        name = f"{FOLDER}/{self.path.stem}_{len(self._entries):04d}.vtu"
-        target = self.path.parent / name
-        target.parent.mkdir(exist_ok=True)
-        write_vtu(target, snapshot)
-        self._entries.append((tau, name))
-        write_pvd(self.path, self._entries)
-        return target
+CELL = "cell"  # of a piece: the number of each cell in the mesh's own order
 
 
 def write_vtu(path: Path, snapshot: Snapshot) -> None:
@@ -134,6 +82,8 @@ def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
         _add(grid.GetPointData(), name, flat)
     grid.GetPointData().SetActiveScalars("density")
     _add(grid.GetCellData(), "layer", np.repeat(np.arange(layers, dtype=np.int32), cells))
+    if snapshot.piece is not None:
+        _add(grid.GetCellData(), CELL, np.tile(snapshot.piece.cells.astype(np.int64), layers))
     _name(grid, "family", [snapshot.family])
     _name(grid, "coordinates", snapshot.coordinates)
     return grid
@@ -162,7 +112,7 @@ def _name(grid: vtkUnstructuredGrid, title: str, names: tuple[str, ...] | list[s
 
 
 def read_vtu(path: Path) -> Snapshot:
-    """The snapshot that was written, bit for bit, in basix's order of points.
+    """The snapshot or piece that was written, bit for bit, in basix's order of points.
 
     Raises:
         InputError: when the file is missing or not one of ours.
@@ -184,7 +134,7 @@ def read_vtu(path: Path) -> Snapshot:
         flat = vtk_to_numpy(array)
         return np.ascontiguousarray(flat.reshape(layers, -1, len(back), *flat.shape[1:])[:, :, back])
 
-    data = grid.GetPointData()
+    data, numbers = grid.GetPointData(), grid.GetCellData().GetArray(CELL)
     return Snapshot(
         family=_names(grid, "family")[0],
         coordinates=_names(grid, "coordinates"),
@@ -194,6 +144,7 @@ def read_vtu(path: Path) -> Snapshot:
         density=values(data.GetArray("density")),
         potential=values(data.GetArray("potential")),
         velocity=np.ascontiguousarray(values(data.GetArray("velocity"))[..., :dim]),
+        piece=None if numbers is None else Piece((), vtk_to_numpy(numbers).reshape(layers, -1)[0].copy()),
     )
 
 

@@ -14,8 +14,8 @@ from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
 from mfpde.output.progress import Progress
 from mfpde.output.report import Report
+from mfpde.output.series import DensitySeries
 from mfpde.output.tables import Tables
-from mfpde.output.vtu import DensitySeries
 
 
 class RunWriter:
@@ -67,13 +67,25 @@ class RunWriter:
             write_json(directory / MANIFEST, manifest)
             write_text(directory / RUN_FILE, run_text)
 
+    def numbers(self, report: Report) -> dict[str, int]:
+        """By family the number of its next density file; empty for a report that `report` leaves out."""
+        if self._is_there(report):
+            return {}
+        counts = {family: series.count for family, series in self._densities.items()}
+        return {snapshot.family: counts.get(snapshot.family, 0) for snapshot in report.snapshots}
+
+    def _is_there(self, report: Report) -> bool:
+        return self._reported is not None and report.tau <= self._reported
+
     def report(self, report: Report) -> None:
         """Write all that a report says; one at the τ of the last is already there and is left out.
+
+        Pieces of densities must be there before, from `series.write_pieces`.
 
         Raises:
             ComputationError: when the disk refuses.
         """
-        if self._reported is not None and report.tau <= self._reported:
+        if self._is_there(report):
             return
         with failing_clearly(self.directory):
             for snapshot in report.snapshots:

@@ -28,7 +28,7 @@ def test_base_and_uv_are_arguments_with_exact_defaults():
     defaults = dict(text.split("=", 1) for name, text in steps() if name == "ARG")
     assert re.fullmatch(r"debian:trixie-\d{8}-slim", defaults["BASE"])
     assert re.fullmatch(r"\d+\.\d+\.\d+", defaults["UV"])
-    assert ("FROM", "${BASE}") in steps()
+    assert [text for name, text in steps() if name == "FROM"] == ["${BASE} AS system", "system AS packages", "system"]
     assert f"From: {defaults['BASE']}" in DEFINITION
     assert f"uv=={defaults['UV']}" in DEFINITION
 

@@ -12,7 +12,8 @@ import pyvista as pv
 from mfpde.errors import InputError
 from mfpde.output import lattice
 from mfpde.output.pvd import read_pvd, series_family, series_name
-from mfpde.output.vtu import DensitySeries, read_vtu, write_vtu
+from mfpde.output.series import DensitySeries
+from mfpde.output.vtu import read_vtu, write_vtu
 from snapshots import CELLS, DEGREES, make_snapshot, polynomial
 
 ARRAYS = ("points", "density", "potential", "velocity")

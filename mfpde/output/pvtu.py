@@ -1,0 +1,53 @@
+"""The .pvtu of a density in pieces: what every piece holds, and which files they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from mfpde.errors import InputError
+from mfpde.output.files import write_text
+
+_ARRAYS = {
+    "PPointData": (("density", "Float64", 1), ("potential", "Float64", 1), ("velocity", "Float64", 3)),
+    "PCellData": (("layer", "Int32", 1), ("cell", "Int64", 1)),
+    "PPoints": (("Points", "Float64", 3),),
+}
+
+
+def piece_name(path: Path, rank: int) -> str:
+    """The piece of a rank, beside the .pvtu."""
+    return f"{path.stem}-p{rank:04d}.vtu"
+
+
+def write_pvtu(path: Path, ranks: Sequence[int]) -> None:
+    """Name the pieces of these ranks, which `vtu.write_vtu` has written beside it; no cell is in two of them."""
+    root = ET.Element("VTKFile", type="PUnstructuredGrid", version="1.0")
+    grid = ET.SubElement(root, "PUnstructuredGrid", GhostLevel="0")
+    for place, arrays in _ARRAYS.items():
+        found = ET.SubElement(grid, place)
+        for name, kind, size in arrays:
+            ET.SubElement(found, "PDataArray", type=kind, Name=name, NumberOfComponents=str(size))
+    grid[0].set("Scalars", "density")
+    for rank in ranks:
+        ET.SubElement(grid, "Piece", Source=piece_name(path, rank))
+    ET.indent(root)
+    write_text(path, '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
+
+
+def read_pvtu(path: Path) -> list[Path]:
+    """The pieces, at least one.
+
+    Raises:
+        InputError: when the file is missing or names none.
+    """
+    try:
+        pieces = [path.parent / entry.attrib["Source"] for entry in ET.parse(path).getroot().iter("Piece")]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (ET.ParseError, KeyError) as error:
+        raise InputError(f"{path} is not a density file: {error}") from error
+    if not pieces:
+        raise InputError(f"{path} is not a density file: it names no pieces")
+    return pieces

@@ -1,0 +1,123 @@
+"""The density files of one family: a .vtu per report, or a .pvtu with a piece per rank where one would be too large.
+
+Pieces are written by the ranks that hold them, all else by rank 0, and the collection last: whoever looks at it while
+it grows finds nothing in it that is not complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mfpde.errors import InputError
+from mfpde.output.files import failing_clearly, sync
+from mfpde.output.pvd import FOLDER, density_files, read_pvd, series_name, write_pvd
+from mfpde.output.pvtu import piece_name, read_pvtu, write_pvtu
+from mfpde.output.snapshot import Snapshot, merged
+from mfpde.output.vtu import read_vtu, write_vtu
+
+
+class DensitySeries:
+    """The density files of one family: a growing .pvd, and one file per report in a folder beside it; on rank 0."""
+
+    def __init__(self, directory: Path, family: str, count: int = 0) -> None:
+        """Nothing is written before the first snapshot.
+
+        Args:
+            directory: the run's.
+            family: name of the family.
+            count: of density files to continue; later ones are overwritten, or taken away by `cut`.
+
+        Raises:
+            InputError: when they are not there.
+        """
+        self.path = directory / series_name(family)
+        there = read_pvd(self.path)[:count] if count else []
+        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
+        missing = [part for _, file in there for part in parts(file) if not part.is_file()]
+        if missing or len(there) < count:
+            raise InputError(
+                f"{missing[0] if missing else self.path}: a density file is missing; it cannot be continued"
+            )
+
+    def cut(self) -> None:
+        """Take away the files that are later than those to continue."""
+        write_pvd(self.path, self._entries)
+        for number, file in density_files(self.path):
+            if number >= len(self._entries):
+                file.unlink()
+
+    @property
+    def count(self) -> int:
+        """Density files so far."""
+        return len(self._entries)
+
+    def write(self, tau: float, snapshot: Snapshot) -> Path:
+        """Add a snapshot, or name the pieces of one that are written; returns the new file's path.
+
+        Raises:
+            OSError: when the disk refuses.
+        """
+        target = _target(self.path.parent, snapshot, self.count)
+        target.parent.mkdir(exist_ok=True)
+        if snapshot.piece is None:
+            write_vtu(target, snapshot)
+        else:
+            write_pvtu(target, snapshot.piece.ranks)
+        self._entries.append((tau, f"{FOLDER}/{target.name}"))
+        write_pvd(self.path, self._entries)
+        return target
+
+
+def _target(directory: Path, snapshot: Snapshot, number: int) -> Path:
+    suffix = "vtu" if snapshot.piece is None else "pvtu"
+    return directory / FOLDER / f"{Path(series_name(snapshot.family)).stem}_{number:04d}.{suffix}"
+
+
+def write_pieces(directory: Path, snapshots: Iterable[Snapshot], numbers: Mapping[str, int], rank: int) -> None:
+    """Write this rank's pieces to the disk; the ranks share the run directory.
+
+    Args:
+        directory: of the run.
+        snapshots: whole ones are left to rank 0.
+        numbers: of the files to come, by family; what is not named is left out.
+        rank: this one.
+
+    Raises:
+        ComputationError: when the disk refuses.
+    """
+    with failing_clearly(directory):
+        for snapshot in snapshots:
+            if snapshot.piece is None or rank not in snapshot.piece.ranks or snapshot.family not in numbers:
+                continue
+            target = _target(directory, snapshot, numbers[snapshot.family])
+            target.parent.mkdir(exist_ok=True)
+            part = target.with_name(piece_name(target, rank))
+            write_vtu(part, snapshot)
+            sync(part)
+
+
+def parts(path: Path) -> list[Path]:
+    """The files of one density: itself, and its pieces if it has some.
+
+    Raises:
+        InputError: for a .pvtu that is none.
+    """
+    if path.suffix == ".vtu" or not path.is_file():
+        return [path]
+    return [path, *read_pvtu(path)]
+
+
+def read_density(path: Path) -> Snapshot:
+    """The snapshot of a .vtu, or of all pieces of a .pvtu: the same, however it was written.
+
+    Raises:
+        InputError: when a file is missing or not one of ours.
+    """
+    if path.suffix == ".vtu":
+        return read_vtu(path)
+    pieces = [read_vtu(part) for part in read_pvtu(path)]
+    for part, piece in zip(read_pvtu(path), pieces, strict=True):
+        if piece.piece is None:
+            raise InputError(f"{part} is not a piece of a density file")
+    return merged(pieces)
