@@ -34,6 +34,7 @@ _INSTEAD = {
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
+_LONGEST = 200  # characters of an override that a message shows
 _DEEPEST = 16  # tables inside each other; what is known needs four
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
@@ -207,14 +208,15 @@ def _make_room(content: dict[str, Any], text: str) -> None:
 
 
 def _override(content: dict[str, Any], text: str) -> None:
+    told = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # bytes of the command line that are no text
-        raise InputError(f"--set {text!a}: must be a text in UTF-8") from error
+        raise InputError(f"--set {told!a}: must be a text in UTF-8") from error
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise InputError(f"--set {text}: must look like table.key=value")
+        raise InputError(f"--set {told}: must look like table.key=value")
     try:
         parsed = tomllib.loads(f"value = {value}") if "\n" not in value else {}
     except (ValueError, RecursionError):
@@ -223,7 +225,7 @@ def _override(content: dict[str, Any], text: str) -> None:
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise InputError(f"--set {text}: {part} is not a table")
+            raise InputError(f"--set {told}: {show(part)} is not a table")
     table[parts[-1]] = parsed.get("value", value)  # a bare word is a string
 
 
