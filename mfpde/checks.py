@@ -128,7 +128,11 @@ def plain(value: object) -> object:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def short(text: str, most: int = 200) -> str:
+    """A text of the user's as in a message, shortened."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def show(value: object) -> str:
     """A value as in a message, shortened."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return short(repr(value), 60)

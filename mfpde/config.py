@@ -15,7 +15,7 @@ from typing import Any
 
 from mfpde import toml
 from mfpde.builders import build
-from mfpde.checks import existing, file_name, inside, show
+from mfpde.checks import existing, file_name, inside, short, show
 from mfpde.errors import InputError
 from mfpde.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.problem.task import Task
@@ -34,7 +34,6 @@ _INSTEAD = {
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 _ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
-_LONGEST = 200  # characters of an override that a message shows
 _DEEPEST = 16  # tables inside each other; what is known needs four
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
@@ -208,7 +207,7 @@ def _make_room(content: dict[str, Any], text: str) -> None:
 
 
 def _override(content: dict[str, Any], text: str) -> None:
-    told = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    told = short(text)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # bytes of the command line that are no text
@@ -225,7 +224,7 @@ def _override(content: dict[str, Any], text: str) -> None:
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise InputError(f"--set {told}: {show(part)} is not a table")
+            raise InputError(f"--set {told}: {short(part)} is not a table")
     table[parts[-1]] = parsed.get("value", value)  # a bare word is a string
 
 
@@ -235,7 +234,7 @@ def _validate(source: str, path: Path | None, content: dict[str, Any], directory
     base = path.parent if path is not None else Path("runs")
     name = content.setdefault("name", path.stem if path is not None else "quickstart")
     if file_name("name", name, "a text without path separators").name != name or name == "..":
-        raise InputError(f"name = {name!r}: must be a text without path separators")
+        raise InputError(f"name = {show(name)}: must be a text without path separators")
     _check_tables(content)
     for family, own in families(content).items():
         with inside(f"[density.{family}]"):
@@ -279,7 +278,7 @@ def _check_sizes(key: str, value: object, depth: int = 0) -> None:
     for name, part in inner:
         _check_sizes(f"{key}.{name}" if key else str(name), part, depth + 1)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InputError(f"{key}: must be a number of at most 64 bits")
+        raise InputError(f"{short(key)}: must be a number of at most 64 bits")
 
 
 def _settings[Kind](kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:

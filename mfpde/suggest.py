@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from mfpde.checks import short
 from mfpde.errors import InputError
 
 
@@ -16,7 +17,7 @@ def reject_unknown(table: str, given: Iterable[str], known: Sequence[str]) -> No
     """
     for name in given:
         if name not in known:
-            where = f"{table}.{name}" if table else name
+            where = short(f"{table}.{name}" if table else name)
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
             raise InputError(f"{where}: unknown key; {hint}")

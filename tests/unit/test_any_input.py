@@ -139,6 +139,13 @@ def test_archives(count: int, folder: Path) -> None:
     every(count, mangled.archives(), check)
 
 
+def test_a_line_is_short_however_long_the_override_is() -> None:
+    for text in ("a" * 5000, f"training.horizon.{'b' * 5000}=1", f"{'c' * 5000}=\ud800", f"training.{'d' * 5000}.e=1"):
+        with pytest.raises(InputError) as told:
+            config.load(mangled.ROOT / "runs" / "teacher.toml", [text])
+        assert len(str(told.value)) < 500
+
+
 def test_nothing_in_an_archive_is_unpickled(folder: Path) -> None:
     """Whichever array it is that would run something when it is read."""
     path = folder / "case.npz"
