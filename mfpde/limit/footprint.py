@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, factorial
 
+import numpy as np
 from mpi4py import MPI
 
 from mfpde import memory, parallel
 from mfpde.errors import InputError
 from mfpde.limit.gather import in_pieces
+from mfpde.limit.lagrangian import sizes as carried_sizes
 from mfpde.limit.problem import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
@@ -102,12 +104,16 @@ def cells(family: Family, density: Density) -> float:
 
 def _of_problem(problem: Problem, ranks: int) -> Need:
     groups: dict[tuple[object, ...], list[Family]] = {}
+    carried: list[_Sizes] = []
     for family in problem.model.families:
         density = problem.densities[family.name]
         check_density(family, density)
-        groups.setdefault(discretisation(family, density), []).append(family)
+        if density.frame == "lagrangian":
+            carried.append(_Nodes(family, density, problem.model.layers))
+        else:
+            groups.setdefault(discretisation(family, density), []).append(family)
     hot = problem.training.temperature > 0.0
-    sizes = [_Sizes(members, problem, ranks) for members in groups.values()]
+    sizes = [*(_Cells(members, problem, ranks) for members in groups.values()), *carried]
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
     step += sum(s.nodal for s in sizes) + max(2.0 * s.dim * s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes)
@@ -125,7 +131,40 @@ def _of_output(sizes: Sequence[_Sizes]) -> float:
 
 
 class _Sizes:
-    """Bytes of one group's arrays on a rank."""
+    """Bytes of one group's arrays on a rank.
+
+    Attributes:
+        dim: d.
+        coefficients: a copy of the density.
+        nodal: of the potential.
+        points: of the density on its way to a file.
+        in_pieces: does every rank write its own part of that?
+        solved: the inverses that precondition diffusion.
+        geometry: what does not change.
+    """
+
+    dim: int
+    coefficients: float
+    nodal: float
+    points: float
+    in_pieces: bool
+    solved: float
+    geometry: float
+
+
+class _Nodes(_Sizes):
+    """Of a family that the flow carries: every rank has all nodes; a file has the corners of the cells between them."""
+
+    def __init__(self, family: Family, density: Density, layers: int) -> None:
+        nodes = _NUMBER * float(np.prod(carried_sizes(family, density)[0], dtype=np.float64))
+        self.dim = family.dim
+        self.coefficients = self.nodal = nodes * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
+        self.points = nodes * layers * 2.0**family.dim
+        self.in_pieces, self.solved, self.geometry = False, 0.0, nodes * (family.dim + 1.0)
+
+
+class _Cells(_Sizes):
+    """Of the families on one mesh, whose cells the ranks share."""
 
     def __init__(self, members: Sequence[Family], problem: Problem, ranks: int) -> None:
         density, dim = problem.densities[members[0].name], members[0].dim
@@ -167,6 +206,8 @@ def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping
     density = densities[family.name]
     nonlinear = family.dim - len(family.linear)
     along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
+    if density.frame == "lagrangian":
+        along = float(max(carried_sizes(family, density)[1], default=1))
     units = along**nonlinear * max(1, len(family.linear)) * model.layers
     _, tokens, width = task.tokens.shape
     left = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)

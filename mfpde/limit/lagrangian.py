@@ -289,8 +289,8 @@ def build_material(model: Transformer, place: int, density: Density) -> Material
                 f"density.{key} = {str(getattr(density, key))!r}: frame = 'lagrangian' carries the nodes of a uniform "
                 "grid; must be cell_type = 'tensor' without a mesh"
             )
-    per = _NODES if density.potential_degree is None else density.potential_degree
-    shape = (density.cells * per + 1,) * family.dim
+    shape, count = sizes(family, density)
+    per = (shape[0] - 1) // density.cells
     if min(shape) < 9:
         raise InputError(
             f"density.cells = {density.cells}: must be at least {-(-8 // per)} with frame = 'lagrangian' "
@@ -302,13 +302,18 @@ def build_material(model: Transformer, place: int, density: Density) -> Material
             f"density.cells = {density.cells}: family {family.name!r} has dim = {family.dim}; at most {most} with "
             f"frame = 'lagrangian' and {per} nodes per cell and direction"
         )
-    m = len(family.nonlinear)
-    least, more = _POINTS[m]
-    count = (max(least, more * density.cells),) * m
     reach = None
     if density.radius is not None:
         reach = tuple(np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).tolist())
     return Material(place, family, model.layers, shape, count, density.remap, per, reach)
+
+
+def sizes(family: Family, density: Density) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Nodes per direction, and points of the table per nonlinear coordinate."""
+    per = _NODES if density.potential_degree is None else density.potential_degree
+    m = len(family.nonlinear)
+    least, more = _POINTS[m]
+    return (density.cells * per + 1,) * family.dim, (max(least, more * density.cells),) * m
 
 
 def error(material: Sequence[Material], carried: Sequence[Carried], difference: Sequence[Carried]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ LAYERS = 4
 TOO_MUCH = ("--set", "density.cells=500", "--set", "density.degree=3")  # some terabytes
 
 
-def problem(cells: int, **others: object) -> Problem:
+def problem(cells: int, temperature: float = 0.0, **others: object) -> Problem:
     """Neurons in two dimensions, of which one is linear."""
     family = mfpde.Family(
         "neuron", 2, lambda tokens, theta: theta[0] * jnp.tanh(theta[1] * tokens), mfpde.Normal([0.0] * 2, [0.5] * 2),
@@ -30,7 +31,56 @@ def problem(cells: int, **others: object) -> Problem:
     model = mfpde.Transformer([[family]], LAYERS, lambda tokens: tokens[-1, :1])
     task = mfpde.Task(np.ones((8, 3, 2)), np.ones((8, 1)))
     density = Density(cells=cells, degree=2, **others)
-    return Problem(model, task, Training(weight_decay=0.1, horizon=1.0), {"neuron": density}, Time())
+    training = Training(weight_decay=0.1, horizon=1.0, temperature=temperature)
+    return Problem(model, task, training, {"neuron": density}, Time())
+
+
+# Solved one after the other in one process: the peak of a tiny problem is what libraries take.
+PEAK = f"""
+import json, sys
+from mpi4py import MPI
+from mfpde import parallel
+comm = parallel.start()
+parallel.start_petsc()
+import mfpde
+sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+from test_memory import problem
+peaks = []
+for cells in (10, int(sys.argv[1])):
+    p = problem(cells, **json.loads(sys.argv[2]))
+    mfpde.solve_limit(p.model, p.task, weight_decay=0.1, horizon=1e-6, every=1e-6, density=p.densities["neuron"],
+                      temperature=p.training.temperature, time=mfpde.Time(step=1e-6), directory=f"out{{cells}}")
+    with open("/proc/self/status") as status:
+        mine = 1024.0 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    peaks.append(comm.allreduce(mine))
+if comm.rank == 0:
+    json.dump(peaks, open("peaks.json", "w"))
+"""
+
+
+@pytest.mark.study
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read as Linux tells it")
+@pytest.mark.parametrize(
+    ("cells", "others", "ranks"),
+    [
+        (160, {}, 1),
+        (160, {}, 2),
+        (160, {"temperature": 0.05}, 1),
+        (100, {"frame": "lagrangian"}, 1),
+        (80, {"frame": "lagrangian"}, 2),
+    ],
+)
+def test_estimate_is_within_thirty_per_cent_of_the_measured_peak(cells, others, ranks, tmp_path):
+    (tmp_path / "peak.py").write_text(PEAK)
+    on = None if ranks == 1 else ranks
+    done = run("peak.py", str(cells), json.dumps(others), ranks=on, directory=tmp_path, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    small, large = json.loads((tmp_path / "peaks.json").read_text())
+    told = estimate([problem(cells, **others)], ranks).of(ranks, first=True)
+    print(f"MiB: {small / 2**20:.0f} and {large / 2**20:.0f} measured, {told / 2**20:.0f} estimated")  # noqa: T201
+    assert told == pytest.approx(large, rel=0.3)
+    assert told - ranks * LIBRARIES == pytest.approx(large - small, rel=0.4)
 
 
 def test_estimate_follows_the_sizes():
@@ -44,6 +94,8 @@ def test_estimate_follows_the_sizes():
     assert eight.first == 0.0 < one.first
     assert eight.rank - LIBRARIES == pytest.approx((one.rank + one.first - LIBRARIES) / 8, rel=0.05)
     assert estimate([problem(100, cell_type="simplex")], 1).rank > estimate([problem(100)], 1).rank
+    one, two = (estimate([problem(100, frame="lagrangian")], ranks) for ranks in (1, 2))
+    assert two.rank == one.rank  # every rank has all nodes
 
 
 def in_three_dimensions(folder: Path) -> Path:
