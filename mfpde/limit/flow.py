@@ -237,16 +237,29 @@ class Flow:
         outcome = self.sweep(theta, weights, square)
         assert outcome.gradient is not None  # noqa: S101  (a sweep, not an evaluation)
         self._check(state.tau, outcome)
+        values = self._nodal(state, outcome.gradient)
+        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
+        self.clock.sweep += time.perf_counter() - start
+        return Potential(values, outcome, penalty)
+
+    def driven(self, state: State, outcome: Outcome) -> Rate:
+        """∂_τ ρ̂ at a state, without diffusion, in the potential of any outcome: no sweep."""
+        assert outcome.gradient is not None  # noqa: S101
+        start = time.perf_counter()
+        values = self._nodal(state, outcome.gradient)
+        self.clock.transport += time.perf_counter() - start
+        return self.transport(state, Potential(values, outcome, float("nan")))
+
+    def _nodal(self, state: State, gradient: Sequence[Array]) -> tuple[Array, ...]:
+        """V (c, j, b) per group from L ∂R/∂w of all units."""
         values = []
         for group, frame in zip(self.groups, state.frame, strict=True):
             nodes = frame.theta(group.space.nodes)
             out = np.empty((*group.space.nodes.shape[:2], group.transport.blocks))
             for place, units in zip(group.members, group.units, strict=True):
-                units.potential(outcome.gradient[place], nodes, self.weight_decay, out)
+                units.potential(gradient[place], nodes, self.weight_decay, out)
             values.append(out)
-        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
-        self.clock.sweep += time.perf_counter() - start
-        return Potential(tuple(values), outcome, penalty)
+        return tuple(values)
 
     def energy_rate(self, state: State, potential: Potential, rate: Rate) -> float:
         """dQ/dτ of the discrete energy along a rate, by the chain rule through moments, moving nodes and entropy.

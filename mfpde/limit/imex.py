@@ -87,9 +87,9 @@ class ImexStepper(Stepper):
         """See `Stepper.memory`; with it, for what the preconditioners were made."""
         return {**super().memory(), "diffusion": self._implicit.memory()}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def recall(self, memory: Mapping[str, Any], _arrays: Mapping[str, Array]) -> None:
         """See `Stepper.recall`."""
-        super().recall(memory)
+        super().recall(memory, _arrays)
         self._implicit.recall(memory["diffusion"])
 
     def _diffused(self, state: State) -> Array:

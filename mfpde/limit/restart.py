@@ -46,6 +46,16 @@ class Saved:
         """The part of the finer solver."""
         return Saved(self.path, self.memory["finer"], f"{self.prefix}finer/")
 
+    def arrays(self) -> dict[str, NDArray]:
+        """Arrays of the stepper, the same on every rank, by their names without the prefix; collective.
+
+        Raises:
+            InputError: on every rank, when one of them is not there.
+        """
+        path, names = self.path, {str(name): f"{self.prefix}{name}" for name in self.memory["arrays"]}
+        found = parallel.from_first(lambda: read_common(path, names.values()) if path is not None else {})
+        return {name: found[full] for name, full in names.items()}
+
     def state(self, comm: MPI.Intracomm, groups: Sequence[Group], like: State) -> State:
         """The state; collective. See `restore`."""
         return restore(comm, self.path, self.prefix, groups, like, self.memory["state"])

@@ -12,12 +12,14 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from mfpde import parallel
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
 from mfpde.limit.imex import ImexStepper
+from mfpde.limit.multirate import MultirateStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle, understood
@@ -64,12 +66,14 @@ class Solver:
         if saved is not None:
             with understood():
                 state = saved.state(comm, self.groups, like=state)
-        kind = ImexStepper if diffusion else Stepper
+        kind = ImexStepper if diffusion else Stepper if carried or problem.time.step is not None else MultirateStepper
         self.stepper = kind(comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary)
         self._started = wall.perf_counter()
         self._output = 0.0
         if saved is not None:
-            parallel.agree(lambda: self._recall(saved.memory))  # a preconditioner may fail on some ranks alone
+            with understood():
+                arrays = saved.arrays()
+            parallel.agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
 
     @property
     def unknowns(self) -> int:
@@ -154,9 +158,12 @@ class Solver:
         clock = {
             "seconds": wall.perf_counter() - self._started, "output": self._output, **asdict(self.flow.clock)
         }  # fmt: skip
-        facts = {"state": own.facts, "stepper": self.stepper.memory(), "clock": clock}
+        memory, arrays = self.stepper.memory(), self.stepper.arrays()
+        facts = {"state": own.facts, "stepper": memory, "arrays": list(arrays), "clock": clock}
+        known = {f"{prefix}{name}": array for name, array in arrays.items()}
+        own = replace(own, facts=facts, common={**own.common, **known})
         if self.finer is None:
-            return replace(own, facts=facts)
+            return own
         finer = self.finer.contents(f"{prefix}finer/")
         return Contents(
             facts={**facts, "finer": finer.facts},
@@ -166,8 +173,8 @@ class Solver:
         )
 
     @understood()
-    def _recall(self, memory: Mapping[str, Any]) -> None:
-        self.stepper.recall(memory["stepper"])
+    def _recall(self, memory: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
+        self.stepper.recall(memory["stepper"], arrays)
         clock = dict(memory["clock"])
         self._started -= clock.pop("seconds")
         self._output = clock.pop("output")

@@ -142,14 +142,18 @@ class Stepper:
             "history": [asdict(step) for step in self._history],
         }
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take up what `memory` gave, in a stepper that was made with the state of that time."""
+    def recall(self, memory: Mapping[str, Any], _arrays: Mapping[str, Array]) -> None:
+        """Take up what `memory` and `arrays` gave, in a stepper that was made with the state of that time."""
         self.steps = self._good_steps = whole("steps", memory["steps"], 0, _MOST_STEPS)
         self.step_size = float(memory["step_size"])
         self._trial.wish = float(memory["wish"])
         real("wish", self._trial.wish, above=0.0)
         self._ts.setStepNumber(whole("ts_steps", memory["ts_steps"], 0, _MOST_STEPS))
         self._history = [Step(**step) for step in memory["history"]]
+
+    def arrays(self) -> dict[str, Array]:
+        """What belongs to `memory` and is arrays, the same on every rank."""
+        return {}
 
     def take_history(self) -> list[Step]:
         """All trial steps since this was last called."""
@@ -234,7 +238,7 @@ class Stepper:
         end = limited(self.flow.groups, end)
         self._trial.step, self._trial.frame, self._trial.carried = step, end.frame, end.carried
         if self._fixed is None:
-            self._trial.error = self.flow.error(begin, rate, difference)
+            self._trial.error = self._size(begin, rate, end, difference)
         u.array[:] = _density_values(end)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
@@ -246,22 +250,32 @@ class Stepper:
             step: Δ.
             rate: of the state.
         """
+        return self._pair(begin, start, step, rate, self.flow.rate)
+
+    def _pair(
+        self, begin: State, start: Array, step: float, rate: Rate, slope: Callable[[State], Rate]
+    ) -> tuple[State, State]:
+        """`_stages` for any right-hand side."""
         tau, half = begin.tau, 0.5 * step
         k = rate_values(rate)
         total = k.copy()  # of the first three, all that is asked of them later: a copy of the density each
         stage = start + half * k
         for ahead in (half, step):
-            k = self._rate(tau + ahead, stage)
+            k = rate_values(slope(self._unpack(tau + ahead, stage)))
             total += k
             stage += half * k
         stage *= 1.0 / 3.0
         stage += (2.0 / 3.0) * start
-        k = self._rate(tau + half, stage)
+        k = rate_values(slope(self._unpack(tau + half, stage)))
         stage += half * k
         k *= 3.0
         k -= total
         k *= step / 12.0
         return self._unpack(tau + step, stage), self._unpack(tau, k)
+
+    def _size(self, begin: State, rate: Rate, _end: State, difference: State) -> float:
+        """The error of the step from `begin` to `_end`: here the size of the pair's difference."""
+        return self.flow.error(begin, rate, difference)
 
     def _renew(self) -> None:
         """Carried nodes as the next step is to find them; collective."""
@@ -271,7 +285,7 @@ class Stepper:
     def _begin(self, begin: State) -> tuple[float, Rate]:
         """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
         if self._first is None:
-            rate = self.flow.rate(begin)
+            rate = self._rate(begin)
             share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
             fastest, levels, asked = self._comm.allreduce((rate.speed, share.levels, self.poll()), op=_combined)
             self._first = (fastest, replace(rate, potential=()))  # which the stages do not need
@@ -282,13 +296,21 @@ class Stepper:
             self.asked = asked if self.settled is None else 0.0
         return self._first
 
+    def _rate(self, begin: State) -> Rate:
+        """The rate at the present state."""
+        return self.flow.rate(begin)
+
+    def _stable(self, fastest: float) -> float:
+        """The CFL bound of a step."""
+        return stable_step(self._degree, fastest, self.limits)
+
     def _choose(self, ts: PETSc.TS, tau: float, fastest: float) -> float:
         """The wish, or the CFL bound if that is smaller, cut so that the target is met by equal steps."""
         if not np.isfinite(fastest):
             raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
         remaining = float(ts.getMaxTime()) - tau
         wanted, bound = self._trial.wish, "error" if self._fixed is None else "fixed"
-        stable = stable_step(self._degree, fastest, self.limits)
+        stable = self._stable(fastest)
         if self._fixed is None and stable < wanted:
             wanted, bound = stable, "cfl"
         if wanted < _SHRINK_LIMIT * self._horizon and remaining > wanted:
@@ -300,9 +322,6 @@ class Stepper:
     def _values(self, density: Array) -> Array:
         """Those of the present state, of which the TS keeps the density's."""
         return np.concatenate([density, frame_values(self._frame), _carried_values(self._carried)])
-
-    def _rate(self, tau: float, values: Array) -> Array:
-        return rate_values(self.flow.rate(self._unpack(tau, values)))
 
     def _unpack(self, tau: float, values: Array) -> State:
         """Density coefficients of all groups, their frames, then carried nodes, as a state (views)."""
@@ -349,8 +368,8 @@ def _never() -> float:
     return 0.0
 
 
-def rate_values(rate: Rate) -> Array:
-    """∂_τ of densities and frames in one vector, as `Stepper` orders them."""
+def rate_values(rate: Rate | State) -> Array:
+    """∂_τ of densities and frames, or a state's own, in one vector, as `Stepper` orders them."""
     parts = [*(d.ravel() for d in rate.density), frame_values(rate.frame), _carried_values(rate.carried)]
     return np.concatenate(parts)
 

@@ -1,0 +1,201 @@
+"""Steps of the potential with steps of the transport inside: the forecast, orders, the estimate, and what fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.integrate import quad, solve_ivp
+
+from mfpde.errors import ComputationError
+from mfpde.limit.flow import Potential, Rate
+from mfpde.limit.forecast import Forecast
+from mfpde.limit.frame import Frame
+from mfpde.limit.multirate import MultirateStepper
+from mfpde.limit.state import State
+from mfpde.limit.sweep import Outcome
+from mfpde.settings import Time
+
+START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
+HORIZON = 2.0
+
+
+def potential(y: np.ndarray) -> np.ndarray:
+    """What changes slowly: g(y), two numbers."""
+    return np.array([np.cos(y[0]) + 0.3 * y[2], y[1] * y[3]])
+
+
+def slope(y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """f(y, g)."""
+    u, v, centre, matrix = y
+    return np.array([-u * v + g[0], (u * u - v) * matrix, g[0] - matrix * v, 0.5 * g[1] - matrix * centre])
+
+
+def exact(tau: float) -> np.ndarray:
+    def right(_: float, y: np.ndarray) -> np.ndarray:
+        return slope(y, potential(y))
+
+    return solve_ivp(right, (0.0, tau), START, method="DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
+
+
+@dataclass
+class Toy:
+    """One cell of two unknowns and one block; a transport speed; counts its sweeps."""
+
+    speed: float = 0.0
+    spoilt_from: float = np.inf
+    groups: tuple[Any, ...] = (
+        SimpleNamespace(
+            space=SimpleNamespace(degree=2, dim=1),
+            transport=SimpleNamespace(blocks=1),
+            shape=(1, 2, 1),
+            limiter=None,
+        ),
+    )
+    sweeps: int = 0
+    transports: int = 0
+    asked: list[float] = field(default_factory=list)
+
+    def units(self, _state: State) -> tuple[list[np.ndarray], None, None]:
+        return [np.zeros((1, 2, 1))], None, None
+
+    def potential(self, state: State) -> Potential:
+        self.sweeps += 1
+        if state.tau > self.spoilt_from:
+            raise ComputationError(f"not finite at tau = {state.tau:.6g}")
+        return Potential((), Outcome(1.0, 0.0, (), (potential(flat(state))[None],)), 0.0)
+
+    def rate(self, state: State) -> Rate:
+        return self.transport(state, self.potential(state))
+
+    def transport(self, state: State, known: Potential) -> Rate:
+        return self.driven(state, known.outcome)
+
+    def driven(self, state: State, outcome: Outcome) -> Rate:
+        self.transports += 1
+        assert outcome.gradient is not None
+        there = slope(flat(state), outcome.gradient[0][0])
+        frame = Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1))
+        return Rate((there[:2].reshape(1, 2, 1),), (frame,), self.speed, outcome)
+
+    def error(self, _state: State, _rate: Rate, difference: State) -> float:
+        self.asked.append(float(np.abs(flat(difference)).max()))
+        return self.asked[-1]
+
+
+def flat(state: State) -> np.ndarray:
+    """(u, v, c, A)."""
+    frame = state.frame[0]
+    return np.concatenate([state.density[0].ravel(), frame.centre.ravel(), frame.matrix.ravel()])
+
+
+def march(toy: Toy, time: Time, tau: float = HORIZON) -> tuple[np.ndarray, list[Any]]:
+    """The state at τ, and the trial steps that led there."""
+    frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
+    start = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+    stepper = MultirateStepper(MPI.COMM_SELF, toy, start, time, HORIZON)
+    try:
+        assert stepper.advance(tau)
+        return flat(stepper.state), stepper.take_history()
+    finally:
+        stepper.close()
+
+
+def known(times: tuple[float, ...], function: Any) -> Forecast:
+    forecast = Forecast()
+    for tau in times:
+        forecast = forecast.told(tau, [np.array([[function(tau)]])])
+    return forecast
+
+
+def test_the_forecast_of_a_parabola_is_exact_and_what_it_misses_of_a_cubic_is_said() -> None:
+    """Unequal times, older ones forgotten; ∫(g − ĝ) over the step is (g − ĝ)(τ₊) · missed · Δ for a cubic."""
+    times, end = (0.0, 0.3, 0.7, 0.9, 1.6), 2.5
+    forecast = known(times, lambda t: 3.0 - 2.0 * t + 0.7 * t * t)
+    assert forecast.times == times[-3:]
+    assert forecast.at(end)[0][0, 0] == pytest.approx(3.0 - 5.0 + 0.7 * 6.25, rel=1e-13)
+    cubic = known(times, lambda t: t**3)
+
+    def wrong(tau: float) -> float:
+        return tau**3 - float(cubic.at(tau)[0][0, 0])
+
+    share = quad(wrong, times[-1], end)[0] / (wrong(end) * (end - times[-1]))
+    assert cubic.missed(end) == pytest.approx(share, rel=1e-12)
+    assert known((0.0, 1.0, 2.0), abs).missed(3.0) == pytest.approx(3.0 / 8.0, rel=1e-13)
+
+
+def test_order_three_in_steps_of_the_potential() -> None:
+    """However many steps of the transport: slope 3, in density and frame."""
+    for speed in (0.0, 40.0):
+        errors = [march(Toy(speed), Time(step=HORIZON / n))[0] - exact(HORIZON) for n in (40, 80)]
+        sizes = [np.abs(error[:2]).max() for error in errors], [np.abs(error[2:]).max() for error in errors]
+        orders = [np.log2(coarse / fine) for coarse, fine in sizes]
+        assert all(2.7 < order < 3.5 for order in orders), orders
+
+
+def test_the_estimate_is_the_error_of_a_step() -> None:
+    """Many small steps of the transport, so that the forecast alone is wrong: estimate and error agree, ratio → 1."""
+    ratios = []
+    for step in (0.1, 0.05):
+        toy = Toy(speed=400.0)
+        before = march(Toy(speed=400.0), Time(tolerance=1.0, step=None), 1e-9)[0]  # any tolerance: nothing is asked
+        assert np.abs(before - START).max() < 1e-8
+        frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
+        begin = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+        stepper = MultirateStepper(MPI.COMM_SELF, toy, begin, Time(tolerance=1.0), HORIZON)
+        for i in (2, 1, 0):  # values that are exact, so that only this step is wrong
+            then = backwards(i * step)
+            stepper._forecast = stepper._forecast.told(-i * step, [potential(then)[None]])
+        stepper._trial.wish = step
+        assert stepper.advance(step)
+        error = np.abs(flat(stepper.state) - exact(step)).max()
+        ratios.append(toy.asked[0] / error)
+        assert len(toy.asked) == 1
+        stepper.close()
+    assert abs(ratios[1] - 1.0) < 0.15, ratios
+    assert abs(ratios[1] - 1.0) < abs(ratios[0] - 1.0) + 0.02, ratios
+
+
+def backwards(tau: float) -> np.ndarray:
+    def right(_: float, y: np.ndarray) -> np.ndarray:
+        return -slope(y, potential(y))
+
+    return (
+        START if tau == 0.0 else solve_ivp(right, (0.0, tau), START, method="DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
+    )
+
+
+def test_one_sweep_a_step_whatever_the_speed() -> None:
+    """The CFL bound multiplies the steps of the transport, not those of the potential."""
+    counts = []
+    for speed in (20.0, 400.0):
+        toy = Toy(speed)
+        end, history = march(toy, Time(tolerance=1e-5))
+        assert np.abs(end - exact(HORIZON)).max() < 3e-4
+        assert toy.sweeps == len(history) + 2 * 3 + 1  # two steps in the true potential; the third one's beginning
+        assert [s.accepted for s in history] == [s.error <= 1e-5 for s in history]
+        counts.append((len(history), toy.transports))
+    assert counts[1][1] > 4 * counts[0][1]
+    assert counts[1][0] < 2 * counts[0][0]
+
+
+def test_the_error_of_a_march_follows_its_tolerance() -> None:
+    errors = [np.abs(march(Toy(30.0), Time(tolerance=tol))[0] - exact(HORIZON)).max() for tol in (1e-4, 1e-6)]
+    assert 0.6 < np.log(errors[0] / errors[1]) / np.log(100.0) < 1.4
+
+
+def test_a_failing_forecast_is_left_and_numbers_that_fail_have_the_last_word() -> None:
+    """A step whose end cannot be computed is tried again in the true potential; if that fails too, the march does."""
+    frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
+    toy = Toy(speed=20.0, spoilt_from=1.0)
+    start = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+    stepper = MultirateStepper(MPI.COMM_SELF, toy, start, Time(tolerance=1e-4), HORIZON)
+    with pytest.raises(ComputationError, match="not finite at tau = 1"):
+        stepper.advance(HORIZON)
+    assert 0.9 < stepper.good.tau <= 1.0
+    assert np.abs(flat(stepper.good) - exact(stepper.good.tau)).max() < 1e-3
+    stepper.close()
