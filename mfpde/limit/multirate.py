@@ -6,12 +6,17 @@ density goes through
 
     ∂_τ ρ̂ = f(ρ̂, V̂(τ)),    V̂ the potential of ĝ(τ) in the moving frames,
 
-by as many steps of the pair SSP43(2) as the CFL bound asks for. The sweep at the end is that of the next step's
-beginning; it also tells by how much the forecast was wrong. The error of a step is the sum of both parts: of the
-differences of the pair, and of Δ times the mean of f(ρ̂, V) − f(ρ̂, V̂); the step obeys it alone, and is tried again where
-it is too large. The first steps, before there are values to continue, are those of `limit.stepper`. One sweep a step,
+by as many steps of the pair SSP43(2) as the CFL bound asks for, to ρ̂*. The sweep there tells the potential V, by how
+much the forecast was wrong, and so what is to be added to first order, with μ of `Forecast.missed`:
+
+    ρ̂ = ρ̂* + Δ μ (f(ρ̂*, V) − f(ρ̂*, V̂)).
+
+V is kept for the next step (predict, evaluate, correct). The error of a step is the size of what was added, together
+with the differences of the pair: that of ρ̂*, so that ρ̂ is better. The step obeys it alone, and is tried again where it
+is too large. The first steps, before there are values to continue, are those of `limit.stepper`. One sweep a step,
 instead of four times as many as the CFL bound asks for.
-Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); mathematics.md, section 4.
+Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); Hairer, Nørsett & Wanner, *Solving Ordinary
+Differential Equations I*, III.1; mathematics.md, section 4.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.checks import real
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import POINTS, Forecast
@@ -52,41 +58,53 @@ class MultirateStepper(Stepper):
         super().__init__(comm, flow, state, time, horizon, stationary)
         self._slow = flow
         self._forecast = Forecast()
-        self._ahead: tuple[State, Rate] | None = None  # the end of the last trial, with its rate
+        self._known: tuple[float, Outcome] | None = None  # τ of the last sweep that began or ended a step
         self._failed = False  # the numbers of the last trial
 
     def memory(self) -> dict[str, Any]:
         """See `Stepper.memory`."""
-        return {**super().memory(), "forecast": list(self._forecast.times)}
-
-    def recall(self, memory: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """See `Stepper.recall`."""
-        super().recall(memory, arrays)
-        times = [float(tau) for tau in memory["forecast"]]
-        if len(times) > POINTS or sorted(set(times)) != times or not np.isfinite(times).all():
-            raise InputError(f"forecast = {times}: must be at most {POINTS} increasing times")
-        shapes = [theta.shape[:2] for theta in self._slow.units(self.state)[0]]
-        names = [[_name(i, place) for place in range(len(shapes))] for i in range(len(times))]
-        gradients = tuple(tuple(arrays[name] for name in each) for each in names)
-        for known in gradients:
-            if [values.shape for values in known] != shapes:
-                raise InputError(f"forecast: arrays of the shapes {[values.shape for values in known]}, not {shapes}")
-        self._forecast = Forecast(tuple(times), gradients)
+        self._learn(self.state.tau)
+        known = None if self._known is None else [self._known[0], self._known[1].risk]
+        return {**super().memory(), "forecast": list(self._forecast.times), "known": known}
 
     def arrays(self) -> dict[str, Array]:
-        """See `Stepper.arrays`: g (L, u) per known time and family."""
+        """See `Stepper.arrays`: g (L, u) per known time and family; also that of the last sweep."""
         return {
             _name(i, place): values
             for i, gradient in enumerate(self._forecast.gradients)
             for place, values in enumerate(gradient)
         }
 
+    def recall(self, memory: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """See `Stepper.recall`."""
+        super().recall(memory, arrays)
+        times = [real("forecast", tau, least=0.0) for tau in memory["forecast"]]
+        if len(times) > POINTS or sorted(set(times)) != times:
+            raise InputError(f"forecast = {times}: must be at most {POINTS} increasing times")
+        shapes = [theta.shape[:2] for theta in self._slow.units(self.state)[0]]
+        names = [[_name(i, place) for place in range(len(shapes))] for i in range(len(times))]
+        gradients = tuple(tuple(arrays[name] for name in each) for each in names)
+        for gradient in gradients:
+            if (found := [values.shape for values in gradient]) != shapes:
+                raise InputError(f"forecast: arrays of the shapes {found}, not {shapes}")
+        self._forecast = Forecast(tuple(times), gradients)
+        if memory["known"] is not None:
+            tau, risk = memory["known"]
+            self._known = (real("known", tau), Outcome(real("known", risk), float("nan"), (), gradients[-1]))
+
     def _rate(self, begin: State) -> Rate:
-        known, self._ahead = self._ahead, None
-        near = known is not None and abs(known[0].tau - begin.tau) <= _SAME * max(1.0, begin.tau)
-        rate = known[1] if known is not None and near else self.flow.rate(begin)
-        self._forecast = self._forecast.told(begin.tau, _gradient(rate.outcome))
+        self._learn(begin.tau)
+        if self._known is not None and _same(self._known[0], begin.tau):
+            return self._slow.driven(begin, self._known[1])
+        rate = self.flow.rate(begin)
+        self._known = (begin.tau, rate.outcome)
+        self._learn(begin.tau)
         return rate
+
+    def _learn(self, tau: float) -> None:
+        """Let the forecast know the last sweep, if that was at the present time: else its step was not accepted."""
+        if self._known is not None and _same(self._known[0], tau):
+            self._forecast = self._forecast.told(self._known[0], _gradient(self._known[1]))
 
     def _stable(self, fastest: float) -> float:
         return np.inf if self._forecast.ready else super()._stable(fastest)
@@ -102,41 +120,45 @@ class MultirateStepper(Stepper):
     def _substeps(self, begin: State, start: Array, end: float, rate: Rate) -> tuple[State, State]:
         """The state at τ = end, and the sum of the pair's differences on the way there."""
         base, (fastest, _) = rate.outcome, self._begin(begin)
-        doubt = np.zeros_like(start)
+        sum_of_differences = np.zeros_like(start)
         while True:
             if not np.isfinite(fastest):
                 raise ComputationError(f"not finite at tau = {begin.tau:.6g}: the transport speed is {fastest}")
             remaining = end - begin.tau
             parts = max(1, int(np.ceil(remaining / super()._stable(fastest) - 1e-9)))
-            slope = lambda state: self._foreseen(state, base)  # noqa: E731
-            after, difference = self._pair(begin, start, remaining / parts, rate, slope)
-            doubt += rate_values(difference)
+            after, difference = self._pair(
+                begin, start, remaining / parts, rate, lambda state: self._foreseen(state, base)
+            )
+            sum_of_differences += rate_values(difference)
             if parts == 1:
-                return replace(after, tau=end), self._unpack(begin.tau, doubt)
+                return replace(after, tau=end), self._unpack(begin.tau, sum_of_differences)
             begin = limited(self.flow.groups, after)
-            start, rate = rate_values(begin), slope(begin)
+            start, rate = rate_values(begin), self._foreseen(begin, base)
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
 
-    def _given_up(self, begin: State, rate: Rate) -> tuple[State, State]:
-        """Of a step whose numbers failed: try it again, smaller, in the true potential, which has the last word."""
-        self._forecast = Forecast().told(begin.tau, _gradient(rate.outcome))
-        self._failed = True
-        return begin, begin
-
-    def _size(self, begin: State, rate: Rate, end: State, difference: State) -> float:
+    def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         if not self._forecast.ready:
             failed, self._failed = self._failed, False
-            return float("inf") if failed else super()._size(begin, rate, end, difference)
+            return (begin, float("inf")) if failed else super()._judged(begin, rate, end, difference)
         try:
             potential = self._slow.potential(end)
             true, foreseen = self._slow.transport(end, potential), self._foreseen(end, potential.outcome)
         except ComputationError:
             self._given_up(begin, rate)
-            return self._size(begin, rate, end, difference)
-        self._ahead = (end, true)
+            return self._judged(begin, rate, end, difference)
+        self._known = (end.tau, potential.outcome)
         missed = (end.tau - begin.tau) * self._forecast.missed(end.tau)
-        both = rate_values(difference) + missed * (rate_values(true) - rate_values(foreseen))
-        return super()._size(begin, rate, end, self._unpack(begin.tau, both))
+        added = missed * (rate_values(true) - rate_values(foreseen))
+        error = self._size(begin, rate, self._unpack(begin.tau, rate_values(difference) + added))
+        return limited(self.flow.groups, self._unpack(end.tau, rate_values(end) + added)), error
+
+    def _given_up(self, begin: State, rate: Rate) -> tuple[State, State]:
+        """Of a step whose numbers failed: try it again, smaller, in the true potential, which has the last word."""
+        self._known = (begin.tau, rate.outcome)
+        self._forecast = Forecast()
+        self._learn(begin.tau)
+        self._failed = True
+        return begin, begin
 
     def _foreseen(self, state: State, base: Outcome) -> Rate:
         """The rate at a state in the potential that was forecast for its time; of the rest, the base's outcome."""
@@ -145,6 +167,10 @@ class MultirateStepper(Stepper):
 
 def _name(i: int, place: int) -> str:
     return f"forecast/{i}/{place}"
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= _SAME * max(1.0, abs(one))
 
 
 def _gradient(outcome: Outcome) -> tuple[Array, ...]:

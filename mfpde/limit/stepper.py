@@ -235,10 +235,8 @@ class Stepper:
         step = self._choose(ts, tau, fastest)
         ts.setTimeStep(step)
         end, difference = self._stages(begin, start, step, rate)
-        end = limited(self.flow.groups, end)
+        end, self._trial.error = self._judged(begin, rate, limited(self.flow.groups, end), difference)
         self._trial.step, self._trial.frame, self._trial.carried = step, end.frame, end.carried
-        if self._fixed is None:
-            self._trial.error = self._size(begin, rate, end, difference)
         u.array[:] = _density_values(end)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
@@ -273,9 +271,12 @@ class Stepper:
         k *= step / 12.0
         return self._unpack(tau + step, stage), self._unpack(tau, k)
 
-    def _size(self, begin: State, rate: Rate, _end: State, difference: State) -> float:
-        """The error of the step from `begin` to `_end`: here the size of the pair's difference."""
-        return self.flow.error(begin, rate, difference)
+    def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
+        """The state that is kept of a step from `begin` to `end`, and its error, nan where none is asked for."""
+        return end, self._size(begin, rate, difference)
+
+    def _size(self, begin: State, rate: Rate, difference: State) -> float:
+        return float("nan") if self._fixed is not None else self.flow.error(begin, rate, difference)
 
     def _renew(self) -> None:
         """Carried nodes as the next step is to find them; collective."""
