@@ -82,6 +82,8 @@ MOVING = "tests/unit/test_frame.py::test_a_moving_frame_leaves_the_velocity_in_t
 FOLLOWING = "tests/unit/test_frame.py::test_following_keeps_mean_and_covariance"
 ORDER = "tests/unit/test_stepper.py::test_order_three_with_a_frame_that_moves"
 ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the_pair"
+CUBIC = "tests/unit/test_multirate.py::test_the_forecast_of_a_parabola_is_exact_and_what_it_misses_of_a_cubic_is_said"
+CORRECTED = "tests/unit/test_multirate.py::test_the_estimate_is_the_error_before_the_correction"
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
 SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
 COUNTED = "tests/exact/test_stationary.py::test_undershoots_do_not_pass_for_stationarity"
@@ -97,6 +99,7 @@ IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_syst
 DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_penalty.py", "mfpde/limit/imex.py"
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
+FORECAST, MULTIRATE = "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
@@ -209,10 +212,18 @@ FAULTS = (
     # Time steps.
     Fault("wrong-coefficient", STEP, "stage *= 1.0 / 3.0\n        stage += (2.0 / 3.0) * start",
           "stage *= 0.5\n        stage += 0.5 * start", ORDER),
-    Fault("frame-held-in-the-stages", STEP, "self.flow.rate(self._unpack(tau, values))",
-          "self.flow.rate(State(tau, self._unpack(tau, values).density, self._frame))", ORDER),
+    Fault("frame-held-in-the-stages", STEP, "slope(self._unpack(tau + ahead, stage))",
+          "slope(State(tau + ahead, self._unpack(tau, stage).density, self._frame))", ORDER),
     Fault("estimate-with-wrong-weights", STEP, "k *= 3.0", "k *= 2.0", ESTIMATE),
     Fault("estimate-twice-as-large", STEP, "k *= step / 12.0", "k *= step / 6.0", ESTIMATE),
+    Fault("forecast-misses-half", FORECAST, "+ 1.0) / 6.0", "+ 1.0) / 12.0", CUBIC),
+    Fault("correction-of-the-wrong-sign", MULTIRATE, "rate_values(true) - rate_values(foreseen)",
+          "rate_values(foreseen) - rate_values(true)", CORRECTED),
+    Fault("forecast-error-not-asked", MULTIRATE, "rate_values(difference) + added)", "rate_values(difference))",
+          CORRECTED),
+    Fault("correction-lost", MULTIRATE, "rate_values(end) + added)", "rate_values(end))", CORRECTED),
+    Fault("last-sweep-not-saved", MULTIRATE, "[self._known[0], self._known[1].risk]", "None",
+          "tests/restart/test_resume.py::test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
     Fault("rejected-step-accepted", STEP, "if not accepted:\n            return trial.wish, False",
           "if not accepted:\n            return trial.wish, True", RETRIED),
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
@@ -289,8 +300,8 @@ FAULTS = (
     Fault("frame-turned-back", POSITIVITY, "old @ np.linalg.inv(new)", "new @ np.linalg.inv(old)", TAKEN_UP),
     Fault("coordinates-in-any-order-in-frame", POSITIVITY, "roots(law[1][b : b + 1], axes)",
           "roots(law[1][b : b + 1], ())", TAKEN_UP),
-    Fault("not-limited-after-steps", STEP, "end = limited(self.flow.groups, end)", "pass",
-          "tests/exact/test_positivity.py::test_a_run_of_the_scheme"),
+    Fault("not-limited-after-steps", MULTIRATE, "return limited(self.flow.groups, self._unpack(end.tau,",
+          "return (lambda _, end: end)((), self._unpack(end.tau,", "tests/exact/test_positivity.py::test_a_run_of_the_scheme"),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),
