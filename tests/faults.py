@@ -300,8 +300,7 @@ FAULTS = (
     Fault("frame-turned-back", POSITIVITY, "old @ np.linalg.inv(new)", "new @ np.linalg.inv(old)", TAKEN_UP),
     Fault("coordinates-in-any-order-in-frame", POSITIVITY, "roots(law[1][b : b + 1], axes)",
           "roots(law[1][b : b + 1], ())", TAKEN_UP),
-    Fault("not-limited-after-steps", MULTIRATE, "return limited(self.flow.groups, self._unpack(end.tau,",
-          "return (lambda _, end: end)((), self._unpack(end.tau,",
+    Fault("never-limited", "mfpde/limit/state.py", "if all(group.limiter is None for group in groups):", "if groups:",
           "tests/exact/test_positivity.py::test_a_run_of_the_scheme"),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
