@@ -300,7 +300,7 @@ FAULTS = (
     Fault("frame-turned-back", POSITIVITY, "old @ np.linalg.inv(new)", "new @ np.linalg.inv(old)", TAKEN_UP),
     Fault("coordinates-in-any-order-in-frame", POSITIVITY, "roots(law[1][b : b + 1], axes)",
           "roots(law[1][b : b + 1], ())", TAKEN_UP),
-    Fault("never-limited", "mfpde/limit/state.py", "if all(group.limiter is None for group in groups):", "if groups:",
+    Fault("never-limited", STATE, "if all(group.limiter is None for group in groups):", "if groups:",
           "tests/exact/test_positivity.py::test_a_run_of_the_scheme"),
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
