@@ -104,7 +104,7 @@ class Density:
 
 @dataclass(frozen=True)
 class Time:
-    """The time step: from an error estimate, with smaller ones inside as the CFL bound asks (`limit.multirate`), or fixed.
+    """The time step: from an error estimate, with smaller ones inside as the CFL bound asks, or fixed.
 
     Attributes:
         step: a fixed Δτ; shortened so that reports are met exactly.
