@@ -67,6 +67,8 @@ def main() -> None:
         shown.UpdatePipeline(tau)
     display = simple.Show(shown, view)
     draw(display, view, shown, names, given.array)
+    said = simple.Show(simple.Text(Text=f"{path.stem.removeprefix('density_')}, tau = {tau:g}"), view)
+    said.WindowLocation, said.FontSize, said.Color = "Upper Left Corner", given.size[1] // 40, [0.0, 0.0, 0.0]
     simple.Render(view)
     still = given.still or given.directory / "figures" / "paraview.png"
     still.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,8 @@ def draw(display: object, view: object, shown: object, names: list[str], array: 
     table = simple.GetColorTransferFunction(array)
     table.ApplyPreset("Viridis (matplotlib)" if array != "potential" else "Cool to Warm", True)
     display.SetScalarBarVisibility(view, True)
+    bar = simple.GetScalarBar(table, view)
+    bar.TitleFontSize = bar.LabelFontSize = view.ViewSize[1] // 45
     if dim == 2:  # cells of higher degree are drawn as such; 5.11 ends on curves that are subdivided more than once
         display.NonlinearSubdivisionLevel = 3
     bounds = shown.GetDataInformation().GetBounds()
@@ -115,9 +119,12 @@ def draw(display: object, view: object, shown: object, names: list[str], array: 
     if dim < 3:
         scale[dim] = 0.8 * max(sizes[:dim]) / max(sizes[dim], 0.2)
     display.Scale = scale
-    display.DataAxesGrid.GridAxesVisibility = 1
-    titles = [*names, "depth" if scale[dim % 3] == 1.0 else f"depth x {scale[dim % 3]:.3g}", ""][:3]
-    display.DataAxesGrid.XTitle, display.DataAxesGrid.YTitle, display.DataAxesGrid.ZTitle = titles
+    axes = view.AxesGrid
+    axes.Visibility, axes.DataScale = 1, scale  # its numbers are those of the data, however stretched
+    axes.XTitle, axes.YTitle, axes.ZTitle = [*names, "depth", ""][:3]
+    for axis in "XYZ":
+        setattr(axes, f"{axis}TitleFontSize", view.ViewSize[1] // 40)
+        setattr(axes, f"{axis}LabelFontSize", view.ViewSize[1] // 50)
     if dim == 2:
         display.Opacity = 0.85
     if dim == 1:

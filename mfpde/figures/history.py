@@ -65,9 +65,16 @@ def _line(axes: Axes, table: Mapping[str, Column], name: str, label: str, colour
     kept = np.isfinite(values)
     if not kept.any():
         return False
-    mark = "o" if kept.sum() == 1 else ""
+    mark = "" if kept.all() and len(kept) > 1 else "o"  # of what few reports have, where it is known
     axes.plot(
-        np.asarray(table["tau"])[kept], values[kept], dashes, color=colour, label=label, marker=mark, clip_on=not mark
+        np.asarray(table["tau"])[kept],
+        values[kept],
+        dashes,
+        color=colour,
+        label=label,
+        marker=mark,
+        markersize=3.5,
+        clip_on=not mark,
     )
     return True
 
@@ -136,7 +143,7 @@ def _soundness(axes: Axes, table: Mapping[str, Column]) -> None:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
-        axes.legend(ncols=2, columnspacing=1.0, loc="upper center")
+        axes.legend(ncols=2, columnspacing=0.8, handlelength=1.4, borderpad=0.2, loc="upper center")
 
 
 def _positive(axes: Axes) -> bool:

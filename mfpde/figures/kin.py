@@ -46,9 +46,9 @@ def draw(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], path: Path) -> 
                       color=_COLOURS[colour % len(_COLOURS)], label=label)  # fmt: skip
         axis.set_title(name, fontsize=8)
         axis.set_xlabel(keys[0], fontsize=8)
-        axis.tick_params(labelsize=7, which="both")
         axis.spines[["top", "right"]].set_visible(False)
         _scale(axis, [float(row[keys[0]]) for row in rows] if numeric else [], seen)
+        axis.tick_params(labelsize=7, which="both")  # after the scale, which makes new ticks
         if not seen:
             axis.text(0.5, 0.5, "not finite", transform=axis.transAxes, ha="center", fontsize=7)
         if ticks:

@@ -101,9 +101,10 @@ def _state(run: Run, summary: Mapping[str, object] | None) -> str:
         return f"This run has not ended; its last report is at τ = {tau:.6g}."
     end = str(summary.get("outcome", "done"))
     said = "The run ended" if end == "done" else f"The run ended early ({_safe(end)})"
+    ranks = "rank" if summary.get("ranks") == 1 else "ranks"
     return (
         f"{said} at τ = {tau:.6g}: {_grouped(summary.get('unknowns'))} unknowns, "
-        f"{_grouped(summary.get('steps'))} steps, {_grouped(summary.get('ranks'))} rank(s)."
+        f"{_grouped(summary.get('steps'))} steps, {_grouped(summary.get('ranks'))} {ranks}."
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
@@ -60,18 +61,6 @@ _RC: dict[str, object] = {
 }
 
 
-class Page(Figure):
-    """A Matplotlib figure that notebooks show without pyplot, and that no pyplot window keeps alive."""
-
-    def __init__(self, height: float, width: float = WIDTH) -> None:
-        """An empty page, in inches."""
-        super().__init__(figsize=(width, height))
-        FigureCanvasAgg(self)
-
-    def _repr_png_(self) -> bytes:
-        return png(self)
-
-
 def styled[**P, R](draw: Callable[P, R]) -> Callable[P, R]:
     """The function, with this module's defaults in force and the user's own untouched."""
 
@@ -81,6 +70,23 @@ def styled[**P, R](draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*arguments, **named)
 
     return drawn
+
+
+class Page(Figure):
+    """A Matplotlib figure that notebooks show without pyplot, and that no pyplot window keeps alive."""
+
+    def __init__(self, height: float, width: float = WIDTH) -> None:
+        """An empty page, in inches."""
+        super().__init__(figsize=(width, height))
+        FigureCanvasAgg(self)
+
+    @styled
+    def draw(self, renderer: RendererBase) -> None:
+        """As Matplotlib does, whose ticks and fonts take their sizes only now: `savefig` is the user's to call."""
+        super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
 
 
 @styled

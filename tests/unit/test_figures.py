@@ -123,6 +123,8 @@ def test_a_picture_of_another_tau_shows_that_tau(tmp_path):
     for figure in (run.plot_density(tau=0.5), run.plot_densities(0.5), run.plot_potential(tau=0.5)):
         assert r"\tau = 0.5$" in figure.get_suptitle()
     assert run.plot_density(tau=0.5)._repr_png_().startswith(b"\x89PNG")
+    run.plot_history().savefig(tmp_path / "saved.png", dpi=160.0, metadata={"Software": None})  # as a user does
+    assert (tmp_path / "saved.png").read_bytes() == run.plot_history()._repr_png_()
     with pytest.raises(InputError, match=r"the nearest is 0\.5"):
         run.plot_density(tau=0.6)
     with pytest.raises(InputError, match="allowed: attention"):

@@ -16,6 +16,8 @@ from PIL import Image
 
 from drawn import make_run
 from mfpde.output.pvd import series_name
+from mfpde.output.series import DensitySeries, write_pieces
+from mfpde.output.snapshot import Piece
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "paraview" / "standard_view.py"
 MISSING = [name for name in ("pvbatch", "xvfb-run") if shutil.which(name) is None]
@@ -26,6 +28,26 @@ MISSING = [name for name in ("pvbatch", "xvfb-run") if shutil.which(name) is Non
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_still_from_paraview(tmp_path, dim):
     make_run(tmp_path / "run", {"attention": dim}, taus=(0.0, 1.0))
+    assert (np.ptp(still(tmp_path, dim), axis=2) > 40).mean() > 0.01  # the density is there, in colours
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (Debian: apt install paraview xvfb xauth)")
+def test_paraview_shows_pieces_as_the_whole(tmp_path):
+    run = make_run(tmp_path / "run", {"attention": 2}, taus=(0.0,))
+    whole = still(tmp_path, 2)
+    snapshot = run.snapshot(tau=0.0, family="attention")
+    parts = np.array_split(np.random.default_rng(0).permutation(snapshot.points.shape[1]), 3)
+    pieces = [snapshot.select(part, Piece((0, 1, 2), part)) for part in parts]
+    for rank, piece in enumerate(pieces):
+        write_pieces(run.directory, [piece], {"attention": 0}, rank)
+    assert DensitySeries(run.directory, "attention").write(0.0, pieces[0]).suffix == ".pvtu"
+    differing = np.ptp(still(tmp_path, 2) - whole, axis=2) > 20
+    assert differing.mean() < 2e-3  # where two cells meet, one is drawn after the other
+
+
+def still(tmp_path, dim):
+    """The picture (300, 400, 3) that the script makes of the run there, at τ = 0."""
     words = ["xvfb-run", "-a", "pvbatch", str(SCRIPT), str(tmp_path / "run"), "--tau", "0", "--size", "400", "300"]
     for _ in range(3):  # on a busy machine xvfb-run may start the program before its screen is there
         ended = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
@@ -36,7 +58,7 @@ def test_a_still_from_paraview(tmp_path, dim):
     with Image.open(tmp_path / "run" / "figures" / "paraview.png") as image:
         picture = np.asarray(image.convert("RGB")).astype(int)
     assert picture.shape == (300, 400, 3)
-    assert (np.ptp(picture, axis=2) > 40).mean() > 0.01  # the density is there, in colours
+    return picture
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
