@@ -111,6 +111,10 @@ def draw(display: object, view: object, shown: object, names: list[str], array: 
     display.SetScalarBarVisibility(view, True)
     bar = simple.GetScalarBar(table, view)
     bar.TitleFontSize = bar.LabelFontSize = view.ViewSize[1] // 45
+    if dim == 3 and array == "density":  # nothing is seen where there is next to nothing
+        points = table.RGBPoints
+        low, high = points[0], points[-4]
+        simple.GetOpacityTransferFunction(array).Points = [low, 0, 0.5, 0, 0.02 * high, 0, 0.5, 0, high, 1, 0.5, 0]
     if dim == 2:  # cells of higher degree are drawn as such; 5.11 ends on curves that are subdivided more than once
         display.NonlinearSubdivisionLevel = 3
     bounds = shown.GetDataInformation().GetBounds()

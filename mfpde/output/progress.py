@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -17,7 +18,7 @@ class Progress:
     """Rank 0's view of the run; a terminal or a pipe that goes away ends the view, not the run."""
 
     def __init__(self, horizon: float, stream: TextIO | None = None) -> None:
-        """Nothing is shown before the first report.
+        """On a terminal, say what comes before the first report; else nothing is shown before that.
 
         Args:
             horizon: final τ.
@@ -27,6 +28,8 @@ class Progress:
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
         self._bar: tqdm | None = None
+        if self._live:
+            self.warn("compiling, about a minute the first time")
 
     def report(self, report: Report) -> None:
         """Show a report's τ, risk, energy, and accuracy if there is one."""
@@ -73,8 +76,10 @@ def _line(report: Report) -> str:
 
 
 def _said(report: Report) -> list[str]:
-    """Risk and energy to six digits, accuracies in per cent."""
+    """Risk and energy to six digits, the estimated error of the risk if there is one, accuracies in per cent."""
     said = [f"{name} {report.history[name]:.6g}" for name in ("risk", "energy") if name in report.history]
+    if math.isfinite(error := report.history.get("risk_error", math.nan)):
+        said.insert(1, f"+- {error:.1g}")
     if "accuracy" in report.history:
         said.append(f"accuracy {100 * report.history['accuracy']:.1f} %")
     return said

@@ -150,11 +150,12 @@ def test_a_line_per_report_without_a_terminal():
     progress = Progress(1.0, stream)
     progress.report(make_report(0.0))
     progress.advance(0.1)
-    progress.report(make_report(0.25, accuracy=0.9125))
+    progress.report(make_report(0.25, accuracy=0.9125, risk_error=2.34e-5))
     progress.close()
     first, second = stream.getvalue().splitlines()
     assert first.split() == ["tau", "0", "risk", "0.333333", "energy", "0.4", "steps", "7", "wall", "2.5", "s"]
     assert "tau 0.25 " in second
+    assert "risk 0.307692  +- 2e-05  energy" in second
     assert "accuracy 91.2 %" in second
     assert stream.getvalue().isascii()
 
@@ -167,7 +168,8 @@ def test_a_bar_on_a_terminal():
     progress.report(make_report(1.0, accuracy=0.5))
     progress.report(make_report(2.0 + 1e-15, accuracy=0.75))
     progress.close()
-    shown = stream.getvalue().split("\r")
+    waiting, *shown = stream.getvalue().split("\r")
+    assert waiting.startswith("compiling, about a minute the first time\n")
     assert any("50%" in text and "tau 1/2" in text and "accuracy 50.0 %" in text for text in shown)
     assert "100%" in shown[-1]
     assert "risk 0.2" in shown[-1]
