@@ -99,7 +99,7 @@ IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_syst
 DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_penalty.py", "mfpde/limit/imex.py"
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
-FORECAST, MULTIRATE = "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
+PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
@@ -210,24 +210,24 @@ FAULTS = (
           "[a for a in range(matrices.shape[1]) if a not in linear] + list(linear)",
           "list(linear) + [a for a in range(matrices.shape[1]) if a not in linear]", FOLLOWING),
     # Time steps.
-    Fault("wrong-coefficient", STEP, "stage *= 1.0 / 3.0\n        stage += (2.0 / 3.0) * start",
-          "stage *= 0.5\n        stage += 0.5 * start", ORDER),
-    Fault("frame-held-in-the-stages", STEP, "slope(self._unpack(tau + ahead, stage))",
-          "slope(State(tau + ahead, self._unpack(tau, stage).density, self._frame))", ORDER),
-    Fault("estimate-with-wrong-weights", STEP, "k *= 3.0", "k *= 2.0", ESTIMATE),
-    Fault("estimate-twice-as-large", STEP, "k *= step / 12.0", "k *= step / 6.0", ESTIMATE),
+    Fault("wrong-coefficient", PAIR, "stage *= 1.0 / 3.0\n    stage += (2.0 / 3.0) * start",
+          "stage *= 0.5\n    stage += 0.5 * start", ORDER),
+    Fault("frame-held-in-the-stages", PAIR, "slope(layout.state(tau + ahead, stage))",
+          "slope(State(tau + ahead, layout.state(tau, stage).density, begin.frame))", ORDER),
+    Fault("estimate-with-wrong-weights", PAIR, "k *= 3.0", "k *= 2.0", ESTIMATE),
+    Fault("estimate-twice-as-large", PAIR, "k *= step / 12.0", "k *= step / 6.0", ESTIMATE),
     Fault("forecast-misses-half", FORECAST, "+ 1.0) / 6.0", "+ 1.0) / 12.0", CUBIC),
-    Fault("correction-of-the-wrong-sign", MULTIRATE, "rate_values(true) - rate_values(foreseen)",
-          "rate_values(foreseen) - rate_values(true)", CORRECTED),
-    Fault("forecast-error-not-asked", MULTIRATE, "rate_values(difference) + added)", "rate_values(difference))",
+    Fault("correction-of-the-wrong-sign", MULTIRATE, "packed(true) - packed(foreseen)",
+          "packed(foreseen) - packed(true)", CORRECTED),
+    Fault("forecast-error-not-asked", MULTIRATE, "packed(difference) + added)", "packed(difference))",
           CORRECTED),
-    Fault("correction-lost", MULTIRATE, "rate_values(end) + added)", "rate_values(end))", CORRECTED),
+    Fault("correction-lost", MULTIRATE, "packed(end) + added)", "packed(end))", CORRECTED),
     Fault("last-sweep-not-saved", MULTIRATE, "[self._known[0], self._known[1].risk]", "None",
           "tests/restart/test_resume.py::test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
     Fault("rejected-step-accepted", STEP, "if not accepted:\n            return trial.wish, False",
           "if not accepted:\n            return trial.wish, True", RETRIED),
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
-    Fault("cfl-bound-too-large", STEP, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
+    Fault("cfl-bound-too-large", PAIR, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
     Fault("speed-of-one-side", KERNELS, "speed[lane] += seen", "speed[lane] += (f % 2) * seen",
           "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[1]"),
     # Reports.

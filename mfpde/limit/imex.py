@@ -23,8 +23,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit.flow import Rate
+from mfpde.limit.layout import frames, packed
 from mfpde.limit.state import State
-from mfpde.limit.stepper import RightHandSide, Stepper, frame_values, rate_values
+from mfpde.limit.stepper import RightHandSide, Stepper
 from mfpde.settings import Time
 
 Array = NDArray[np.float64]
@@ -71,17 +72,17 @@ class ImexStepper(Stepper):
         self._implicit = flow
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
-        f, g = [rate_values(rate)], [self._diffused(begin)]
+        f, g = [packed(rate)], [self._diffused(begin)]
         stage = begin
         for node, explicit, implicit in zip(NODES[1:], EXPLICIT[1:], IMPLICIT[1:], strict=True):
-            right = self._unpack(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
+            right = self._layout.state(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
             stage = replace(right, density=self._implicit.implicit(right, GAMMA * step, stage.density))
-            f.append(rate_values(self.flow.rate(stage)))
+            f.append(packed(self.flow.rate(stage)))
             g.append(self._diffused(stage))
         both = [a + b for a, b in zip(f, g, strict=True)]
-        end = self._unpack(begin.tau + step, start + step * _sum(WEIGHTS, both))
+        end = self._layout.state(begin.tau + step, start + step * _sum(WEIGHTS, both))
         lower = [b - e for b, e in zip(WEIGHTS, EMBEDDED, strict=True)]
-        return end, self._unpack(begin.tau, step * _sum(lower, both))
+        return end, self._layout.state(begin.tau, step * _sum(lower, both))
 
     def memory(self) -> dict[str, Any]:
         """See `Stepper.memory`; with it, for what the preconditioners were made."""
@@ -94,7 +95,7 @@ class ImexStepper(Stepper):
 
     def _diffused(self, state: State) -> Array:
         """g: nothing of it moves the frames."""
-        still = np.zeros_like(frame_values(state.frame))
+        still = np.zeros_like(frames(state.frame))
         return np.concatenate([*(d.ravel() for d in self._implicit.diffuse(state)), still])
 
 

@@ -33,8 +33,10 @@ from mfpde.checks import real
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import POINTS, Forecast
+from mfpde.limit.layout import packed
+from mfpde.limit.pair import pair
 from mfpde.limit.state import State, limited
-from mfpde.limit.stepper import RightHandSide, Stepper, rate_values
+from mfpde.limit.stepper import RightHandSide, Stepper
 from mfpde.limit.sweep import Outcome
 from mfpde.settings import Time
 
@@ -126,14 +128,14 @@ class MultirateStepper(Stepper):
                 raise ComputationError(f"not finite at tau = {begin.tau:.6g}: the transport speed is {fastest}")
             remaining = end - begin.tau
             parts = max(1, int(np.ceil(remaining / super()._stable(fastest) - 1e-9)))
-            after, difference = self._pair(
-                begin, start, remaining / parts, rate, lambda state: self._foreseen(state, base)
+            after, difference = pair(
+                self._layout, begin, start, remaining / parts, rate, lambda state: self._foreseen(state, base)
             )
-            sum_of_differences += rate_values(difference)
+            sum_of_differences += packed(difference)
             if parts == 1:
-                return replace(after, tau=end), self._unpack(begin.tau, sum_of_differences)
+                return replace(after, tau=end), self._layout.state(begin.tau, sum_of_differences)
             begin = limited(self.flow.groups, after)
-            start, rate = rate_values(begin), self._foreseen(begin, base)
+            start, rate = packed(begin), self._foreseen(begin, base)
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
@@ -148,9 +150,9 @@ class MultirateStepper(Stepper):
             return self._judged(begin, rate, end, difference)
         self._known = (end.tau, potential.outcome)
         missed = (end.tau - begin.tau) * self._forecast.missed(end.tau)
-        added = missed * (rate_values(true) - rate_values(foreseen))
-        error = self._size(begin, rate, self._unpack(begin.tau, rate_values(difference) + added))
-        return limited(self.flow.groups, self._unpack(end.tau, rate_values(end) + added)), error
+        added = missed * (packed(true) - packed(foreseen))
+        error = self._size(begin, rate, self._layout.state(begin.tau, packed(difference) + added))
+        return limited(self.flow.groups, self._layout.state(end.tau, packed(end) + added)), error
 
     def _given_up(self, begin: State, rate: Rate) -> tuple[State, State]:
         """Of a step whose numbers failed: try it again, smaller, in the true potential, which has the last word."""

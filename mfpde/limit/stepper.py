@@ -1,11 +1,8 @@
-"""Time stepping: a PETSc TS of type python that carries the strong-stability-preserving pair SSP43(2).
+"""Time stepping: a PETSc TS of type python that carries the pair SSP43(2) of `limit.pair`.
 
-    u¹ = u + Δ/2 f(u),  u² = u¹ + Δ/2 f(u¹),  u³ = ⅔ u + ⅓ (u² + Δ/2 f(u²)),  u⁺ = u³ + Δ/2 f(u³)
-
-is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2, and the
-difference estimates the error. The step obeys that estimate and the CFL bound together, or is fixed.
-Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693; Hairer, Nørsett & Wanner, *Solving
-Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error estimates and has no hook between stages.
+The step obeys the pair's estimate of its error and the CFL bound together, or is fixed.
+Source: Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error
+estimates and has no hook between stages.
 """
 
 from __future__ import annotations
@@ -25,13 +22,13 @@ from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried
+from mfpde.limit.layout import Layout, densities, frames, nodes
+from mfpde.limit.pair import LIMITS, pair, stable_step
 from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
 from mfpde.settings import Time
 
 Array = NDArray[np.float64]
-_LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the method's four stages, p = 0 … 3
-_SAFETY = 0.9
 _NOTHING = share_of(np.zeros(()))
 _CAUTION, _LEAST_FACTOR, _MOST_FACTOR = 0.85, 0.2, 3.0  # how boldly the step follows the error estimate
 _MOST_REJECTIONS, _MOST_STEPS = 60, 2**31 - 1
@@ -53,7 +50,7 @@ class Stepper:
     """
 
     name = "SSP43(2)"
-    limits: Sequence[float] = _LIMITS
+    limits: Sequence[float] = LIMITS
 
     def __init__(
         self,
@@ -83,7 +80,7 @@ class Stepper:
         self._first: tuple[float, Rate] | None = None  # the rate at the present state, kept when a step is rejected
         self._trial = _Trial(horizon if time.step is None else time.step)
         self._failure: ComputationError | None = None
-        local = _density_values(state)
+        local = densities(state)
         self._vec = PETSc.Vec().createMPI((len(local), PETSc.DETERMINE), comm=comm)
         self._vec.array[:] = local
         self._ts = self._create_ts(comm, time)
@@ -91,7 +88,7 @@ class Stepper:
     @property
     def state(self) -> State:
         """The state at the TS's time."""
-        return self._unpack(float(self._ts.getTime()), self._values(self._vec.array_r))
+        return self._layout.state(float(self._ts.getTime()), self._values(self._vec.array_r))
 
     def advance(self, target: float) -> bool:
         """Step to τ = target exactly, or to a stationary state before it.
@@ -226,7 +223,7 @@ class Stepper:
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
         self._renew()
         start = self._values(u.array_r)
-        begin = self._unpack(tau, start)
+        begin = self._layout.state(tau, start)
         fastest, rate = self._begin(begin)
         if self.settled is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
@@ -237,39 +234,18 @@ class Stepper:
         end, difference = self._stages(begin, start, step, rate)
         end, self._trial.error = self._judged(begin, rate, limited(self.flow.groups, end), difference)
         self._trial.step, self._trial.frame, self._trial.carried = step, end.frame, end.carried
-        u.array[:] = _density_values(end)
+        u.array[:] = densities(end)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
         """The state after a step from one with this rate, and how far the pair's other method is from it.
 
         Args:
             begin: the state.
-            start: its values, as `_unpack` takes them.
+            start: its vector.
             step: Δ.
             rate: of the state.
         """
-        return self._pair(begin, start, step, rate, self.flow.rate)
-
-    def _pair(
-        self, begin: State, start: Array, step: float, rate: Rate, slope: Callable[[State], Rate]
-    ) -> tuple[State, State]:
-        """`_stages` for any right-hand side."""
-        tau, half = begin.tau, 0.5 * step
-        k = rate_values(rate)
-        total = k.copy()  # of the first three, all that is asked of them later: a copy of the density each
-        stage = start + half * k
-        for ahead in (half, step):
-            k = rate_values(slope(self._unpack(tau + ahead, stage)))
-            total += k
-            stage += half * k
-        stage *= 1.0 / 3.0
-        stage += (2.0 / 3.0) * start
-        k = rate_values(slope(self._unpack(tau + half, stage)))
-        stage += half * k
-        k *= 3.0
-        k -= total
-        k *= step / 12.0
-        return self._unpack(tau + step, stage), self._unpack(tau, k)
+        return pair(self._layout, begin, start, step, rate, self.flow.rate)
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         """The state that is kept of a step from `begin` to `end`, and its error, nan where none is asked for."""
@@ -320,31 +296,13 @@ class Stepper:
         self._trial.bound = bound if parts > 1 else "report"
         return remaining / parts
 
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.flow.groups, self._carried)
+
     def _values(self, density: Array) -> Array:
         """Those of the present state, of which the TS keeps the density's."""
-        return np.concatenate([density, frame_values(self._frame), _carried_values(self._carried)])
-
-    def _unpack(self, tau: float, values: Array) -> State:
-        """Density coefficients of all groups, their frames, then carried nodes, as a state (views)."""
-        density, frame, at = [], [], 0
-        for group in self.flow.groups:
-            size = int(np.prod(group.shape))
-            density.append(values[at : at + size].reshape(group.shape))
-            at += size
-        for group in self.flow.groups:
-            blocks, dim = group.transport.blocks, group.space.dim
-            centre = values[at : at + blocks * dim].reshape(blocks, dim)
-            at += blocks * dim
-            frame.append(Frame(centre, values[at : at + blocks * dim * dim].reshape(blocks, dim, dim)))
-            at += blocks * dim * dim
-        carried = []
-        for nodes in self._carried:
-            size, more = nodes.position.size, nodes.log_density.size
-            position = values[at : at + size].reshape(nodes.position.shape)
-            log = values[at + size : at + size + more].reshape(nodes.log_density.shape)
-            carried.append(replace(nodes, position=position, log_density=log))
-            at += size + more
-        return State(tau, tuple(density), tuple(frame), tuple(carried))
+        return np.concatenate([density, frames(self._frame), nodes(self._carried)])
 
 
 @dataclass
@@ -369,25 +327,6 @@ def _never() -> float:
     return 0.0
 
 
-def rate_values(rate: Rate | State) -> Array:
-    """∂_τ of densities and frames, or a state's own, in one vector, as `Stepper` orders them."""
-    parts = [*(d.ravel() for d in rate.density), frame_values(rate.frame), _carried_values(rate.carried)]
-    return np.concatenate(parts)
-
-
-def _density_values(state: State) -> Array:
-    return np.concatenate([np.empty(0), *(d.ravel() for d in state.density)])
-
-
-def frame_values(frames: Sequence[Frame]) -> Array:
-    """The frames' part of that vector."""
-    return np.concatenate([np.empty(0), *(p.ravel() for frame in frames for p in (frame.centre, frame.matrix))])
-
-
-def _carried_values(carried: Sequence[Carried]) -> Array:
-    return np.concatenate([np.empty(0), *(p.ravel() for nodes in carried for p in (nodes.position, nodes.log_density))])
-
-
 class RightHandSide(Protocol):
     """What the stepper needs of a flow; collective."""
 
@@ -406,17 +345,3 @@ class RightHandSide(Protocol):
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size, equal on every rank, of a difference to a state with this rate."""
-
-
-def stable_step(degree: int, speed: float, limits: Sequence[float] = _LIMITS) -> float:
-    """The CFL bound Δ = 2 ν_p / speed of a method, the pair SSP43(2) unless said, with DG_p.
-
-    ν_p is the largest u Δ/h for which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped
-    (computed from the scheme's symbol, a test repeats it), times 0.9 for cells that are not a uniform grid's.
-
-    Args:
-        degree: p.
-        speed: largest Σ_facets ∮a / |K|, which is 2u/h on that grid.
-        limits: ν_p of the method.
-    """
-    return float(np.inf) if speed == 0.0 else 2.0 * _SAFETY * limits[degree] / speed

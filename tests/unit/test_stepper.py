@@ -14,9 +14,10 @@ from scipy.integrate import solve_ivp
 from mfpde.limit import mesh as meshes
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame, Motion
+from mfpde.limit.pair import stable_step
 from mfpde.limit.space import build_space
 from mfpde.limit.state import State
-from mfpde.limit.stepper import Stepper, stable_step
+from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
 from mfpde.limit.transport import Transport
 from mfpde.settings import Time
