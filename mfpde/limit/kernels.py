@@ -1,4 +1,4 @@
-"""The compiled loops of `limit.transport`.
+"""The compiled loops of `limit.dense`.
 
 Memory: cells are processed in chunks, and inside a chunk every array ends in *lanes* l: cell × block, the block
 fastest. A chunk has enough cells for about a hundred lanes, so that few blocks vectorise as well as many and everything
@@ -18,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-from mfpde.limit.exact_sum import add_exactly
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -50,16 +48,6 @@ class Cells(NamedTuple):
     inverse_mass: Array  # (c, 1, 1) or (c, i, i)
     volume: Array  # (owned,)
     across: Index  # (c, f·q): where in `Scratch.traces` ρ̂ on the other side waits for block 0; -1 if there is none
-
-
-class Chunks(NamedTuple):
-    """Which cells are processed together (n chunks), when, and where their results wait."""
-
-    first: Index  # (n,) their first cell; chunks of owned cells, then chunks of ghosts
-    cells: Index  # (n,) how many
-    need: Index  # (owned chunks,) the last owned chunk whose first pass comes before the second of this one
-    slot: Index  # (n,) where the results of the first pass wait
-    blocks: int
 
 
 class Scratch(NamedTuple):
@@ -99,7 +87,7 @@ class Frames(NamedTuple):
 
 @njit(cache=True)
 def rate(  # type: ignore[no-untyped-def]
-    axes, operators, cells, chunks, scratch, frames, density, potential, empty, out, fastest
+    axes, operators, cells, chunks, scratch, frames, density, ghosted, potential, empty, out, fastest
 ) -> None:  # fmt: skip
     """∂_τ ρ̂ (owned, i, b) of all owned cells, and the largest speed over the volume (b,).
 
@@ -110,7 +98,8 @@ def rate(  # type: ignore[no-untyped-def]
         chunks: order.
         scratch: memory.
         frames: metric and motion.
-        density: all cells, (c, i, b).
+        density: owned cells, (owned, i, b).
+        ghosted: all cells, of which the ghosts are read, (c, i, b).
         potential: all cells, (c, j, b).
         empty: mass below which a cell does not count for `fastest`.
         out: the rate.
@@ -118,7 +107,7 @@ def rate(  # type: ignore[no-untyped-def]
     """
     owned = chunks.need.size
     for n in range(owned, chunks.first.size):
-        _look(axes, operators, cells, chunks, scratch, frames, density, potential, n)
+        _look(axes, operators, cells, chunks, scratch, frames, ghosted, potential, n)
     done = -1  # counted before it is handed on: as a constant it would compile the pass once more
     for n in range(owned):
         while done < chunks.need[n]:
@@ -133,8 +122,8 @@ def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n
     first, count, slot, moving = chunks.first[n], chunks.cells[n], chunks.slot[n], frames.moving
     inverse, scaled, scale, frame = scratch.inverse, scratch.scaled, scratch.scale, scratch.frame
     half, tensor = scratch.half, scratch.tensor
-    _load(density, first, count, scratch.density)
-    _load(potential, first, count, scratch.potential)
+    load(density, first, count, scratch.density)
+    load(potential, first, count, scratch.potential)
     np.dot(operators.value, scratch.density, scratch.value)
     np.dot(operators.trace, scratch.density, scratch.traces[slot, 0])
     np.dot(operators.gradient, scratch.potential, scratch.gradient)
@@ -145,7 +134,7 @@ def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n
     inside, points = scratch.value.shape[0], frame.shape[0]
     step = points if cells.scale.shape[1] == 1 else 1
     for p in range(0, points, step):
-        _spread(axes, cells.inverse, cells.scale, first, count, p, chunks.blocks, inverse, scaled, scale)
+        spread(axes, cells.inverse, cells.scale, first, count, p, chunks.blocks, inverse, scaled, scale)
         _contract(axes, inverse, scaled, frames.metric, half, tensor)
         ends = p, min(p + step, inside)
         _carry(axes, *ends, tensor, scaled, scratch.gradient, frame, moving, scratch.value, scratch.inside)
@@ -174,7 +163,7 @@ def _exchange(operators, cells, chunks, scratch, n, empty, out, fastest):  # typ
 
 
 @njit(cache=True)
-def _load(source, first, count, lanes):  # type: ignore[no-untyped-def]
+def load(source, first, count, lanes):  # type: ignore[no-untyped-def]
     """Copy `count` cells of (c, i, b) to (i, l)."""
     size, blocks = source.shape[1:]
     for i in range(size):
@@ -248,7 +237,7 @@ def _see(across, first, count, blocks, seen):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes):  # type: ignore[no-untyped-def]
+def spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes):  # type: ignore[no-untyped-def]
     """J⁻¹, |det J| J⁻¹ and |det J| of `count` cells at point p (or any, on affine cells), to every lane."""
     g = p % scale.shape[1]
     for c in range(count):
@@ -378,80 +367,3 @@ def _keep_fastest(speed, square, volume, first, count, empty, fastest):  # type:
         for b in range(blocks):
             if square[c * blocks + b] > least:
                 fastest[b] = max(fastest[b], speed[c * blocks + b] / volume[first + c])
-
-
-@njit(cache=True)
-def gradient_moments(  # type: ignore[no-untyped-def]
-    axes, operators, cells, chunks, scratch, density, potential, sums
-) -> None:  # fmt: skip
-    """sums (levels, rows, b) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells, cell by cell exactly.
-
-    Args:
-        axes: a tuple as long as the dimension: the compiler knows its length.
-        operators: tables.
-        cells: geometry.
-        chunks: order.
-        scratch: memory.
-        density: owned cells, (c, i, b).
-        potential: all cells, (c, j, b).
-        sums: the integrals, in the levels of `limit.exact_sum`.
-    """
-    inverse, scale, mass, position = scratch.inverse, scratch.scale, scratch.mass, scratch.frame
-    width, inside = position.shape[1] * position.shape[2], scratch.value.shape[0]
-    rows = np.empty((sums.shape[1], mass.size))
-    for n in range(chunks.need.size):
-        first, count = chunks.first[n], chunks.cells[n]
-        used = count * chunks.blocks
-        _load(density, first, count, scratch.density)
-        _load(potential, first, count, scratch.potential)
-        _load_vertices(cells.vertices, first, count, chunks.blocks, scratch.corner)
-        np.dot(operators.value, scratch.density, scratch.value)
-        np.dot(operators.slope, scratch.potential, scratch.gradient[: inside * len(axes)])
-        np.dot(operators.vertex[:inside], scratch.corner.reshape(-1, width), position[:inside].reshape(-1, width))
-        rows[:] = 0.0
-        for q in range(inside):
-            if q == 0 or cells.scale.shape[1] > 1:
-                _spread(
-                    axes, cells.inverse, cells.scale, first, count, q, chunks.blocks, inverse, scratch.scaled, scale
-                )
-            for lane in range(used):
-                mass[lane] = operators.weights[q] * scale[lane] * scratch.value[q, lane]
-                rows[0, lane] += mass[lane]
-            _add_moments(axes, inverse, scratch.gradient, position, mass, q, used, rows)
-        for row in range(sums.shape[1]):
-            for c in range(count):
-                lanes = slice(c * chunks.blocks, (c + 1) * chunks.blocks)
-                add_exactly(rows[row, lanes], sums[0, row], sums[1, row], sums[2, row])
-
-
-@njit(cache=True)
-def _load_vertices(vertices, first, count, blocks, corner):  # type: ignore[no-untyped-def]
-    """Copy the vertices of `count` cells to (v, k, l)."""
-    for v in range(corner.shape[0]):
-        for k in range(corner.shape[1]):
-            for c in range(count):
-                for lane in range(c * blocks, (c + 1) * blocks):
-                    corner[v, k, lane] = vertices[first + c, v, k]
-
-
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _add_moments(axes, inverse, gradient, position, mass, q, used, sums):  # type: ignore[no-untyped-def]
-    """What point q of all lanes adds to the moments with ξ and ∇_ξ V = J⁻ᵀ ∇V."""
-    dim = len(axes)
-    for k in range(len(axes)):
-        row = 1 + 2 * dim + k * dim
-        for lane in range(used):
-            sums[1 + k, lane] += mass[lane] * position[q, k, lane]
-        for m in range(len(axes)):
-            for lane in range(used):
-                sums[row + m, lane] += mass[lane] * position[q, k, lane] * position[q, m, lane]
-        for a in range(len(axes)):
-            for lane in range(used):
-                slope = mass[lane] * inverse[a, k, lane] * gradient[q * dim + a, lane]
-                sums[1 + dim + k, lane] += slope
-        for m in range(len(axes)):
-            for lane in range(used):
-                slope = 0.0
-                for a in range(len(axes)):
-                    slope += inverse[a, k, lane] * gradient[q * dim + a, lane]
-                sums[row + dim * dim + m, lane] += mass[lane] * slope * position[q, m, lane]

@@ -1,0 +1,122 @@
+"""The transport on boxes: intervals, parallelograms, parallelepipeds that are all one cell, shifted.
+
+Where to find everything; the loops and their memory layout are in `limit.tensor_kernels`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from basix import CellType
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.limit import tensor_kernels
+from mfpde.limit.frame import Motion
+from mfpde.limit.space import Space
+from mfpde.limit.tensor_kernels import LATER, NEVER, Order, Shape
+
+Array = NDArray[np.float64]
+_WIDTH = 8  # lanes of a pack, if there are as many blocks
+_CONGRUENT = 1e-11  # cells differ by rounding: that of their vertices over their size
+
+
+def common_jacobian(space: Space) -> Array | None:
+    """The Jacobian (d, d) that all cells of the whole mesh share, the same numbers on every rank; collective.
+
+    None if there is none, or if the scheme's quadrature has too few points to carry a trace.
+    """
+    if not space.affine or space.cell not in (CellType.interval, CellType.quadrilateral, CellType.hexahedron):
+        return None
+    if _points(space) <= max(space.degree, space.potential_degree) or space.degree < 1:
+        return None
+    jacobian = np.linalg.inv(space.inverse_jacobian[:, 0])
+    extremes = np.stack([jacobian.min(axis=0, initial=np.inf), (-jacobian).min(axis=0, initial=np.inf)])
+    low, high = space.comm.allreduce(extremes, op=MPI.MIN) * np.array([1.0, -1.0])[:, None, None]
+    middle = 0.5 * (low + high)
+    return middle if np.abs(high - low).max() <= _CONGRUENT * np.abs(middle).max() else None
+
+
+class Tensor:
+    """The loops over the cells of one space, for a fixed number of blocks."""
+
+    def __init__(self, space: Space, blocks: int, jacobian: Array) -> None:
+        self._jacobian, self._scale = jacobian, float(abs(np.linalg.det(jacobian)))
+        width = min(_WIDTH, 1 << (blocks.bit_length() - 1))
+        sizes = Shape(space.dim, space.degree + 1, space.potential_degree + 1, _points(space), width)
+        self._shape = tuple((0,) * length for length in sizes)
+        self._start = np.minimum(np.arange(0, blocks, width), blocks - width)
+        self._block = self._start[:, None] + np.arange(width)  # (packs, w)
+        need = _need(space)
+        self._need, self._slot = need.astype(np.int32), _slots(space, need)
+        self._across = _across(space, sizes, self._slot, len(self._start))
+        self._centre = np.ascontiguousarray(space.vertices.mean(axis=1))
+        self._waiting = _aligned((int(self._slot.max(initial=0)) + 1, len(self._start), sizes.rows, width))
+
+    def rate(
+        self, density: Array, ghosted: Array, potential: Array, motion: Motion, empty: float
+    ) -> tuple[Array, Array]:
+        """∂_τ ρ̂ (owned, i, b) and the largest Σ_facets ∮a / |K| (b,).
+
+        Args:
+            density: coefficients (owned, i, b).
+            ghosted: those of all cells, of which the ghosts are read.
+            potential: nodal values on all cells (c, j, b).
+            motion: metric and frame velocity of the blocks.
+            empty: mass below which a cell does not count for the speed.
+        """
+        rate, fastest = np.empty(density.shape), np.zeros(density.shape[2])
+        order = Order(self._need, self._slot, self._across, self._centre, self._start, self._motion(motion))
+        tensor_kernels.rate(
+            self._shape, order, density, ghosted, potential, -1.0 / self._scale, self._scale, empty, self._waiting,
+            rate, fastest,
+        )  # fmt: skip
+        return rate, fastest
+
+    def _motion(self, motion: Motion) -> Array:
+        """`Order.motion`."""
+        inverse = self._scale * np.linalg.inv(self._jacobian)
+        tensor = inverse @ motion.metric @ np.linalg.inv(self._jacobian).T
+        stretch = inverse @ motion.stretch
+        parts = (tensor, motion.drift @ inverse.T, stretch, stretch @ self._jacobian)
+        rows = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)  # (b, rows)
+        return np.ascontiguousarray(np.swapaxes(rows[self._block], 1, 2))
+
+
+def _points(space: Space) -> int:
+    """Points of the quadrature in each direction."""
+    return round(len(space.tables.weights) ** (1 / space.dim))
+
+
+def _need(space: Space) -> NDArray[np.intp]:
+    """(owned,) `Order.need`: the last owned neighbour, and no less than that of the cells before."""
+    across = space.facets.neighbour[: space.owned]
+    own = np.arange(space.owned)
+    last = np.where(across < space.owned, across, -1).max(axis=1, initial=-1)
+    return np.maximum.accumulate(np.maximum(own, last))
+
+
+def _slots(space: Space, need: NDArray[np.intp]) -> NDArray[np.int32]:
+    """(c,) `Order.slot`: owned cells take turns, ghosts stay."""
+    own, cells = np.arange(space.owned), len(space.vertices)
+    turns = int((need - own).max(initial=0)) + 1
+    return np.concatenate([own % turns, turns + np.arange(cells - space.owned)]).astype(np.int32)
+
+
+def _across(space: Space, sizes: Shape, slot: NDArray[np.int32], packs: int) -> NDArray[np.int64]:
+    """(c, 2d) `Order.across`; ghosts come first."""
+    normal, facets = space.facets.normal, sizes.facets()
+    local = [int(np.argmax(normal[:, axis] * (2 * end - 1))) for axis, end, _ in facets]
+    neighbour = space.facets.neighbour[:, local]
+    opposite = np.array([first for _, _, first in facets]).reshape(-1, 2)[:, ::-1].ravel()
+    place = (slot[neighbour].astype(np.int64) * packs * sizes.rows + opposite) * sizes.width
+    turn = (np.arange(len(slot)) - space.owned) % max(1, len(slot))
+    later = turn[neighbour] > turn[:, None]
+    return np.ascontiguousarray(np.where(neighbour < 0, NEVER, np.where(later, LATER, place)))
+
+
+def _aligned(shape: tuple[int, ...]) -> Array:
+    """Zeros that begin with a cache line, of 64 bytes."""
+    size = int(np.prod(shape))
+    raw = np.zeros(size + 8)
+    first = -raw.ctypes.data // 8 % 8
+    return raw[first : first + size].reshape(shape)
