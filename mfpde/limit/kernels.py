@@ -163,7 +163,7 @@ def _exchange(operators, cells, chunks, scratch, n, empty, out, fastest):  # typ
 
 
 @njit(cache=True)
-def load(source, first, count, lanes):  # type: ignore[no-untyped-def]
+def load(source, first, count, lanes) -> None:  # type: ignore[no-untyped-def]
     """Copy `count` cells of (c, i, b) to (i, l)."""
     size, blocks = source.shape[1:]
     for i in range(size):
@@ -237,7 +237,7 @@ def _see(across, first, count, blocks, seen):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes):  # type: ignore[no-untyped-def]
+def spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes) -> None:  # type: ignore[no-untyped-def]
     """J⁻¹, |det J| J⁻¹ and |det J| of `count` cells at point p (or any, on affine cells), to every lane."""
     g = p % scale.shape[1]
     for c in range(count):

@@ -23,7 +23,7 @@ Tensor = NDArray[np.object_]  # of `lanes.Number`
 
 
 class Line:
-    """A matrix (r, c) along an axis; rows and columns are points, in pairs from the two ends, or modes of parity (−1)ⁱ."""
+    """A matrix (r, c) along an axis; rows and columns are points, mirrored in the middle, or modes of parity (−1)ⁱ."""
 
     def __init__(self, matrix: Array, modal_rows: bool = False, modal_columns: bool = False) -> None:
         rows, columns = matrix.shape

@@ -40,9 +40,7 @@ def gradient_moments(  # type: ignore[no-untyped-def]
         rows[:] = 0.0
         for q in range(inside):
             if q == 0 or cells.scale.shape[1] > 1:
-                spread(
-                    axes, cells.inverse, cells.scale, first, count, q, chunks.blocks, inverse, scratch.scaled, scale
-                )
+                spread(axes, cells.inverse, cells.scale, first, count, q, chunks.blocks, inverse, scratch.scaled, scale)
             for lane in range(used):
                 mass[lane] = operators.weights[q] * scale[lane] * scratch.value[q, lane]
                 rows[0, lane] += mass[lane]

@@ -6,14 +6,15 @@ Where to find everything; the loops and their memory layout are in `limit.tensor
 from __future__ import annotations
 
 import numpy as np
-from basix import CellType
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit import tensor_kernels
+from mfpde.limit import tensor_kernels, tensor_moments
+from mfpde.limit.exact_sum import LEVELS
 from mfpde.limit.frame import Motion
+from mfpde.limit.packs import TENSOR_CELLS, Shape
 from mfpde.limit.space import Space
-from mfpde.limit.tensor_kernels import LATER, NEVER, Order, Shape
+from mfpde.limit.tensor_kernels import LATER, NEVER, Order
 
 Array = NDArray[np.float64]
 _WIDTH = 8  # lanes of a pack, if there are as many blocks
@@ -25,7 +26,7 @@ def common_jacobian(space: Space) -> Array | None:
 
     None if there is none, or if the scheme's quadrature has too few points to carry a trace.
     """
-    if not space.affine or space.cell not in (CellType.interval, CellType.quadrilateral, CellType.hexahedron):
+    if not space.affine or space.cell not in TENSOR_CELLS:
         return None
     if _points(space) <= max(space.degree, space.potential_degree) or space.degree < 1:
         return None
@@ -71,6 +72,16 @@ class Tensor:
             rate, fastest,
         )  # fmt: skip
         return rate, fastest
+
+    def moments(self, density: Array, potential: Array) -> Array:
+        """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `limit.exact_sum`, (levels, rows, b)."""
+        dim = len(self._jacobian)
+        maps = np.concatenate([[self._scale], self._jacobian.ravel(), np.linalg.inv(self._jacobian).ravel()])
+        packed = np.zeros((len(self._start), LEVELS, 1 + 2 * dim + 2 * dim * dim, self._block.shape[1]))
+        tensor_moments.gradient_moments(self._shape, density, potential, self._centre, self._start, maps, packed)
+        sums = np.empty((*packed.shape[1:3], density.shape[2]))
+        sums[:, :, self._block] = np.moveaxis(packed, 0, 2)
+        return sums
 
     def _motion(self, motion: Motion) -> Array:
         """`Order.motion`."""
