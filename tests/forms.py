@@ -41,14 +41,16 @@ def compile_form(ufl_object: Any, form_compiler_options: Any = None, jit_options
     if not isinstance(ufl_object, ufl.Form):
         raise NotImplementedError("an expression: install Python's header files (python3-dev)")
     options = ffcx.get_options(form_compiler_options)
+    asked = dolfinx.jit.get_options(jit_options)
+    switches = (*SWITCHES, *asked["cffi_extra_compile_args"])
     module = "mfpde_" + ffcx.naming.compute_signature(
-        [ufl_object], str(sorted(options.items(), key=str)) + str(SWITCHES)
+        [ufl_object], str(sorted(options.items(), key=str)) + str(switches)
     )
     name = ffcx.naming.form_name(ufl_object, 0, module)
-    library = Path(dolfinx.jit.get_options(jit_options)["cache_dir"]) / f"{module}.so"
+    library = Path(asked["cache_dir"]) / f"{module}.so"
     if not library.exists():
         code, _ = ffcx.compiler.compile_ufl_objects([ufl_object], namespace=module, options=options)
-        _build(code[1], library, get_include_path())
+        _build(code[1], library, (*switches, f"-I{get_include_path()}"))
     ffi = cffi.FFI()
     ffi.cdef(
         jit.UFC_HEADER_DECL.format("float64") + jit.UFC_INTEGRAL_DECL + jit.UFC_FORM_DECL + f"extern ufcx_form {name};"
@@ -57,7 +59,7 @@ def compile_form(ufl_object: Any, form_compiler_options: Any = None, jit_options
     return getattr(opened, name), SimpleNamespace(ffi=ffi, lib=opened), (None, None)
 
 
-def _build(code: str, library: Path, include: str) -> None:
+def _build(code: str, library: Path, switches: tuple[str, ...]) -> None:
     """Compile beside the target and rename: ranks and test runs that come at once find all of it or nothing."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
@@ -66,5 +68,5 @@ def _build(code: str, library: Path, include: str) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, built = Path(folder) / "form.c", Path(folder) / "form.so"
         source.write_text(code)
-        subprocess.run([compiler, *SWITCHES, f"-I{include}", str(source), "-o", str(built)], check=True)
+        subprocess.run([compiler, *switches, str(source), "-o", str(built)], check=True)
         built.replace(library)

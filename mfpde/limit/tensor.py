@@ -32,7 +32,8 @@ def common_jacobian(space: Space) -> Array | None:
         return None
     jacobian = np.linalg.inv(space.inverse_jacobian[:, 0])
     extremes = np.stack([jacobian.min(axis=0, initial=np.inf), (-jacobian).min(axis=0, initial=np.inf)])
-    low, high = space.comm.allreduce(extremes, op=MPI.MIN) * np.array([1.0, -1.0])[:, None, None]
+    space.comm.Allreduce(MPI.IN_PLACE, extremes, op=MPI.MIN)
+    low, high = extremes[0], -extremes[1]
     middle = 0.5 * (low + high)
     return middle if np.abs(high - low).max() <= _CONGRUENT * np.abs(middle).max() else None
 

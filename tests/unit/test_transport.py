@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import basix
-import basix.ufl
 import dolfinx.fem as fem
 import numpy as np
 import pytest
-import ufl
 from mpi4py import MPI
 
 from mfpde.limit import mesh as meshes
 from mfpde.limit.frame import Motion
 from mfpde.limit.space import Space, build_space
 from mfpde.limit.transport import Transport, velocity_moments
+from upwind import upwind
 
 MESHES = Path(__file__).parents[2] / "meshes"
 BLOCKS = 3
@@ -50,26 +48,9 @@ def nodal(space: Space, blocks: int) -> np.ndarray:
 
 def assembled(space: Space, density: np.ndarray, moving: Motion, b: int) -> np.ndarray:
     """The residual (cells, i) of block b before the mass matrix, by DOLFINx."""
-    cell = space.cell.name
-    dg = basix.ufl.element(
-        "Lagrange", cell, space.degree, lagrange_variant=basix.LagrangeVariant.legendre, discontinuous=True
-    )
-    v = fem.functionspace(space.mesh, dg)
-    w = fem.functionspace(space.mesh, ("Lagrange", space.potential_degree))
-    rho, potential, psi = fem.Function(v), fem.Function(w), ufl.TestFunction(v)
-    for c in range(space.owned):
-        rho.x.array[v.dofmap.cell_dofs(c)] = density[c, :, b]
-    potential.interpolate(lambda x: some_potential(x, b))
-    x, n = ufl.SpatialCoordinate(space.mesh), ufl.FacetNormal(space.mesh)
-    metric, drift, stretch = (ufl.as_tensor(a[b].tolist()) for a in (moving.metric, moving.drift, moving.stretch))
-    u = -metric * ufl.grad(potential) - drift - stretch * x
-    through = [ufl.dot(u(side), n("+")) for side in "+-"]
-    a = ufl.max_value(abs(through[0]), abs(through[1]))
-    flux = 0.5 * (rho("+") * through[0] + rho("-") * through[1]) + 0.5 * a * (rho("+") - rho("-"))
-    degree = {"quadrature_degree": 2 * space.degree + space.potential_degree - 1}
-    form = rho * ufl.dot(u, ufl.grad(psi)) * ufl.dx(metadata=degree)
-    form -= flux * (psi("+") - psi("-")) * ufl.dS(metadata=degree)
-    vector = fem.assemble_vector(fem.form(form)).array
+    peer = upwind(space, density[:, :, b], lambda x: some_potential(x, b), moving, b)
+    v = peer.space
+    vector = fem.assemble_vector(fem.form(peer.form)).array
     return np.stack([vector[v.dofmap.cell_dofs(c)] for c in range(space.owned)])
 
 
