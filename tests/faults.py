@@ -100,6 +100,9 @@ DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_pen
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
 PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
+FORECAST, MULTIRATE = "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
+DENSE, CHUNKS, BOX = "mfpde/limit/dense.py", "mfpde/limit/chunks.py", "mfpde/limit/tensor.py"
+BOXES, BOX_MOMENTS = "mfpde/limit/tensor_kernels.py", "mfpde/limit/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
@@ -131,7 +134,7 @@ _AT_THE_WRONG_STAGE = """
         late = sum(integrate(family, after, *pair) for family, pair in mine)
         stream = stream + h * (sum(integrate(f, stream, *stop(pair)) for f, pair in mine) + late - stop(late))"""
 # What a flux through the boundary does to the cells there.
-_LEAK = """        rate[space.boundary] -= 1e-3 * density[space.boundary]
+_LEAK = """        rate[self.space.boundary] -= 1e-3 * density[self.space.boundary]
         return rate, fastest"""
 _SWAPPED = """for stage, place in [
         (s, sum(map(len, model.stages[:r]))) for r, s in enumerate(model.stages)
@@ -139,23 +142,33 @@ _SWAPPED = """for stage, place in [
 
 FAULTS = (
     # The transport.
-    Fault("flux-sign", TRANSPORT, "lift = -facets.weights", "lift = facets.weights", KERNEL.format("interval")),
-    Fault("upwinding-lost", KERNELS, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("interval")),
+    Fault("flux-sign", DENSE, "lift = -facets.weights", "lift = facets.weights", KERNEL.format("triangle")),
+    Fault("upwinding-lost", KERNELS, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("triangle")),
     Fault("geometry-transposed", KERNELS, "half[a, m, lane] * inverse[k, m, lane]",
           "half[a, m, lane] * inverse[m, k, lane]", KERNEL.format("triangle")),
     Fault("frame-geometry-transposed", KERNELS, "entry += scaled[a, k, lane] * frame",
           "entry += scaled[k, a, lane] * frame", KERNEL.format("disk")),
-    Fault("drift-lost-in-kernel", KERNELS, "entry = drift[i, lane]", "entry = 0.0", KERNEL.format("interval")),
+    Fault("drift-lost-in-kernel", KERNELS, "entry = drift[i, lane]", "entry = 0.0", KERNEL.format("triangle")),
     Fault("stretch-lost-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += 0.0 * stretch[i, k, lane]",
-          KERNEL.format("interval")),
+          KERNEL.format("triangle")),
     Fault("stretch-transposed-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += stretch[k, i, lane]",
           KERNEL.format("triangle")),
-    Fault("facet-points-not-paired", TRANSPORT, "facets.permutation[facets.order]",
+    Fault("facet-points-not-paired", DENSE, "facets.permutation[facets.order]",
           "np.arange(points)", KERNEL.format("disk")),
-    Fault("results-overwritten-too-soon", TRANSPORT, "np.arange(mine) % ring", "np.arange(mine) % max(1, ring - 1)",
+    Fault("results-overwritten-too-soon", CHUNKS, "np.arange(mine) % ring", "np.arange(mine) % max(1, ring - 1)",
           "tests/unit/test_transport.py::test_chunks_wait_for_their_neighbours"),
     Fault("boundary-leaks", TRANSPORT, "        return rate, fastest", _LEAK, KERNEL.format("interval")),
-    Fault("ghosts-not-exchanged", TRANSPORT, "self._ghosted.scatter_forward()", "pass", TWO_RANKS),
+    Fault("ghosts-not-exchanged", TRANSPORT, "= density[self._shared]\n        self._ghosted.scatter_forward()",
+          "= density[self._shared]", TWO_RANKS),
+    Fault("box-flux-sign", BOXES, "there.row(q).store(-flux)", "there.row(q).store(flux)", KERNEL.format("interval")),
+    Fault("box-upwinding-lost", BOXES, "back) + a * (value - other)", "back)", KERNEL.format("quadrilateral")),
+    Fault("box-drift-lost", BOX, "motion.drift @ inverse.T", "0.0 * motion.drift", KERNEL.format("quadrilateral")),
+    Fault("box-stretch-transposed", BOX, "stretch = inverse @ motion.stretch",
+          "stretch = inverse @ np.swapaxes(motion.stretch, 1, 2)", KERNEL.format("quadrilateral")),
+    Fault("box-results-overwritten-too-soon", BOX, "own % turns", "own % max(1, turns - 1)",
+          "tests/unit/test_transport.py::test_boxes_two_ways[box]"),
+    Fault("box-moments-transposed", BOX_MOMENTS, "middle[m] + turned[k, m]", "middle[m] + turned[m, k]",
+          "tests/unit/test_transport.py::test_velocity_moments[quadrilateral]"),
     Fault("box-without-ghosts", MESH, "ghosts = dmesh.GhostMode.shared_facet", "ghosts = dmesh.GhostMode.none",
           TWO_RANKS),
     Fault("file-without-ghosts", MESH, "create_cell_partitioner(dmesh.GhostMode.shared_facet",

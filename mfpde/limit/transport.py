@@ -67,7 +67,8 @@ class Transport:
         density, potential = np.ascontiguousarray(density), np.ascontiguousarray(potential)
         self._density[self._shared] = density[self._shared]
         self._ghosted.scatter_forward()
-        return self._loops.rate(density, self._density, potential, motion, _EMPTY)
+        rate, fastest = self._loops.rate(density, self._density, potential, motion, _EMPTY)
+        return rate, fastest
 
     def gradient_moments(self, density: Array, potential: Array) -> Share:
         """This rank's share of ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ}, shape (rows, b); no communication.

@@ -10,8 +10,10 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.limit import mesh as meshes
+from mfpde.limit.dense import Dense
 from mfpde.limit.frame import Motion
 from mfpde.limit.space import Space, build_space
+from mfpde.limit.tensor import Tensor, common_jacobian
 from mfpde.limit.transport import Transport, velocity_moments
 from upwind import upwind
 
@@ -99,6 +101,34 @@ def test_chunks_wait_for_their_neighbours(name: str) -> None:
         assert speed == pytest.approx(np.tile(fastest, blocks // 2), rel=1e-13)
     summed = velocity_moments(transport.gradient_moments(density, potential).value, many.metric)
     assert np.abs(summed.shear[:2] - moments.shear).max() <= 1e-12 * np.abs(moments.shear).max()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3], ids=["box", "parallelograms"])
+def test_boxes_two_ways(slope: float) -> None:
+    """Cells that are all alike have loops of their own; they give what the loops for any cells give."""
+    mesh, blocks = meshes.box(MPI.COMM_SELF, 2, 9), 5
+    mesh.geometry.x[:, 1] += slope * mesh.geometry.x[:, 0]
+    space, rng = build_space(mesh, 2, 2), np.random.default_rng(11)
+    jacobian = common_jacobian(space)
+    assert jacobian is not None
+    density, potential = rng.normal(size=(space.owned, space.size, blocks)), nodal(space, blocks)
+    moving = motion(2, rng, blocks)
+    ways = Tensor(space, blocks, jacobian), Dense(space, blocks)
+    for _ in range(2):
+        (rate, speed), (other, other_speed) = (way.rate(density, density, potential, moving, 1e-9) for way in ways)
+        assert np.abs(rate - other).max() <= 1e-12 * np.abs(other).max()
+        assert speed == pytest.approx(other_speed, rel=1e-12)
+    sums, others = (way.moments(density, potential).sum(axis=0) for way in ways)
+    assert np.abs(sums - others).max() <= 1e-12 * np.abs(others).max()
+
+
+def test_boxes_are_told_from_other_meshes() -> None:
+    """Simplices and cells that differ share no Jacobian; nor do potentials work that the points do not resolve."""
+    found = {name: common_jacobian(build_space(make(), 2, 2)) for name, make in CASES.items()}
+    assert {name for name, jacobian in found.items() if jacobian is None} == {
+        "triangle", "tetrahedron", "disk", "disk of quadrilaterals",
+    }  # fmt: skip
+    assert common_jacobian(build_space(CASES["quadrilateral"](), 1, 2)) is None
 
 
 @pytest.mark.parametrize("name", CASES)
