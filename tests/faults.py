@@ -100,7 +100,6 @@ DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_pen
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
 PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
-FORECAST, MULTIRATE = "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
 DENSE, CHUNKS, BOX = "mfpde/limit/dense.py", "mfpde/limit/chunks.py", "mfpde/limit/tensor.py"
 BOXES, BOX_MOMENTS = "mfpde/limit/tensor_kernels.py", "mfpde/limit/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
