@@ -83,6 +83,7 @@ FOLLOWING = "tests/unit/test_frame.py::test_following_keeps_mean_and_covariance"
 ORDER = "tests/unit/test_stepper.py::test_order_three_with_a_frame_that_moves"
 ESTIMATE = "tests/unit/test_stepper.py::test_the_estimate_is_the_distance_of_the_pair"
 CUBIC = "tests/unit/test_multirate.py::test_the_forecast_of_a_parabola_is_exact_and_what_it_misses_of_a_cubic_is_said"
+STIFF = "tests/unit/test_multirate.py::test_direct_steps_where_the_potential_is_stiff"
 CORRECTED = "tests/unit/test_multirate.py::test_the_estimate_is_the_error_before_the_correction"
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
 SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
@@ -236,6 +237,7 @@ FAULTS = (
     Fault("correction-lost", MULTIRATE, "packed(end) + added)", "packed(end))", CORRECTED),
     Fault("last-sweep-not-saved", MULTIRATE, "[self._known[0], self._known[1].risk]", "None",
           "tests/restart/test_resume.py::test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+    Fault("direct-steps-never-tried", MULTIRATE, "_COST * wish >= stable", "_COST * wish >= 0.0", STIFF),
     Fault("rejected-step-accepted", STEP, "if not accepted:\n            return trial.wish, False",
           "if not accepted:\n            return trial.wish, True", RETRIED),
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),

@@ -15,6 +15,10 @@ V is kept for the next step (predict, evaluate, correct). The error of a step is
 with the differences of the pair: that of ρ̂*, so that ρ̂ is better. The step obeys it alone, and is tried again where it
 is too large. The first steps, before there are values to continue, are those of `limit.stepper`. One sweep a step,
 instead of four times as many as the CFL bound asks for.
+
+A potential that the density drives back fast bounds the forecast's steps, and more tightly than those of the pair. So
+where they fall below a quarter of the CFL bound, direct steps, those of `limit.stepper` with their four sweeps, are
+tried for a while, and left again if they are less than four times as long.
 Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); Hairer, Nørsett & Wanner, *Solving Ordinary
 Differential Equations I*, III.1; mathematics.md, section 4.
 """
@@ -22,14 +26,15 @@ Differential Equations I*, III.1; mathematics.md, section 4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
+from petsc4py import PETSc
 
-from mfpde.checks import real
+from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import POINTS, Forecast
@@ -42,6 +47,62 @@ from mfpde.settings import Time
 
 Array = NDArray[np.float64]
 _SAME = 1e-12  # relative distance of times that are one
+_COST = 4  # sweeps of a direct step
+_TRIED, _MOST_TRIED = 16, 256  # direct steps in a row; more where the forecasts between them come to nothing
+_JUDGED, _LEFT = 6, 32  # direct steps before they are judged; steps without them afterwards
+
+
+@dataclass
+class _Manner:
+    """Which steps are taken, forecast or direct ones.
+
+    Attributes:
+        to_come: direct steps before the next forecast.
+        away: steps before direct ones may be tried again.
+        pace: the forecast's step that led to direct ones.
+        stride: the last direct step.
+        lasted: forecast steps in a row.
+        run: direct steps in a row.
+    """
+
+    to_come: int = 0
+    away: int = 0
+    pace: float = 0.0
+    stride: float = 0.0
+    lasted: int = 0
+    run: int = _TRIED
+
+    @classmethod
+    def of(cls, memory: Mapping[str, Any]) -> _Manner:
+        """From its fields, as a checkpoint has them.
+
+        Raises:
+            InputError: for values that cannot be.
+        """
+        return cls(
+            to_come=whole("to_come", memory["to_come"], 0, _MOST_TRIED),
+            away=whole("away", memory["away"], 0, _LEFT),
+            pace=real("pace", memory["pace"], least=0.0),
+            stride=real("stride", memory["stride"], least=0.0),
+            lasted=whole("lasted", memory["lasted"], 0, 2**31 - 1),
+            run=whole("run", memory["run"], 1, _MOST_TRIED),
+        )
+
+    def forecast(self, wish: float, stable: float, accepted: bool) -> float:
+        """The next step to try after one with a forecast, whose own wish is given; `stable` is the CFL bound."""
+        self.away, self.lasted = max(0, self.away - 1), self.lasted + accepted
+        if self.away > 0 or _COST * wish >= stable:
+            return wish
+        self.run = min(2 * self.run, _MOST_TRIED) if self.lasted < _JUDGED else _TRIED
+        self.to_come, self.pace, self.lasted = self.run, wish, 0
+        return max(_COST * wish, self.stride)
+
+    def direct(self, step: float, next_step: float, accepted: bool) -> None:
+        """After a direct step, and before one of that size."""
+        if accepted:
+            self.to_come, self.stride = max(0, self.to_come - 1), step
+            if self.to_come <= self.run - _JUDGED and next_step < _COST * self.pace:
+                self.to_come, self.away = 0, _LEFT
 
 
 class MultirateStepper(Stepper):
@@ -62,12 +123,14 @@ class MultirateStepper(Stepper):
         self._forecast = Forecast()
         self._known: tuple[float, Outcome] | None = None  # τ of the last sweep that began or ended a step
         self._failed = False  # the numbers of the last trial
+        self._manner = _Manner()
 
     def memory(self) -> dict[str, Any]:
         """See `Stepper.memory`."""
         self._learn(self.state.tau)
         known = None if self._known is None else [self._known[0], self._known[1].risk]
-        return {**super().memory(), "forecast": list(self._forecast.times), "known": known}
+        manner = asdict(self._manner)
+        return {**super().memory(), "forecast": list(self._forecast.times), "known": known, "manner": manner}
 
     def arrays(self) -> dict[str, Array]:
         """See `Stepper.arrays`: g (L, u) per known time and family; also that of the last sweep."""
@@ -90,9 +153,30 @@ class MultirateStepper(Stepper):
             if (found := [values.shape for values in gradient]) != shapes:
                 raise InputError(f"forecast: arrays of the shapes {found}, not {shapes}")
         self._forecast = Forecast(tuple(times), gradients)
+        self._manner = _Manner.of(memory["manner"])
         if memory["known"] is not None:
             tau, risk = memory["known"]
             self._known = (real("known", tau), Outcome(real("known", risk), float("nan"), (), gradients[-1]))
+
+    def adaptStep(  # noqa: N802  (called by the TS)
+        self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
+    ) -> tuple[float, bool]:
+        """See `Stepper.adaptStep`; then direct steps or not."""
+        stable = np.inf if self._first is None else super()._stable(self._first[0])
+        forecasts, tried = self._forecasts, len(self._history)
+        wish, accepted = super().adaptStep(ts, _end, _u)
+        if self._fixed is not None or len(self._history) == tried:  # there was no trial
+            return wish, accepted
+        if forecasts:
+            self._trial.wish = self._manner.forecast(self._trial.wish, stable, accepted)
+        elif self._forecast.ready:
+            self._manner.direct(self._trial.step, min(self._trial.wish, stable), accepted)
+        return self._trial.wish, accepted
+
+    @property
+    def _forecasts(self) -> bool:
+        """Is the step under way one with a forecast?"""
+        return self._forecast.ready and self._manner.to_come == 0
 
     def _rate(self, begin: State) -> Rate:
         self._learn(begin.tau)
@@ -109,10 +193,10 @@ class MultirateStepper(Stepper):
             self._forecast = self._forecast.told(self._known[0], _gradient(self._known[1]))
 
     def _stable(self, fastest: float) -> float:
-        return np.inf if self._forecast.ready else super()._stable(fastest)
+        return np.inf if self._forecasts else super()._stable(fastest)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
-        if not self._forecast.ready:
+        if not self._forecasts:
             return super()._stages(begin, start, step, rate)
         try:
             return self._substeps(begin, start, begin.tau + step, rate)
@@ -139,7 +223,7 @@ class MultirateStepper(Stepper):
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
-        if not self._forecast.ready:
+        if not self._forecasts:
             failed, self._failed = self._failed, False
             return (begin, float("inf")) if failed else super()._judged(begin, rate, end, difference)
         try:

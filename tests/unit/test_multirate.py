@@ -15,7 +15,7 @@ from mfpde.errors import ComputationError
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import Forecast
 from mfpde.limit.frame import Frame
-from mfpde.limit.multirate import MultirateStepper
+from mfpde.limit.multirate import _COST, MultirateStepper
 from mfpde.limit.state import State
 from mfpde.limit.sweep import Outcome
 from mfpde.settings import Time
@@ -24,9 +24,9 @@ START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0
 
 
-def potential(y: np.ndarray) -> np.ndarray:
-    """What changes slowly: g(y), two numbers."""
-    return np.array([np.cos(y[0]) + 0.3 * y[2], y[1] * y[3]])
+def potential(y: np.ndarray, stiffness: float = 0.0) -> np.ndarray:
+    """What changes slowly: g(y), two numbers; unless it drives u back to 1 at once."""
+    return np.array([np.cos(y[0]) + 0.3 * y[2] - stiffness * (y[0] - 1.0), y[1] * y[3]])
 
 
 def slope(y: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -48,6 +48,7 @@ class Toy:
 
     speed: float = 0.0
     spoilt_from: float = np.inf
+    stiffness: float = 0.0
     groups: tuple[Any, ...] = (
         SimpleNamespace(
             space=SimpleNamespace(degree=2, dim=1),
@@ -67,7 +68,7 @@ class Toy:
         self.sweeps += 1
         if state.tau > self.spoilt_from:
             raise ComputationError(f"not finite at tau = {state.tau:.6g}")
-        return Potential((), Outcome(1.0, 0.0, (), (potential(flat(state))[None],)), 0.0)
+        return Potential((), Outcome(1.0, 0.0, (), (potential(flat(state), self.stiffness)[None],)), 0.0)
 
     def rate(self, state: State) -> Rate:
         return self.transport(state, self.potential(state))
@@ -183,6 +184,19 @@ def test_one_sweep_a_step_whatever_the_speed() -> None:
         counts.append((len(history), toy.transports))
     assert counts[1][1] > 4 * counts[0][1]
     assert counts[1][0] < 2 * counts[0][0]
+
+
+def test_direct_steps_where_the_potential_is_stiff() -> None:
+    """A forecast is stable for short steps only; direct steps go as far as the CFL bound, and are left where not."""
+    bound = 0.02754  # of speed 20: with 100 for the stiffness, steps are three quarters of what the pair bears
+    stiff = Toy(speed=20.0, stiffness=100.0)
+    end, history = march(stiff, Time(tolerance=1e-5))
+    assert abs(end[0] - 1.0) < 0.002
+    assert sum(step.bound == "cfl" for step in history) > 0.5 * HORIZON / bound
+    assert stiff.sweeps < 1.2 * _COST * HORIZON / bound
+    easy = Toy(speed=20.0)
+    _, history = march(easy, Time(tolerance=1e-3))
+    assert sum(step.bound == "cfl" for step in history) == 2  # the first ones
 
 
 def test_the_error_of_a_march_follows_its_tolerance() -> None:
