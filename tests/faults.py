@@ -430,6 +430,9 @@ FAULTS = (
     Fault("fresh-mean-and-covariance-left", REMAP, "_corrected(fresh, made, mean, root, material.family.linear)",
           "fresh", CONSERVED),
     Fault("fresh-density-not-pulled-back", STENCILS, "if missed[p] <= tolerance", "if missed[p] <= 1e3", CONSERVED),
+    Fault("table-shrinks-into-noise", "mfpde/limit/lagrangian.py", "np.maximum(high - low, self._narrowest)",
+          "np.maximum(high - low, 1e-12)",
+          "tests/exact/test_lagrangian.py::test_derivatives_at_nodes_of_a_density_that_has_collapsed"),
     Fault("defect-not-checked", REMAP, "if not defect <= DEFECT:", "if np.isnan(defect):", IN_TIME),
     Fault("shear-taken-for-tearing", REMAP, "(centred - ones @ fit) ** 2", "centred**2", IN_TIME),
 )  # fmt: skip

@@ -39,6 +39,7 @@ REACH = 5.5  # half-width of the grid in standard deviations, unless the law's s
 _NODES = 4  # per cell and direction, unless density.potential_degree says otherwise
 _POINTS = {0: (1, 0), 1: (96, 4), 2: (48, 2), 3: (24, 1)}  # of a table in each direction: at least, and per cell
 _MARGIN, _LEAST_MARGIN, _MOST_MARGIN = 0.15, 0.04, 0.6  # of a table around its nodes, in their range
+_NARROWEST = 0.02  # range of a table, in initial standard deviations
 PATIENCE = 0.05  # the distortion of a grid that needs no other (`limit.remap`)
 _EMPTY = 1e-15  # a node of less mass has none: it need not lie in the table
 _MOST_NODES = 2**27
@@ -180,7 +181,9 @@ class Material:
         """The same nodes with a table that suits them; what the table says changes by its error."""
         low, high = self._range(carried)
         top = carried.low + carried.spacing * (np.array(self.count) - 1.0)
-        size = np.maximum(high - low, 1e-12 * np.maximum(np.abs(low) + np.abs(high), 1e-300))
+        size = np.maximum(high - low, self._narrowest)
+        middle = 0.5 * (low + high)
+        low, high = middle - 0.5 * size, middle + 0.5 * size
         margin = np.minimum(low - carried.low, top - high) / size
         slack = np.maximum(low - carried.low, top - high) / size
         if (margin >= _LEAST_MARGIN).all() and (slack <= _MOST_MARGIN).all():
@@ -239,6 +242,16 @@ class Material:
         return np.ascontiguousarray(
             mass[..., None] * factor[..., self.family.linear] if self.family.linear else mass[..., None]
         )
+
+    @property
+    def _narrowest(self) -> Array:
+        """Least width (L, m) of a table without its margins.
+
+        Second differences over a spacing h have an error of rounding/h². Tables that shrink with a collapsing density
+        end in noise; the potential does not vary on so small a scale.
+        """
+        laws = [self.family.law(layer) for layer in range(self.layers)]
+        return _NARROWEST * np.array([law.std for law in laws])[:, self.family.nonlinear]
 
     def _range(self, carried: Carried) -> tuple[Array, Array]:
         """Least and largest nonlinear coordinates (L, m) of nodes that have mass."""

@@ -120,6 +120,22 @@ def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
     assert np.log(errors[0] / errors[2]) / np.log(36 / 16) > 4.0
 
 
+@pytest.mark.parametrize("width", [1e-3, 1e-6, 1e-12])
+def test_derivatives_at_nodes_of_a_density_that_has_collapsed(evolved: Solver, width: float) -> None:
+    """All nodes are as good as in one point: V is smooth there, and so are what the table says of ∇V and ΔV."""
+    state = evolved.stepper.state
+    material, nodes = evolved.flow.carried[0], state.carried[0]
+    _, mean, _ = moments(nodes)
+    shrunk = replace(nodes, position=mean[:, None] + width * (nodes.position - mean[:, None]))
+    seen = [evolved.flow.fields(now, evolved.flow.potential(now))[0] for now in (
+        replace(state, carried=(shrunk,)), replace(state, carried=(material.settle(shrunk),))
+    )]  # fmt: skip
+    for name in ("slope", "laplacian"):
+        wide, narrow = (getattr(field, name) for field in seen)
+        assert np.ptp(narrow, axis=1).max() < 1e-6 + 10.0 * np.ptp(wide, axis=1).max()
+        assert np.abs(narrow - wide).max() < 1e-4
+
+
 def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
     """V = v₁ sin q + v₂ q² + 0.3 |θ|²/2 and its derivatives at the nodes; the units' weights against the nodes'."""
     law = Normal([0.2, -0.1, 0.4], [0.5, 0.4, 0.3])
