@@ -17,7 +17,7 @@ from mfpde.checks import one_of, show, whole
 from mfpde.errors import InputError
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.task import FREE_CHANNELS, Task, generator
+from mfpde.problem.task import Task, generator
 from mfpde.problem.transformer import Transformer
 
 _MOST_CHANNELS, _MOST_FAMILIES = 4096, 1000
@@ -189,23 +189,23 @@ def image_transformer(
 
 def class_attention(
     task: Task,
-    heads: int = 48,
-    neurons: int = 8,
+    heads: int = 40,
+    neurons: int = 24,
     layers: int = 6,
     loss: Literal["squared", "cross_entropy"] = "cross_entropy",
-    contrast: float = 1.5,
-    scale: float = 3.0,
-    shift: float = 0.2,
-    spread: float = 0.2,
+    contrast: float = 3.0,
+    reading: float = 0.7,
+    shift: float = 0.1,
+    spread: float = 0.8,
     seed: int = 0,
 ) -> Transformer:
     """Families of class-attention heads, then of neurons, and a random linear readout of the class token.
 
     Head h scores places: ⟨T_class, W T_place⟩ is drawn, `contrast` times standard normal, so that every q mixes the
-    patches in proportions of its own, and v(q) reaches several mixtures. What the mixture brings is U, pixels to all
-    channels. All of it is drawn from the seed, and so are the initial means of v and a, for every layer anew: else the
-    class token is empty in the limit at τ = 0, and only finitely many units, by their noise, would bring it something
-    to work on.
+    patches in proportions of its own, and v(q) reaches several mixtures. What the mixture brings is U, pixels to free
+    channels. No head reads what a head writes: to second order in their noise, finitely many units then bring an error
+    of the outputs, which costs training loss, and no random features, which would save some. The neurons read the free
+    channels, and their means are drawn for every layer anew, so that in the limit, too, the layers differ.
 
     Args:
         task: `digits`, or one whose tokens end with one-hot positions and free channels in the same way.
@@ -214,27 +214,28 @@ def class_attention(
         layers: L.
         loss: squared loss on unit vectors, or cross-entropy.
         contrast: of the scores.
-        scale: of the heads' U.
-        shift: standard deviation of the initial means of v over layers and families; of a half as much again.
-        spread: initial standard deviation of v around them; of a half as much again.
+        reading: standard deviation of the readout, of free channels only.
+        shift: standard deviation of the initial means of v over layers and families; five times that of a.
+        spread: initial standard deviation of v around them; a fifth of it for a.
         seed: of all projections and of the readout, which is never fitted.
     """
     _check_families(heads, neurons)
     rng = generator("model.seed", seed)
     pixels, positions, channels = _parts_of_image("class-attention", task)
-    reading = jnp.asarray(0.5 * rng.normal(size=(channels, task.targets.shape[1])))
+    free = np.arange(channels) >= pixels + positions
+    rows = jnp.asarray(free[:, None] * reading * rng.normal(size=(channels, task.targets.shape[1])))
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
         score, out = np.zeros((channels, channels)), np.zeros((channels, channels))
         score[pixels + positions - 1, pixels : pixels + positions] = contrast * rng.normal(size=positions)
-        out[:pixels] = scale * rng.normal(size=(pixels, channels)) / np.sqrt(pixels)
+        out[:pixels] = 3.0 * free * rng.normal(size=(pixels, channels)) / np.sqrt(pixels)
         laws = [Normal([0.0, mean], [1.0, spread]) for mean in shift * rng.normal(size=layers)]
         stages[0].append(class_head(f"head_{k}", score, out, laws.__getitem__))
     for k in range(neurons):
         inward, outward = rng.normal(size=(2, channels)) / np.sqrt(channels)
-        laws = [Normal([mean, 0.5], [1.5 * spread, 0.5]) for mean in 1.5 * shift * rng.normal(size=layers)]
-        stages[1].append(neuron(f"neuron_{k}", 2.0 * inward, 6.0 * outward, laws.__getitem__))
-    return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ reading, loss=loss)
+        laws = [Normal([mean, 0.5], [0.2 * spread, 0.5]) for mean in 5.0 * shift * rng.normal(size=layers)]
+        stages[1].append(neuron(f"neuron_{k}", 2.0 * inward, 6.0 * free * outward, laws.__getitem__))
+    return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ rows, loss=loss)
 
 
 def _check_families(heads: int, neurons: int) -> None:
@@ -249,8 +250,9 @@ def _parts_of_image(name: str, task: Task) -> tuple[int, int, int]:
         InputError: for tokens that are no patches of images, naming the model.
     """
     positions, channels = task.tokens.shape[1:]
-    pixels = channels - positions - FREE_CHANNELS
-    if pixels < 1 or positions < 2:
+    marks = np.flatnonzero(np.asarray(task.tokens)[0, -1])  # the class token's position is all that it holds
+    pixels = int(marks[0]) - positions + 1 if len(marks) == 1 else 0
+    if pixels < 1 or positions < 2 or channels <= pixels + positions:
         raise InputError(
             f"model.name = {name!r}: needs tokens like those of the task 'digits', not {task.tokens.shape}"
         )

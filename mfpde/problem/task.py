@@ -16,8 +16,9 @@ from mfpde.errors import InputError
 from mfpde.problem.transformer import Transformer, residual_stream
 
 Array = NDArray[np.float64]
-FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero
+FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero, unless more are asked for
 _MOST_CLASSES, _MOST_SAMPLES, _MOST_TOKENS = 100_000, 10**8, 10_000
+_MOST_FREE = 4096
 _MOST_ENTRIES = 2**28  # 2 GB
 
 
@@ -134,12 +135,13 @@ def digits(
     test_samples: int = 400,
     patch: int = 4,
     centred: bool = False,
+    free: int = FREE_CHANNELS,
     seed: int = 0,
 ) -> Task:
     """scikit-learn's 8×8 images of handwritten digits as patch tokens and a class token.
 
     A token has patch² channels of grey values between −1 and 1, one channel per patch position and one for the class
-    token (one-hot), and 4 free channels that start at zero. The class token is the last one.
+    token (one-hot), and `free` channels that start at zero. The class token is the last one.
 
     Args:
         classes: how many digits from 0 on, or a list of digits; labels count them in that order.
@@ -148,6 +150,7 @@ def digits(
         patch: side of a patch: 1, 2, 4 or 8.
         centred: take the mean of the training images off every image, and divide by the standard deviation of all that
             is left of them. What all images share is the slowest thing to unlearn.
+        free: channels that start at zero.
         seed: of the split.
     """
     from sklearn.datasets import load_digits  # noqa: PLC0415  (heavy, and only needed here)
@@ -160,6 +163,7 @@ def digits(
         raise InputError(f"task.classes = {show(classes)}: must be 2 … 10, or a list of at least two different digits")
     if patch not in (1, 2, 4, 8):
         raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
+    whole("task.free", free, 0, _MOST_FREE)
     data = load_digits()
     keep = np.flatnonzero(np.isin(data.target, chosen))
     if not (samples >= 1 and test_samples >= 0 and samples + test_samples <= len(keep)):
@@ -172,18 +176,18 @@ def digits(
     if centred:
         images -= images[:samples].mean(axis=0)
         images /= images[:samples].std()
-    tokens = _patches(images, patch)
+    tokens = _patches(images, patch, free)
     labels = np.array([chosen.index(t) for t in data.target[order]])
     test = (tokens[samples:], labels[samples:]) if test_samples else (None, None)
     return Task(tokens[:samples], labels[:samples], *test)
 
 
-def _patches(images: Array, patch: int) -> Array:
+def _patches(images: Array, patch: int, free: int) -> Array:
     """(n, 8, 8) -> (n, N, D): grey values, one-hot positions and free channels of all patches, then the class token."""
     side = 8 // patch
     count = side * side
     cut = images.reshape(-1, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(-1, count, patch * patch)
-    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + FREE_CHANNELS))
+    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + free))
     tokens[:, :count, : patch * patch] = cut
     tokens[:, :, patch * patch : patch * patch + count + 1] = np.eye(count + 1)
     return tokens

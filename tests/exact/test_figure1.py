@@ -6,12 +6,15 @@ import copy
 import importlib.util
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from mfpde import config
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.training import School
+from mfpde.finite.units import sampled_units
 from mfpde.output.reader import open_run
+from mfpde.problem.transformer import residual_stream
 from mfpde.run import execute
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +57,23 @@ def test_finite_transformers_close_in_on_the_limit(tmp_path):
     assert limit[-1] < 0.95 * limit[0]  # it learns, or there would be little to compare
 
 
+def test_layers_of_heads_act_side_by_side():
+    """Without neurons the output is affine in the units of all layers at once: two halves give the mean of both."""
+    few = ["task.samples=4", "task.test_samples=0", "model.heads=3", "model.neurons=0", "model.layers=3"]
+    model, task = config.load(ROOT / "runs" / "figure-1.toml", few).build()
+
+    def outputs(units):
+        return np.asarray([model.readout(residual_stream(model, units, jnp.asarray(t))) for t in task.tokens])
+
+    one, two = (sampled_units(model, 5, seed) for seed in (0, 1))
+    both = tuple(
+        (jnp.concatenate([a, b], axis=1), 0.5 * jnp.concatenate([u, v], axis=1))
+        for (a, u), (b, v) in zip(one, two, strict=True)
+    )
+    assert np.abs(outputs(one) - outputs(two)).max() > 0.1
+    np.testing.assert_allclose(outputs(both), 0.5 * (outputs(one) + outputs(two)), rtol=1e-12, atol=1e-12)
+
+
 def test_the_verdicts_can_be_no():
     figure = study()
 
@@ -69,9 +89,18 @@ def test_the_verdicts_can_be_no():
     assert figure.ordered(found)
     assert figure.beyond(found)
     assert np.isclose(figure.last(found["40"], "risk")[0], 0.47)
+    for test in ("risk", "test_risk"):
+        apart = figure.paired(found, test)
+        assert [name for name, _, _ in apart] == ["4 − 10", "10 − 20", "20 − 40", "40 − ∞"]
+        np.testing.assert_allclose([mean for _, mean, _ in apart], [0.006, 0.01, 0.02, 0.01], atol=1e-12)
+        np.testing.assert_allclose([error for _, _, error in apart], [0.0, 0.0, 0.0, 0.01], atol=1e-12)
     worse = copy.deepcopy(found)
     worse["20"] = curves(0.3, 0.3)
     assert not figure.ordered(worse)
+    behind = copy.deepcopy(found)
+    behind["limit"]["accuracy"][-1] = 0.505  # by 2.5 standard errors of the mean 0.53, and 1.8 deviations of its runs
+    assert not figure.beyond(behind)
+    assert figure.beyond(behind, single=True)
     for test in ("", "test_"):
         for key, value in (("risk", 0.6), ("accuracy", 0.3)):
             beaten = copy.deepcopy(found)
