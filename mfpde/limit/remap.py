@@ -21,7 +21,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from mfpde.limit.frame import roots
 from mfpde.limit.lagrangian import PATIENCE, REACH, Carried, Material, distance, moments, nested_error
@@ -117,6 +116,8 @@ def _corrected(
 
 def _pull_back(material: Material, nodes: Array, log: Array, points: Array) -> Array:
     """log ρ at points (p, d) from that at nodes (n, d), both in standard deviations; −∞ where there is nothing."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415  (slow, and only what is carried far needs it)
+
     most = log.max()
     fields = np.concatenate([nodes, np.maximum(log, most - _FLOOR)[:, None]], axis=1)
     nearest = cKDTree(nodes).query(points)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from mfpde.problem.laws import Law
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+type Tried = dict[str, Callable[..., tuple[jax.Array, ...]]]
 _LINEAR_TOLERANCE = 1e-9
 _LONGEST_NAME = 60  # files are named after it
 
@@ -113,12 +115,18 @@ def integrate(family: Family, tokens: jax.Array, theta: jax.Array, weights: jax.
     return jnp.tensordot(weights, each, axes=1)
 
 
-def check_family(family: Family, tokens: jax.Array) -> None:
+def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) -> None:
     """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
+
+    Args:
+        family: to be tried.
+        tokens: (N, D).
+        tried: what other families of the model were tried for already.
 
     Raises:
         InputError: one line that names the family and what is wrong.
     """
+    tried = {} if tried is None else tried
     rng = np.random.default_rng(0)
     theta = jnp.asarray(_try_law(family, rng)[0])
     where = f"family {family.name!r}: update"
@@ -130,14 +138,14 @@ def check_family(family: Family, tokens: jax.Array) -> None:
         raise InputError(f"{where} returns shape {value.shape}; needs the tokens' shape {tokens.shape}")
     if not bool(jnp.isfinite(value).all()):
         raise InputError(f"{where} is not finite at theta = {np.asarray(theta).tolist()}")
-    check_traced(where, jax.vmap(family.update, in_axes=(None, 0)), tokens, theta[None])
-    slopes = jax.grad(lambda t, p: jnp.sum(family.update(t, p) ** 2), argnums=(0, 1))(tokens, theta)
+    many = jax.vmap(family.update, in_axes=(None, 0))
+    slopes = check_traced(where, lambda t, p: many(t, p[None]), tokens, theta, tried=tried)
     if not all(bool(jnp.isfinite(s).all()) for s in slopes):
         raise InputError(f"{where} has a derivative that is not finite at theta = {np.asarray(theta).tolist()}")
     if family.linear:
         _check_linear(family, tokens, rng)
     if family.integral is not None:
-        _check_integral(family, family.integral, tokens, rng)
+        _check_integral(family, family.integral, tokens, rng, tried)
 
 
 def _try_law(family: Family, rng: np.random.Generator) -> np.ndarray:
@@ -157,15 +165,35 @@ def _try_law(family: Family, rng: np.random.Generator) -> np.ndarray:
     return theta
 
 
-def check_traced(where: str, function: Callable[..., jax.Array], *arguments: jax.Array) -> None:
-    """Can JAX differentiate a function without seeing the numbers? Nothing is computed.
+def check_traced(
+    where: str, function: Callable[..., jax.Array], *arguments: jax.Array, tried: Tried | None = None
+) -> tuple[jax.Array, ...]:
+    """Can JAX differentiate a function without seeing the numbers?
+
+    Args:
+        where: what the line of an error begins with.
+        function: of the arguments.
+        arguments: arrays.
+        tried: derivatives by form; functions that JAX traces to the same program, up to the arrays that they hold, are
+            differentiated and compiled once, not once a family.
+
+    Returns:
+        The derivatives of Σ function² in every argument.
 
     Raises:
         InputError: one line that begins with `where`.
     """
-    every = tuple(range(len(arguments)))
+    tried = {} if tried is None else tried
     try:
-        jax.eval_shape(jax.grad(lambda *given: jnp.sum(function(*given) ** 2), argnums=every), *arguments)
+        traced = jax.make_jaxpr(function)(*arguments)
+        program, form = traced.jaxpr, str(traced)
+        if form not in tried:
+
+            def size(given: tuple[jax.Array, ...], consts: Sequence[Any]) -> jax.Array:
+                return jnp.sum(jnp.asarray(jax.core.eval_jaxpr(program, consts, *given)[0]) ** 2)
+
+            tried[form] = jax.jit(jax.grad(size))
+        return tried[form](arguments, traced.consts)
     except Exception as error:  # the user's own code
         raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
 
@@ -190,7 +218,9 @@ def _check_linear(family: Family, tokens: jax.Array, rng: np.random.Generator) -
             )
 
 
-def _check_integral(family: Family, integral: Integral, tokens: jax.Array, rng: np.random.Generator) -> None:
+def _check_integral(
+    family: Family, integral: Integral, tokens: jax.Array, rng: np.random.Generator, tried: Tried
+) -> None:
     theta, weights = jnp.asarray(family.law(0).sample(rng, 3)), jnp.asarray(rng.normal(size=3))
     expected = sum(w * family.update(tokens, t) for w, t in zip(weights, theta, strict=True))
     try:
@@ -199,7 +229,7 @@ def _check_integral(family: Family, integral: Integral, tokens: jax.Array, rng: 
         raise InputError(f"family {family.name!r}: integral failed: {_brief(error)}") from error
     if got.shape != tokens.shape or not np.allclose(got, expected, rtol=1e-9, atol=1e-12):
         raise InputError(f"family {family.name!r}: integral is not the weighted sum of update over units")
-    check_traced(f"family {family.name!r}: integral", integral, tokens, theta, weights)
+    check_traced(f"family {family.name!r}: integral", integral, tokens, theta, weights, tried=tried)
 
 
 def _brief(error: BaseException) -> str:

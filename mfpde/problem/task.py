@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -153,8 +154,6 @@ def digits(
         free: channels that start at zero.
         seed: of the split.
     """
-    from sklearn.datasets import load_digits  # noqa: PLC0415  (heavy, and only needed here)
-
     if isinstance(classes, Sequence) and not isinstance(classes, str):
         chosen = [whole("task.classes", digit, 0, 9) for digit in classes]
     else:
@@ -164,22 +163,34 @@ def digits(
     if patch not in (1, 2, 4, 8):
         raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
     whole("task.free", free, 0, _MOST_FREE)
-    data = load_digits()
-    keep = np.flatnonzero(np.isin(data.target, chosen))
+    every, labels = _images()
+    keep = np.flatnonzero(np.isin(labels, chosen))
     if not (samples >= 1 and test_samples >= 0 and samples + test_samples <= len(keep)):
         raise InputError(
             f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, "
             f"and at most {len(keep)} together"
         )
     order = generator("task.seed", seed).permutation(keep)[: samples + test_samples]
-    images = data.images[order] / 8.0 - 1.0
+    images = every[order] / 8.0 - 1.0
     if centred:
         images -= images[:samples].mean(axis=0)
         images /= images[:samples].std()
     tokens = _patches(images, patch, free)
-    labels = np.array([chosen.index(t) for t in data.target[order]])
-    test = (tokens[samples:], labels[samples:]) if test_samples else (None, None)
-    return Task(tokens[:samples], labels[:samples], *test)
+    targets = np.array([chosen.index(label) for label in labels[order]])
+    test = (tokens[samples:], targets[samples:]) if test_samples else (None, None)
+    return Task(tokens[:samples], targets[:samples], *test)
+
+
+def _images() -> tuple[Array, NDArray[np.int64]]:
+    """scikit-learn's images (1797, 8, 8), grey values 0 … 16, and their labels, from the file it brings along.
+
+    Its `load_digits` reads the same file, behind an import that takes as long as all else before the first step.
+    """
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise InputError("task.name = 'digits': the images come with scikit-learn, which is not installed")
+    table = np.loadtxt(Path(package.submodule_search_locations[0]) / "datasets/data/digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def _patches(images: Array, patch: int, free: int) -> Array:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from mfpde.checks import real
 from mfpde.errors import InputError
-from mfpde.problem.family import Family, check_family, integrate
+from mfpde.problem.family import Family, Tried, check_family, integrate
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -179,10 +179,11 @@ def check_model(model: Transformer, tokens: jax.Array, targets: jax.Array) -> No
     Raises:
         InputError: one line saying which function does not fit.
     """
+    tried: Tried = {}
     for family in model.families:
         for layer in range(model.layers):
             family.law(layer)
-        check_family(family, tokens)
+        check_family(family, tokens, tried)
     try:
         output = jnp.asarray(model.readout(tokens))
     except Exception as error:  # the user's own code
