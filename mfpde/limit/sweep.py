@@ -54,6 +54,7 @@ class Sweep:
         self.model = model
         self.reductions = 0
         self._tiles = _deal(comm, tokens, targets)
+        self._known: set[object] = set()
 
     def of(self, model: Transformer) -> Sweep:
         """The sweep of another model over the same samples, which are not copied."""
@@ -73,7 +74,7 @@ class Sweep:
         """
         summed = self.sum_over_ranks([*weights, *square])
         measure, squares = summed[: len(weights)], summed[len(weights) :]
-        value, gradient = _value_and_gradient(self.model, _pair(theta, measure), self._tiles)
+        value, gradient = self._run(_value_and_gradient, _pair(theta, measure))
         total, *slopes = self.sum_over_ranks([Share(np.asarray(part)) for part in (value, *gradient)])
         scaled = tuple(self.model.layers * part for part in slopes)
         return Outcome(float(total[0]), float(total[1]), tuple(squares), scaled)
@@ -81,7 +82,7 @@ class Sweep:
     def evaluate(self, theta: Sequence[Array], weights: Sequence[Share | Array]) -> Outcome:
         """R and accuracy without the gradient, from this rank's shares of the weights; two reductions."""
         units = _pair(theta, self.sum_over_ranks(weights))
-        (total,) = self.sum_over_ranks([Share(np.asarray(_value(self.model, units, self._tiles)))])
+        (total,) = self.sum_over_ranks([Share(np.asarray(self._run(_value, units)))])
         return Outcome(float(total[0]), float(total[1]), (), None)
 
     def slope(self, theta: Sequence[Array], weights: Sequence[Share | Array], motion: Sequence[Array]) -> float:
@@ -93,8 +94,24 @@ class Sweep:
             motion: per family the units' velocities (L, u, d).
         """
         units = _pair(theta, self.sum_over_ranks(weights))
-        (total,) = self.sum_over_ranks([Share(np.asarray(_slope(self.model, units, tuple(motion), self._tiles)))])
+        (total,) = self.sum_over_ranks([Share(np.asarray(self._run(_slope, units, tuple(motion))))])
         return float(total)
+
+    def _run[Result](self, function: Callable[..., Result], *arguments: object) -> Result:
+        """A compiled function of the model, of arguments and of this rank's tiles; collective at its first call.
+
+        Then rank 0 goes first, and the others find its program in the cache on disk: ranks that share a machine would
+        each compile it, all at once.
+        """
+        program = function, self.model, *(np.shape(leaf) for leaf in jax.tree.leaves(arguments))
+        waits = self.comm.size > 1 and program not in self._known
+        self._known.add(program)
+        if waits and self.comm.rank > 0:
+            parallel.sum_over_ranks(self.comm, np.zeros(1))
+        result = function(self.model, *arguments, self._tiles)
+        if waits and self.comm.rank == 0:
+            parallel.sum_over_ranks(self.comm, np.zeros(1))
+        return result
 
     def sum_over_ranks(self, parts: Sequence[Share | Array]) -> list[Array]:
         """The sum over ranks of several arrays, in one reduction; the same bits for any number of ranks."""
@@ -183,6 +200,7 @@ def _sum_tiles[Result](function: Callable[[Tiles], Result], tiles: Tiles) -> Res
     The barriers keep a tile's program what it is, whatever the number of tiles: fused with its surroundings it might
     round differently.
     """
+    function = jax.jit(function)  # traced once, though it is looked at twice
 
     def add(total: Result, tile: Tiles) -> tuple[Result, None]:
         found = jax.lax.optimization_barrier(function(jax.lax.optimization_barrier(tile)))
