@@ -33,6 +33,24 @@ def test_base_and_uv_are_arguments_with_exact_defaults():
     assert f"uv=={defaults['UV']}" in DEFINITION
 
 
+def section(name: str) -> str:
+    """The lines of a section of the Apptainer definition."""
+    return DEFINITION.split(f"\n%{name}\n")[1].split("\n%")[0]
+
+
+def test_the_apptainer_definition_installs_what_the_dockerfile_does():
+    wanted = set(re.search(r"recommends (ca-cert[^\\]*)\\", DOCKERFILE)[1].split())
+    assert set(re.search(r"recommends (.*)", section("post"))[1].split()) == wanted | {"python3-venv"}
+    for name in ("post", "environment", "runscript", "test"):
+        ended = subprocess.run(["sh", "-n"], input=section(name), capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+    for line in section("files").splitlines():
+        source, target = line.split()
+        assert target == f"/mfpde/{source}"
+        assert (ROOT / source).exists(), source
+    assert "strip --strip-debug --preserve-dates" in section("post")
+
+
 def test_packages_are_those_of_the_lock_by_hash():
     for text in (DOCKERFILE, DEFINITION):
         assert "uv pip install --require-hashes --requirement requirements.lock" in text
