@@ -12,14 +12,14 @@ from mfpde.errors import InputError
 
 _EXAMPLES = """\
 examples:
-  python -m mfpde.compare runs/in-context                          after solve and particles
-  mpirun -n 2 python -m mfpde.compare runs/in-context              missing depths are solved on both ranks
-  python -m mfpde.compare runs/in-context --depth 4,8,16,32,64     the error of a finite number of layers
+  python -m mfpde.compare runs/in-context                       # after solve and particles
+  mpirun -n 2 python -m mfpde.compare runs/in-context           # missing depths are solved on both ranks
+  python -m mfpde.compare runs/in-context --depth 4,8,16,32,64  # the error of a finite number of layers
 """
 
 
 def parser() -> Parser:
-    """The command line of interface.md."""
+    """The command line."""
     p = Parser("compare", __doc__, _EXAMPLES)
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
     p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR or the files it names were moved")
@@ -28,9 +28,11 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code of interface.md. A verdict of either kind is a command that was done."""
+    """Entry point; returns the exit code (docs/commands.md). A verdict of either kind is a command that was done."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _compare(words))
+    return parallel.run_command(
+        lambda: _compare(words), "stopped; depths that were solved are kept, and the same command goes on"
+    )
 
 
 def _compare(words: list[str]) -> int:
@@ -42,7 +44,8 @@ def _compare(words: list[str]) -> int:
 
     said = compare(given.directory, given.run, depths)
     if comm.rank == 0:
-        sys.stdout.write(f"the PDE {said}: {given.directory / 'compare' / 'report.html'}\n")
+        verdict = "undecided whether the PDE matches" if said == "undecided" else f"the PDE {said}"
+        sys.stdout.write(f"{verdict}: {given.directory / 'compare' / 'report.html'}\n")
     return 0
 
 

@@ -24,6 +24,7 @@ class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
 
     def __init__(self, line: str, signal: int = 0) -> None:
         super().__init__(line)
+        self.signal = signal
         self.exit_code = self.code(signal)
 
     @staticmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfpde import parallel
-from mfpde.errors import InputError
+from mfpde.command import Parser
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -42,7 +42,19 @@ _PETSC_PACKAGES = (
     "superlu_dist",
 )
 
+_EXAMPLES = """\
+examples:
+  python -m mfpde.info              # what is installed here
+  mpirun -n 8 python -m mfpde.info  # and on which hosts so many ranks would run; each line is printed once
+  python -m mfpde.info > info.txt   # to go with a bug report
+"""
+
 type Section = dict[str, str]
+
+
+def parser() -> Parser:
+    """The command line: nothing to choose."""
+    return Parser("info", __doc__, _EXAMPLES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,12 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(words: list[str]) -> int:
-    if not set(words) <= {"-h", "--help"}:
-        raise InputError(f"{words[0]!r}: python -m mfpde.info takes no arguments")
+    parser().parse_args(words)
     comm = parallel.start()
-    text = f"usage: python -m mfpde.info\n\n{__doc__}\n" if words else render(sections(comm))
+    found = sections(comm)
     if comm.rank == 0:
-        sys.stdout.write(text)
+        sys.stdout.write(render(found))
     return 0
 
 

@@ -18,13 +18,14 @@ from mpi4py import MPI
 
 from mfpde import config, parallel, toml
 from mfpde.checks import inside, show
-from mfpde.errors import ComputationError, InputError
+from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.figures.kin import draw
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.generations import Generations
 from mfpde.output.reader import open_run
 from mfpde.run import execute as solve
+from mfpde.signals import Signals
 from mfpde.wiring import problem_of, report_times
 
 TABLE = "sweep.csv"
@@ -107,12 +108,17 @@ def plan(path: Path, over: Sequence[str], overrides: Sequence[str], directory: s
     return Plan(folder, tuple(members))
 
 
-def execute(plan: Plan) -> None:
+def execute(plan: Plan, signals: Signals | None = None) -> None:
     """Solve what is not finished; the table and the figure are brought up to date after every run; collective.
+
+    Args:
+        plan: the family.
+        signals: that may save or end the run under way, and with it the family.
 
     Raises:
         InputError: for what only shows when a solver is made.
         ComputationError: at the end, when some of the runs failed; the others have been solved.
+        Stopped: when a signal ended it, after a checkpoint.
     """
     first = MPI.COMM_WORLD.rank == 0
     failed = []
@@ -125,7 +131,12 @@ def execute(plan: Plan) -> None:
         if not member.finished:
             resume = parallel.from_first(lambda m=member: _is_kept(m))  # type: ignore[misc]
             try:
-                solve(member.run, overwrite=not resume, resume=resume)
+                solve(member.run, overwrite=not resume, resume=resume, signals=signals)
+            except Stopped as stopped:
+                where = str(stopped).partition(";")[0]
+                raise Stopped(
+                    f"run {number} of {len(plan.members)}: {where}; the same command goes on", stopped.signal
+                ) from stopped
             except ComputationError as error:
                 failed.append(f"{member.directory.name}: {error}")
         parallel.agree(lambda: _sum_up(plan) if first else None)

@@ -7,6 +7,7 @@ DOLFINx, and makes an unexpected exception on one rank end all of them. A hang i
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -34,6 +35,7 @@ _THREADS = {
     "JAX_PLATFORMS": "cpu",
 }
 _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
+_TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to say why all end
 _LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 
 
@@ -86,8 +88,12 @@ def start_petsc(options: Sequence[str] = ()) -> None:
     petsc4py.init([sys.argv[0], *options])
 
 
-def run_command(work: Callable[[], int]) -> int:
+def run_command(work: Callable[[], int], kept: str = "nothing was lost") -> int:
     """Run a command's body on every rank and turn the polite ways to end early into a line and an exit code.
+
+    Args:
+        work: the body.
+        kept: said after a Ctrl-C that the body does not see to itself: what is there, and how to go on.
 
     Returns:
         The body's code, or that of the error (2 bad input, 3 failed computation, 128 + signal).
@@ -102,6 +108,8 @@ def run_command(work: Callable[[], int]) -> int:
     except (InputError, ComputationError, Stopped) as error:
         _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
         return error.exit_code
+    except KeyboardInterrupt:
+        return _interrupted(comm, f"mfpde: SIGINT: {kept}\n")
 
 
 def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0) -> None:
@@ -117,6 +125,18 @@ def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0)
     if comm.rank == 0:
         sys.stderr.write(line)
         sys.stderr.flush()
+
+
+def _interrupted(comm: MPI.Intracomm, line: str) -> int:
+    """Say the line once; of several ranks some may wait for others in a collective, so that all are ended."""
+    code = Stopped.code(signal.SIGINT)
+    if comm.rank > 0:
+        time.sleep(_TURN)
+    sys.stderr.write("\n" * sys.stderr.isatty() + line)
+    sys.stderr.flush()
+    if comm.size > 1:
+        comm.Abort(code)
+    return code
 
 
 def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:

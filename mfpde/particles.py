@@ -19,7 +19,7 @@ _EXAMPLES = """\
 examples:
   python -m mfpde.particles runs/in-context.toml --units 10,40,160 --seeds 8
   mpirun -n 2 python -m mfpde.particles runs/in-context.toml --units 40 --seeds 8 --layers 4,8,16
-  python -m mfpde.particles runs/in-context.toml --units 48x24,64x32 --initial grid     weighted, nothing drawn
+  python -m mfpde.particles runs/in-context.toml --units 48x24,64x32 --initial grid  # weighted, nothing drawn
   python -m mfpde.particles runs/in-context.toml --units 40 --seeds 4 --learning-rate 0.05
 
 A study that was stopped goes on where it was; finished Transformers are not trained again.
@@ -27,7 +27,7 @@ A study that was stopped goes on where it was; finished Transformers are not tra
 
 
 def parser() -> Parser:
-    """The command line of interface.md."""
+    """The command line."""
     p = Parser("particles", __doc__, _EXAMPLES)
     p.add_argument("run", type=Path, metavar="RUN.toml", help="run file, the same as that of the solve")
     p.add_argument(
@@ -35,9 +35,11 @@ def parser() -> Parser:
     )
     p.add_argument("--seeds", metavar="S", help="how many sets of drawn units of each size")
     p.add_argument("--layers", metavar="L,…", help="depths; default that of the run file")
-    p.add_argument("--directory", help="the run directory; results go to its folder particles/")
+    p.add_argument("--directory", metavar="DIR", help="the run directory; results go to its folder particles/")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
-    p.add_argument("--initial", default="sampled", help="sampled (default), grid or gauss: where units start")
+    p.add_argument(
+        "--initial", default="sampled", metavar="HOW", help="sampled (default), grid or gauss: where units start"
+    )
     p.add_argument(
         "--learning-rate", metavar="h", help="gradient descent with steps of h in τ; default the flow itself"
     )
@@ -47,9 +49,11 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code of interface.md."""
+    """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _train(words))
+    return parallel.run_command(
+        lambda: _train(words), "stopped; finished Transformers are kept, and the same command goes on with the others"
+    )
 
 
 def _train(words: list[str]) -> int:

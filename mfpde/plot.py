@@ -14,10 +14,10 @@ from mfpde.errors import InputError
 
 _EXAMPLES = """\
 examples:
-  python -m mfpde.plot runs/quickstart                      everything; open figures/report.html in a browser
-  python -m mfpde.plot runs/in-context --tau 2.5            as it was at a report before the last
+  python -m mfpde.plot runs/quickstart            # everything; open figures/report.html in a browser
+  python -m mfpde.plot runs/in-context --tau 2.5  # as it was at a report before the last
   python -m mfpde.plot runs/quickstart --family head_0 --no-animation
-  python -m mfpde.plot runs/quickstart --watch              follow a run in the terminal while it goes on; Ctrl-C ends
+  python -m mfpde.plot runs/quickstart --watch    # follow a run in the terminal while it goes on; Ctrl-C ends
 """
 
 
@@ -33,9 +33,9 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code of interface.md."""
+    """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _plot(words))
+    return parallel.run_command(lambda: _plot(words), "stopped; figures that were finished are there")
 
 
 def _plot(words: list[str]) -> int:
@@ -64,9 +64,10 @@ def _draw(given: argparse.Namespace, tau: float | None) -> None:
         watch(run, sys.stdout)
         return
     from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
+    from mfpde.output.progress import Steps  # noqa: PLC0415
 
     wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)
-    written = write_figures(run, wishes, _tell)
+    written = write_figures(run, wishes, _tell, Steps("drawing"))
     _tell(f"{len(written)} files in {run.directory / 'figures'}: open {written[-1].name} first")
 
 

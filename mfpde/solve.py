@@ -14,19 +14,21 @@ from mfpde.signals import Signals
 
 _EXAMPLES = """\
 examples:
-  mpirun -n 8 python -m mfpde.solve                        the quick start, on real data
-  python -m mfpde.solve runs/in-context.toml               one process
+  mpirun -n 8 python -m mfpde.solve                                # the quick start, on real data
+  python -m mfpde.solve runs/in-context.toml                       # one process
   mpirun -n 4 python -m mfpde.solve runs/digits.toml --set density.cells=32 --directory fine
-  python -m mfpde.solve runs/in-context.toml -- -ts_monitor      PETSc options after --
+  python -m mfpde.solve runs/in-context.toml --estimate-error      # how far the risk is from exact
+  mpirun -n 8 python -m mfpde.solve runs/in-context.toml --resume  # go on after Ctrl-C, or to a longer training.horizon
+  python -m mfpde.solve runs/in-context.toml -- -ts_monitor        # PETSc options after --
 """
 
 
 def parser() -> Parser:
-    """The command line of interface.md."""
+    """The command line."""
     p = Parser("solve", __doc__, _EXAMPLES)
     p.add_argument("run", nargs="?", type=Path, metavar="RUN.toml", help="run file; without one, the quick start")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
-    p.add_argument("--directory", help="where the results go; default NAME/ beside the run file")
+    p.add_argument("--directory", metavar="DIR", help="where the results go; default NAME/ beside the run file")
     p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the directory")
     p.add_argument("--estimate-error", action="store_true", help="estimate the risk's error by a finer solve alongside")
@@ -35,7 +37,7 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code of interface.md."""
+    """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
     with Signals() as signals:

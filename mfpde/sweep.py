@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfpde import parallel
 from mfpde.command import Parser
+from mfpde.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -20,28 +21,32 @@ not solved again. The directory gets one folder a run, sweep.csv, sweep.png and 
 
 
 def parser() -> Parser:
-    """The command line of interface.md."""
+    """The command line."""
     p = Parser("sweep", __doc__, _EXAMPLES)
     p.add_argument("run", type=Path, metavar="RUN.toml", help="run file")
     p.add_argument("--over", action="append", required=True, metavar="a.b=x,y,…", help="a key and its values")
     p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key in all runs")
-    p.add_argument("--directory", help="where the family goes; default NAME-sweep/ beside the run file's NAME/")
+    p.add_argument(
+        "--directory", metavar="DIR", help="where the family goes; default NAME-sweep/ beside the run file's NAME/"
+    )
     p.add_argument("--overwrite", action="store_true", help="solve again what is there but says something else")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code of interface.md."""
+    """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _sweep(words))
+    with Signals() as signals:
+        return parallel.run_command(lambda: _sweep(words, signals))
 
 
-def _sweep(words: list[str]) -> int:
+def _sweep(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
     parallel.start_petsc()
+    signals.listen()
     from mfpde.kin import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    execute(parallel.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)))
+    execute(parallel.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
     return 0
 
 

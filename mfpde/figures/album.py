@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mfpde.errors import ComputationError
@@ -14,6 +15,7 @@ from mfpde.figures.history import history_figure
 from mfpde.figures.overview import densities_figure
 from mfpde.figures.page import write_report
 from mfpde.figures.potential import potential_figure
+from mfpde.output.progress import Steps
 from mfpde.output.reader import Run
 
 FOLDER = "figures"
@@ -34,13 +36,18 @@ class Wishes:
     animation: bool = True
 
 
-def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None]) -> list[Path]:
+type Drawing = tuple[str, Callable[[], list[Path]]]
+"""What is drawn, in a word or two, and what draws it."""
+
+
+def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None], steps: Steps | None = None) -> list[Path]:
     """Draw a run into DIR/figures/, each figure as .pdf and .png; old figures of the same names are replaced.
 
     Args:
         run: finished or running, with one report at least.
         wishes: what to draw.
         tell: is given a line for each thing that was left out, and why.
+        steps: shows how far it is; nothing does unless given.
 
     Returns:
         The files, the report last.
@@ -57,24 +64,40 @@ def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None]) -> list
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ComputationError(f"{folder} cannot be made: {error.strerror or error}") from error
-    written = style.save(history_figure(run), folder / "history")
-    written += style.save(densities_figure(run, tau), folder / "densities")
-    for family in families:
-        written += style.save(density_figure(run, family, tau), folder / f"density_{family}")
-        if dims[family] < 3:
-            written += style.save(potential_figure(run, family, tau), folder / f"potential_{family}")
-    written += _in_space(run, folder, [family for family in families if dims[family] == 3], tau, tell)
+    drawings = list(_drawings(run, folder, tau, dims, tell))
     if wishes.animation:
-        written += _film(run, folder, tell)
-    return [*written, write_report(run, written)]
+        drawings.append(("animation", lambda: _film(run, folder, tell)))
+    written: list[Path] = []
+    drawings.append(("report", lambda: [write_report(run, written)]))
+    for _, draw in drawings if steps is None else steps.each(drawings, lambda drawing: drawing[0]):
+        written += draw()
+    return written
 
 
-def _in_space(run: Run, folder: Path, families: Sequence[str], tau: float, tell: Callable[[str], None]) -> list[Path]:
-    reason = volume.obstacle() if families else ""
-    if reason:
+def _drawings(
+    run: Run, folder: Path, tau: float, dims: Mapping[str, int], tell: Callable[[str], None]
+) -> Iterator[Drawing]:
+    """All figures, in the order of the report; families by name → d."""
+    yield "history", lambda: style.save(history_figure(run), folder / "history")
+    yield "densities", lambda: style.save(densities_figure(run, tau), folder / "densities")
+    for family, dim in dims.items():
+        yield f"density of {family}", partial(_density, run, folder, family, tau)
+        if dim < 3:
+            yield f"potential of {family}", partial(_potential, run, folder, family, tau)
+    spatial = [family for family, dim in dims.items() if dim == 3]
+    if spatial and (reason := volume.obstacle()):
         tell(reason)
-        return []
-    return [path for family in families for path in volume.volume_pictures(run, folder, family, tau)]
+        return
+    for family in spatial:
+        yield f"{family} in space", partial(volume.volume_pictures, run, folder, family, tau)
+
+
+def _density(run: Run, folder: Path, family: str, tau: float) -> list[Path]:
+    return style.save(density_figure(run, family, tau), folder / f"density_{family}")
+
+
+def _potential(run: Run, folder: Path, family: str, tau: float) -> list[Path]:
+    return style.save(potential_figure(run, family, tau), folder / f"potential_{family}")
 
 
 def _film(run: Run, folder: Path, tell: Callable[[str], None]) -> list[Path]:

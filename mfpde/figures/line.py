@@ -55,7 +55,7 @@ def _moments(axes: Axes, blocks: list[Block]) -> None:
 def _curves(axes: Axes, values: Array, box: Array, theta: str) -> None:
     """The densities of all layers, from light to dark with depth."""
     places = box[0, 0] + np.ptp(box[0]) * (np.arange(values.shape[1]) + 0.5) / values.shape[1]
-    colours = style.mpl.colormaps["viridis_r"](np.linspace(0.12, 1.0, len(values)))
+    colours = style.mpl.colormaps["viridis_r"](np.linspace(1.0, 0.12, len(values))[::-1])  # one alone is dark
     for layer, (curve, colour) in enumerate(zip(values, colours, strict=True)):
         axes.plot(places, curve, color=colour, linewidth=1.0, label=f"layer {layer}")
     axes.set(xlabel=theta, ylabel="density", xlim=tuple(box[0]), ylim=(0, None))

@@ -29,10 +29,14 @@ def obstacle() -> str:
         import pyvista  # noqa: F401, PLC0415  (slow, and an extra)
     except ImportError:
         return "PyVista is not installed (pip install pyvista): pictures in space are left out"
-    screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if sys.platform == "linux" and not screen and ctypes.util.find_library("EGL") is None:
+    if not _screen() and ctypes.util.find_library("EGL") is None:
         return "there is no EGL library (Debian: apt install libegl1): pictures in space are left out"
     return ""
+
+
+def _screen() -> bool:
+    """Is there something to draw on without EGL?"""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def volume_plotter(run: Run, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
@@ -59,6 +63,8 @@ def volume_plotter(run: Run, family: str | None = None, tau: float | None = None
         raise InputError(f"layer = {layer!r}: unknown; allowed: 0 to {snapshot.layers - 1}")
     if reason := obstacle():
         raise InputError(reason)
+    if not _screen():  # else VTK looks for an X server first, and complains
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
     import pyvista  # noqa: PLC0415
 
     box = window(snapshot, [block(run, name, layer, 3).until(tau)])

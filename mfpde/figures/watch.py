@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.output.alarms import THRESHOLDS
 from mfpde.output.directory import RUN_FILE
 from mfpde.output.reader import Run
 
@@ -19,8 +21,11 @@ Array = NDArray[np.float64]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.-=+*#@"
+_SHOWN = ("energy", "dissipation", "gap", "risk_error")
+_HEIGHT = 5  # lines of the curve
 _HOME = "\x1b[H\x1b[J"  # to the upper left, and clear what is below
 _PAUSE = 1.0  # seconds between looks
+_LATE = 10.0  # times the usual pause, and seconds that this counts as at least, after which a report is missed
 _RECENT = 3  # reports whose pace tells the time left
 
 
@@ -30,11 +35,13 @@ class View:
 
     Attributes:
         name: of the run's directory.
-        taus, risk, accuracy, wall: of the reports so far, the last two with wall seconds; accuracy may be empty.
+        taus, risk, accuracy, wall: of the reports so far, wall in seconds; accuracy may be empty.
+        last: columns of the last report that are shown as numbers, where they are known.
         horizon: final τ; nan when the run file does not say.
         ranks: number of processes, 0 when unknown.
         outcome: how it ended, empty while it goes on.
-        warnings: told at its end.
+        silence: seconds since the last report was written.
+        warnings: told so far: what crosses its threshold by now, or at the end all that did.
     """
 
     name: str
@@ -42,10 +49,17 @@ class View:
     risk: Array
     accuracy: Array
     wall: Array
+    last: Mapping[str, float]
     horizon: float
     ranks: int
     outcome: str
+    silence: float
     warnings: tuple[str, ...]
+
+    def overdue(self) -> bool:
+        """Has it been quiet for much longer than between its last reports? Then it may have been killed."""
+        usual = float(np.ptp(self.wall[-2:])) if len(self.wall) > 1 else 0.0
+        return not self.outcome and self.silence > _LATE * max(usual, _LATE)
 
     def left(self) -> float:
         """Seconds to the horizon at the pace of the last reports; nan before there is a pace."""
@@ -62,16 +76,20 @@ def look(run: Run) -> View:
     text = run.directory / RUN_FILE
     settings = tomllib.loads(text.read_text(encoding="utf-8")) if text.is_file() else {}
     ranks, told = run.manifest.get("ranks"), (summary or {}).get("warnings")
+    last = {name: float(column[-1]) for name, column in history.items() if len(column)}
+    alarms = [f"warning: {t.name} = {last[t.name]:.3g}: {t.remedy}" for t in THRESHOLDS if last.get(t.name, 0) > t.most]
     return View(
         name=run.directory.resolve().name,
         taus=np.asarray(history.get("tau", ()), dtype=np.float64),
         risk=np.asarray(history.get("risk", ()), dtype=np.float64),
         accuracy=np.asarray(history.get("accuracy", ()), dtype=np.float64),
         wall=np.asarray(timings.get("wall", ()), dtype=np.float64),
+        last={name: last[name] for name in _SHOWN if np.isfinite(last.get(name, np.nan))},
         horizon=float(settings.get("training", {}).get("horizon", "nan")),
         ranks=ranks if isinstance(ranks, int) else 0,
+        silence=_silence(run.directory / "history.csv"),
         outcome="" if summary is None else str(summary.get("outcome", "done")),
-        warnings=tuple(map(str, told)) if isinstance(told, list) else (),
+        warnings=tuple(map(str, told)) if isinstance(told, list) else tuple(alarms),
     )
 
 
@@ -87,34 +105,47 @@ def render(view: View, width: int = 80, *, ascii_only: bool = False) -> str:
         f"{view.name}: {state}",
         f"tau {view.taus[-1]:.4g} of {view.horizon:.4g}  {full * bar}{empty * (width - 34 - bar)} {100 * share:3.0f} %",
         f"risk {view.risk[-1]:.6g}, from {view.risk[0]:.6g}",
-        "  " + sparkline(view.taus, view.risk, width - 4, _ASCII if ascii_only else _BARS),
+        *("  " + line for line in curve(view.taus, view.risk, (width - 4, _HEIGHT), _ASCII if ascii_only else _BARS)),
+        "  tau 0" + f"tau {view.taus[-1]:.4g}".rjust(width - 9),
     ]
+    if view.last:
+        lines.append("   ".join(f"{name} {value:.4g}" for name, value in view.last.items()))
     if len(view.accuracy):
         lines.append(f"accuracy {100 * view.accuracy[-1]:.1f} %")
     if len(view.wall):
         since = f"wall {_duration(view.wall[-1])} at the last report"
         lines.append(since if view.outcome else f"{since}, about {_duration(view.left())} left from there")
+    if view.overdue():
+        lines.append(f"no report for {_duration(view.silence)}: if it was killed, solve … --resume goes on")
     lines += view.warnings
-    return "".join(line[:width] + "\n" for line in lines)
+    return "".join(line[:width].rstrip() + "\n" for line in lines)
 
 
-def sparkline(x: Array, y: Array, width: int, marks: str = _BARS) -> str:
-    """A curve in one line of text: the least value is the lowest mark, the largest the highest.
+def curve(x: Array, y: Array, size: tuple[int, int], marks: str = _BARS) -> list[str]:
+    """A curve as bars in lines of text: the least value is the lowest mark, the largest fills all lines.
 
     Args:
         x: ascending, (n,).
         y: (n,), interpolated between the x.
-        width: number of characters, each for an equal part of the range of x.
+        size: number of characters, each for an equal part of the range of x, and of lines.
         marks: characters from low to high.
+
+    Returns:
+        The lines from above; none where no value is finite.
     """
     kept = np.isfinite(y)
     if not kept.any():
-        return ""
-    width = max(1, width) if kept.sum() > 1 else 1
+        return []
+    width, height = max(1, size[0]) if kept.sum() > 1 else 1, size[1]
     values = np.interp(np.linspace(x[kept][0], x[kept][-1], width), x[kept], y[kept])
     low, high = float(values.min()), float(values.max())
     place = (values - low) / (high - low) if high > low else np.zeros(width)
-    return "".join(marks[min(int(part * len(marks)), len(marks) - 1)] for part in place)
+    steps = np.minimum((place * height * len(marks)).astype(int), height * len(marks) - 1)  # the mark on top of a bar
+    filled = f" {marks}"
+    return [
+        "".join(filled[min(max(step + 1 - row * len(marks), 0), len(marks))] for step in steps)
+        for row in reversed(range(height))
+    ]
 
 
 def watch(run: Run, stream: TextIO, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -144,6 +175,11 @@ def watch(run: Run, stream: TextIO, sleep: Callable[[float], None] = time.sleep)
             sleep(_PAUSE)
     except KeyboardInterrupt:
         stream.write("the view ends here; the run goes on\n")
+
+
+def _silence(path: Path) -> float:
+    """Seconds since a file was written; 0 for one that is not there yet."""
+    return time.time() - path.stat().st_mtime if path.is_file() else 0.0
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
     Q = R + (1/L) Σ_{ℓ,c} λ/2 Σ_j w_j |θ_j|²,        dθ_j/dτ = −(L/w_j) ∂Q/∂θ_j
 
 Nothing here knows about densities, moments or potentials: agreement with the limit is evidence only because of that.
-Source: mathematics.md, sections 1 and 2.
+Source: docs/equations.md.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ is for λ = 0 unless the data part of V vanishes.
 
 The gap bounds Q − Q* where Q is convex in ρ: one layer, one stage, affine readout (`gap_kind`). Elsewhere it is a
 *stationarity gap*: zero at global minimisers, small near stationary points that are none too, and no bound. Source:
-mathematics.md, section 3.
+docs/equations.md.
 """
 
 from __future__ import annotations

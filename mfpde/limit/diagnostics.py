@@ -131,7 +131,7 @@ def dissipation(
 ) -> Array:
     """∫_K ρ|∇_θ(V + β⁻¹ log ρ)|² of this rank's cells, (owned, b), with the transport's volume quadrature.
 
-    With that quadrature the energy law holds to rounding where β⁻¹ = 0 (mathematics.md, section 4); `limit.entropy`
+    With that quadrature the energy law holds to rounding where β⁻¹ = 0 (docs/equations.md); `limit.entropy`
     has the other case. This is the one place that says what drives the density: the report's dissipation, and the
     number that ends a run at stationarity.
 

@@ -1,6 +1,6 @@
 """The right-hand side of the limit: density → units → risk and potential → transport.
 
-Told once (mathematics.md, section 6): `limit.units` turns ρ_h into weights of units, `limit.sweep` adds them up over
+Told once (docs/equations.md): `limit.units` turns ρ_h into weights of units, `limit.sweep` adds them up over
 ranks, runs all samples forwards and backwards, and adds up again; `limit.units` spreads the gradient to the nodes of
 the potential; `limit.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
 """

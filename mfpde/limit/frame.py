@@ -2,7 +2,7 @@
 
 The reference density is ρ̂(ξ) = |det A| ρ(θ), so that masses agree. A co-moving frame advances (c, A) with the density
 so that mean and covariance of ρ̂ stay what they were: of weight decay and of the drift by the data term then nothing,
-or little, is left to transport. Source: mathematics.md, section 5.
+or little, is left to transport. Source: docs/equations.md.
 """
 
 from __future__ import annotations

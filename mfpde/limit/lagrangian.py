@@ -16,7 +16,7 @@ discretisation: V is the interpolant of the exact gradient at the table's points
 in X_j is the interpolant's. The table's error falls with the eighth power of `density.cells`.
 
 Every rank has all nodes, some megabytes at most; samples are shared out as for the other frames. Sources:
-mathematics.md, sections 4 and 5; Carrillo, Craig & Patacchini, *Calc. Var.* 58 (2019), for gradient flows by particles.
+docs/equations.md; Carrillo, Craig & Patacchini, *Calc. Var.* 58 (2019), for gradient flows by particles.
 """
 
 from __future__ import annotations

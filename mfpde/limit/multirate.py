@@ -20,7 +20,7 @@ A potential that the density drives back fast bounds the forecast's steps, and m
 where they fall below a quarter of the CFL bound, direct steps, those of `limit.stepper` with their four sweeps, are
 tried for a while, and left again if they are less than four times as long.
 Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); Hairer, Nørsett & Wanner, *Solving Ordinary
-Differential Equations I*, III.1; mathematics.md, section 4.
+Differential Equations I*, III.1; docs/equations.md.
 """
 
 from __future__ import annotations

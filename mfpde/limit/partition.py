@@ -14,7 +14,7 @@ two sums agree. Where they do not within the number of points allowed, the gap i
 infinite and so is the gap.
 
 By convexity of the entropy and the inequality of Gibbs, it bounds Q − Q* where Q without entropy is convex in ρ
-(`certificate.gap_kind`). Source: mathematics.md, section 3; Chizat, *TMLR* 2022 (arXiv 2202.01009), section 3.
+(`certificate.gap_kind`). Source: docs/equations.md; Chizat, *TMLR* 2022 (arXiv 2202.01009), section 3.
 """
 
 from __future__ import annotations

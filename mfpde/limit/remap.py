@@ -11,7 +11,7 @@ falls off as that of a normal law would from where the material ends, or is zero
 Then each layer's mass is made one, and an affine map of the new nodes makes mean and covariance what they were.
 By how much mass, mean and covariance were off before is the *defect* that tells whether the new grid resolves the
 density; a remap with a large one is not made, and none is tried again: the nodes then stay where they gather.
-Source: mathematics.md, sections 4 and 5.
+Source: docs/frames.md.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def _check_mass(tau: float, moments: Iterable[BlockMoments]) -> None:
 
 
 def history_columns(classification: bool) -> list[str]:
-    """The columns of history.csv, in the order of interface.md."""
+    """The columns of history.csv in their order; docs/reading.md says what they mean."""
     columns = [
         "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
         "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "steps", "step_size", "test_risk",

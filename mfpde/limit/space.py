@@ -2,7 +2,7 @@
 
 The density's basis on the reference cell is orthonormal (Legendre), so that on affine cells the mass matrix is |det J|
 times the identity. The potential needs no dof map: its nodal values are a function of θ, so two cells that share a
-node compute the same value. Source: mathematics.md, section 4; Hesthaven & Warburton, *Nodal DG Methods*, ch. 6.
+node compute the same value. Source: docs/equations.md; Hesthaven & Warburton, *Nodal DG Methods*, ch. 6.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The two reductions of a right-hand side live here: the units' weights are summed over the ranks that hold cells, and the
 risk with its gradient over the ranks that hold samples. Between them there is no communication. Both are sums of
 `limit.exact_sum`: cells and samples may lie on any ranks.
-Source: mathematics.md, sections 2, 4 and 6.
+Source: docs/equations.md.
 """
 
 from __future__ import annotations

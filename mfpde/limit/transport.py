@@ -8,7 +8,7 @@ and the scheme finds ∂_τ ρ̂ ∈ DG_p such that for every cell K and test fu
 
     ∫_K ψ ∂_τ ρ̂ = ∫_K ρ̂ û·∇ψ − ∫_∂K ψ F,     F = {ρ̂ û}·n + ½ a (ρ̂⁻ − ρ̂⁺),  a = max(|û⁻·n|, |û⁺·n|),
 
-with F = 0 on the mesh boundary. Source: mathematics.md, section 4; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
+with F = 0 on the mesh boundary. Source: docs/equations.md; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
 
 Here is the exchange between ranks; the loops are in `limit.tensor` for boxes and in `limit.dense` for all else.
 """

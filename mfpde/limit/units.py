@@ -3,7 +3,7 @@
 The moments m_j = ∫ φ_j ρ_h make the Transformer see one unit of signed weight per potential node. If the update is
 linear in part of θ, f(T, (q, v)) = Σ_a v_a f(T, (q, e_a)), nodes with the same nonlinear coordinate q share their
 evaluation: the weight of the unit (q_g, e_a) is S_ga = Σ_{j: q_j = q_g} m_j v_ja, and with G = L ∂R/∂S the data part of
-the potential is V(θ_j) = Σ_a v_ja G_ga. This is exact. Source: mathematics.md, sections 4 and 5.
+the potential is V(θ_j) = Σ_a v_ja G_ga. This is exact. Source: docs/equations.md.
 """
 
 from __future__ import annotations

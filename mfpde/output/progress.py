@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from mfpde.output.report import Report
 
+_COUNT = "{desc} {n} of {total} |{bar}| [{elapsed}<{remaining}] {postfix}"
 _BAR = "{percentage:3.0f}%|{bar}| tau {n:.4g}/{total:.4g} [{elapsed}<{remaining}]{postfix}"
 
 
@@ -64,6 +66,31 @@ class Progress:
             self._bar = tqdm(total=self._horizon, initial=tau, file=self._stream, bar_format=_BAR, dynamic_ncols=True)
         self._bar.update(max(min(tau, self._horizon) - self._bar.n, 0.0))
         return self._bar
+
+
+class Steps:
+    """A job of known steps: a bar with the time left on a terminal, nothing elsewhere."""
+
+    def __init__(self, doing: str, stream: TextIO | None = None) -> None:
+        """Nothing is shown before the first step.
+
+        Args:
+            doing: what, in a word.
+            stream: standard output unless given.
+        """
+        self._doing = doing
+        self._stream = sys.stdout if stream is None else stream
+
+    def each[Step](self, steps: Sequence[Step], name: Callable[[Step], str]) -> Iterator[Step]:
+        """The steps, each shown by its name while it is done."""
+        bar = tqdm(
+            steps, desc=self._doing, file=self._stream, disable=not self._stream.isatty(), dynamic_ncols=True,
+            bar_format=_COUNT,
+        )  # fmt: skip
+        with bar:
+            for step in bar:
+                bar.set_postfix_str(name(step))
+                yield step
 
 
 def _line(report: Report) -> str:

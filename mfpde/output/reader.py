@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +36,17 @@ def open_run(directory: str | Path) -> Run:
     """
     path = Path(directory)
     if not path.is_dir():
-        raise InputError(f"run directory {path}: does not exist")
+        raise InputError(f"run directory {path}: {'is a file' if path.exists() else f'does not exist{_meant(path)}'}")
     if not (path / MANIFEST).is_file():
         raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
     return Run(path)
+
+
+def _meant(path: Path) -> str:
+    """A run beside it whose name is nearly the same, as the end of a message."""
+    runs = [file.parent.name for file in path.parent.glob(f"*/{MANIFEST}")]
+    near = difflib.get_close_matches(path.name, runs, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 class Run:
@@ -51,42 +60,42 @@ class Run:
 
     @property
     def history(self) -> dict[str, Column]:
-        """history.csv: column → array."""
+        """The columns of history.csv as arrays."""
         return read_table(self.directory / "history.csv")
 
     @property
     def moments(self) -> dict[str, Column]:
-        """moments.csv: column → array; `family` holds strings."""
+        """The columns of moments.csv as arrays; `family` holds strings."""
         return read_table(self.directory / "moments.csv")
 
     @property
     def gap(self) -> dict[str, Column]:
-        """gap.csv: column → array; `family` holds strings."""
+        """The columns of gap.csv as arrays; `family` holds strings."""
         return read_table(self.directory / "gap.csv")
 
     @property
     def indicators(self) -> dict[str, Column]:
-        """indicators.csv: column → array; `family` holds strings."""
+        """The columns of indicators.csv as arrays; `family` holds strings."""
         return read_table(self.directory / "indicators.csv")
 
     @property
     def steps(self) -> dict[str, Column]:
-        """steps.csv: column → array; `bound` holds strings."""
+        """The columns of steps.csv as arrays; `bound` holds strings."""
         return read_table(self.directory / "steps.csv")
 
     @property
     def timings(self) -> dict[str, Column]:
-        """timings.csv: column → array."""
+        """The columns of timings.csv as arrays."""
         return read_table(self.directory / "timings.csv")
 
     @property
     def manifest(self) -> dict[str, object]:
-        """manifest.json."""
+        """What is in manifest.json, such as versions, ranks, seed, options, revision and host."""
         return dict(json.loads((self.directory / MANIFEST).read_text(encoding="utf-8")))
 
     @property
     def summary(self) -> dict[str, object] | None:
-        """summary.json; None while the run goes on."""
+        """What is in summary.json; None while the run goes on."""
         path = self.directory / SUMMARY
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
@@ -150,6 +159,18 @@ class Run:
         values = np.einsum("mn,mn->m", basis, snapshot.density[key[1]][cells])
         return np.where(cells >= 0, values, 0.0)
 
+    def write_figures(self, tau: float | None = None, *, animation: bool = True) -> list[Path]:
+        """All that `python -m mfpde.plot` makes, into the folder figures/ of the run's; the report last.
+
+        Args:
+            tau: of the report to draw; the last unless given.
+            animation: draw the film through τ, too; it takes the longest.
+        """
+        from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
+        from mfpde.output.progress import Steps  # noqa: PLC0415
+
+        return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
+
     def plot(self, tau: float | None = None) -> Page:
         """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
         from mfpde.figures.glance import glance_figure  # noqa: PLC0415  (Matplotlib is slow, and not every reader draws)
@@ -185,3 +206,7 @@ class Run:
         from mfpde.figures.volume import volume_plotter  # noqa: PLC0415
 
         return volume_plotter(self, family, tau, layer)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -23,7 +23,7 @@ _LONGEST_NAME = 60  # files are named after it
 
 @dataclass(frozen=True)
 class Family:
-    """Units f(T, θ) that add to the residual stream (mathematics.md, section 1).
+    """Units f(T, θ) that add to the residual stream (docs/equations.md).
 
     Attributes:
         name: the family's name in run files and outputs.

@@ -260,7 +260,7 @@ def _parts_of_image(name: str, task: Task) -> tuple[int, int, int]:
 
 
 def linear(channels: int = 1, layers: int = 3) -> Transformer:
-    """Linear heads; the output is the last token. Its exact solution is known (mathematics.md, section 7)."""
+    """Linear heads; the output is the last token. Its exact solution is known (docs/equations.md)."""
     ones = [1.0] * whole("model.channels", channels, 1, _MOST_CHANNELS)
     head = linear_head("linear", channels, Normal([0.0] * channels, ones))
     return Transformer([[head]], layers, lambda tokens: tokens[-1])

@@ -2,7 +2,7 @@
 
     T_{ℓ,r+1} = T_{ℓ,r} + (η/L) Σ_{c in stage r} ∫ f_c(T_{ℓ,r}, θ) dρ^c_ℓ(θ)
 
-The integral is a weighted sum over units: the moments of a density, or nothing else here. Source: mathematics.md,
+The integral is a weighted sum over units: the moments of a density, or nothing else here. Source: docs/equations.md,
 section 1; Gao et al., arXiv 2410.23610, section 2.
 """
 

@@ -1,6 +1,6 @@
 """The error of a finite depth: residual layers against the continuum, dT/dt = η Σ_c ∫ f_c dρ^c_t.
 
-Source: mathematics.md, section 3; the continuum's cells have an error of order L⁻², and are extrapolated.
+Source: docs/equations.md; the continuum's cells have an error of order L⁻², and are extrapolated.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import re
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from mfpde.figures.blocks import Block, block
 from mfpde.figures.minimisers import minimisers
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
-from mfpde.figures.watch import look, render, sparkline, watch
+from mfpde.figures.watch import curve, look, render, watch
 from snapshots import box, make_snapshot, place
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -191,12 +193,13 @@ def test_a_density_in_space(tmp_path):
         run.plot_volume(layer=2)
 
 
-def test_a_sparkline_falls_with_the_curve():
+def test_a_curve_falls_with_the_curve():
     x = np.linspace(0.0, 1.0, 50)
-    assert sparkline(x, 1.0 - x, 8) == "█▇▆▅▄▃▂▁"
-    assert sparkline(x, x, 4, "ab") == "aabb"
-    assert sparkline(x, np.full(50, np.nan), 8) == ""
-    assert sparkline(x[:1], x[:1], 8) == "▁"
+    assert curve(x, 1.0 - x, (8, 1)) == ["█▇▆▅▄▃▂▁"]
+    assert curve(x, x, (4, 1), "ab") == ["aabb"]
+    assert curve(x, x, (4, 2), "ab") == ["  ab", "abbb"]
+    assert curve(x, np.full(50, np.nan), (8, 1)) == []
+    assert curve(x[:1], x[:1], (8, 1)) == ["▁"]
 
 
 class Screen(io.StringIO):
@@ -213,6 +216,10 @@ def test_the_live_view_of_a_run_that_goes_on_and_ends(tmp_path):
     assert " 50 %" in text
     assert max(map(len, text.splitlines())) <= 80
     assert render(view, ascii_only=True).isascii()
+    assert "no report for" not in text
+    late = time.time() - 300.0
+    os.utime(run.directory / "history.csv", (late, late))
+    assert "no report for 5 min 00 s" in render(look(run))
     waits = []
 
     def end_it(seconds):
@@ -239,6 +246,8 @@ def test_the_user_may_leave_the_live_view(tmp_path):
     ("words", "said"),
     [
         (("nowhere",), "does not exist"),
+        (("rum",), "does not exist; did you mean run?"),
+        (("run/history.csv",), "is a file"),
         (("run", "--tau", "0.6"), "the nearest is 0.5"),
         (("run", "--tau", "soon"), "--tau = 'soon': must be a finite number"),
         (("run", "--family", "head"), "allowed: attention"),
