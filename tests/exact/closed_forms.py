@@ -1,4 +1,4 @@
-"""Exact solutions of mathematics.md, section 7: decay, linear heads, bilinear heads.
+"""Exact solutions of docs/equations.md: decay, linear heads, bilinear heads.
 
 Several layers with different initial laws, several samples, nonzero means and η ≠ 1: a lost factor would show. V is
 quadratic in all of them, so that means and covariances obey closed ordinary differential equations *exactly*, also

@@ -1,4 +1,4 @@
-"""Transport by a prescribed potential, against characteristics: the orders of mathematics.md, section 4.
+"""Transport by a prescribed potential, against characteristics: the orders of docs/equations.md.
 
 θ' = −∇V(θ) and d/dτ log ρ = ΔV along it, so that ρ(θ, τ) = ρ₀(θ₀) exp ∫ΔV for the θ₀ that arrives at θ.
 """

@@ -1,30 +1,22 @@
-"""What the documents say is true: their Python runs, their run files load, their files and commands exist."""
+"""What the documents say is true: their code runs, their run files load, their files and commands exist."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-from launch import run
+import mfpde.__main__
+from blocks import DOCUMENTS, FENCE, NAME, ROOT, blocks, commands, examples, furnish, lines, parsed
+from launch import environment, run
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted(
-    path
-    for path in [
-        *ROOT.glob("*.md"),
-        *(p for room in ("docs", "docker", "meshes", "runs") for p in (ROOT / room).rglob("*.md")),
-    ]
-)
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(path: Path, language: str) -> list[tuple[int, str]]:
-    """The fenced blocks of a language: number of lines before the code, and the code."""
-    text = path.read_text()
-    return [(text[: m.start(2)].count("\n"), m[2]) for m in FENCE.finditer(text) if m[1] == language]
+PROGRAMS = {"uv", "bash", "pip", "python3", "docker", "docker/build.sh", "mkdir", "pvbatch", "xvfb-run", "apptainer",
+            "srun", ".uv/bin/pip", ".uv/bin/uv", "for", "uvx", "done", "mpirun", "python", "git", "cd"}  # fmt: skip
 
 
 def having(language: str) -> list[object]:
@@ -54,12 +46,99 @@ def test_run_files_in_documents_load(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", having("sh"))
-def test_commands_in_documents_exist(path):
-    for _, code in blocks(path, "sh"):
-        for module in re.findall(r"python -m (mfpde[\w.]*)", code):
-            assert find_spec(module), module
-        for file in re.findall(r"\bruns/[\w-]+\.toml", code):
-            assert file == "runs/NAME.toml" or (ROOT / file).exists(), file
+def test_commands_in_documents_are_understood(path):
+    for words in lines(path):
+        assert words[0] in PROGRAMS, words
+        for file in re.findall(r"(?<!\S)(?:runs|docs|tests|docker)/\S+\.(?:toml|py|sh|def)", " ".join(words)):
+            assert file == NAME or (ROOT / file).exists(), file
+    for name, words in commands(path):
+        assert parsed(name, words)
+
+
+@pytest.mark.parametrize("name", mfpde.__main__.COMMANDS)
+def test_help_has_examples_that_are_understood(name):
+    shown = list(examples(name))
+    assert len(shown) >= 2
+    for words in shown:
+        assert parsed(name, words)
+        assert all((ROOT / word).exists() for word in words if word.endswith(".toml"))
+
+
+def run_small(path, place):
+    furnish(place)
+    code = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    ended = run(ROOT / "tests" / "blocks.py", path.relative_to(ROOT), directory=place, changes={"PYTHONPATH": code},
+                timeout=1500)  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
+    assert ended.stdout.count("\n+ ") + 1 == len(list(commands(path)))
+
+
+@pytest.mark.slow
+def test_the_quick_start_of_the_documents_runs(tmp_path):
+    """Its commands, one after the other; those of the other pages: `uv run pytest -m study tests/unit/test_docs.py`."""
+    run_small(ROOT / "docs" / "start.md", tmp_path)
+
+
+@pytest.mark.study
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=str(p.relative_to(ROOT))) for p in DOCUMENTS if p.stem != "docker" and list(commands(p))],
+)
+def test_commands_in_documents_run(path, tmp_path):
+    run_small(path, tmp_path)
+
+
+def test_every_block_is_of_a_kind_that_is_checked():
+    """What a program prints has no language, and a drawing is text: all else is run, parsed or built above."""
+    kinds = {"python", "toml", "sh", "bash", "text", "{eval-rst}", "{toctree}", ""}
+    for path in DOCUMENTS:
+        text = path.read_text()
+        assert {m[2] for m in FENCE.finditer(text)} <= kinds, path
+        outside = FENCE.sub("", text)
+        assert not re.search(r"\n\n {4}\S", outside), f"{path}: a block that is indented is not checked"
+
+
+@pytest.mark.parametrize("name", mfpde.__main__.COMMANDS)
+def test_the_page_of_commands_shows_their_help(name):
+    ended = run("-m", f"mfpde.{name}", "--help", changes={"COLUMNS": "100", "NO_COLOR": "1"})
+    shown = f"```text\n$ python -m mfpde.{name} --help\n{ended.stdout}```\n"
+    assert shown in (ROOT / "docs" / "commands.md").read_text(), f"docs/commands.md should have\n{shown}"
+
+
+@pytest.mark.slow
+def test_the_job_script_is_stopped_and_put_back_into_the_queue(tmp_path):
+    """As it stands, with a queue that is played: TERM comes, the run is saved, the second job goes on to the end."""
+    ((_, script),) = blocks(ROOT / "docs" / "clusters.md", "bash")
+    furnish(tmp_path)
+    bin_, scratch = tmp_path / "bin", tmp_path / "scratch"
+    bin_.mkdir()
+    scratch.mkdir()
+    longer = "--set training.horizon=1.0 --set time.step=0.001 --set output.every=0.5"
+    played = {
+        "srun": f'exec "$@" {longer}',
+        "scontrol": f'echo "$@" >> {tmp_path}/queue',
+        "python": f'exec {sys.executable} "$@"',
+    }
+    for name, text in played.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{text}\n")
+        (bin_ / name).chmod(0o755)
+    (tmp_path / "job.sh").write_text(script)
+    world = environment(
+        PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}", SCRATCH=str(scratch), SLURM_JOB_ID="7", PYTHONUNBUFFERED="1"
+    )
+    job = ["bash", str(tmp_path / "job.sh")]
+    with subprocess.Popen(job, cwd=tmp_path, env=world, stdout=subprocess.PIPE, text=True) as first:
+        for line in first.stdout:
+            if line.startswith("tau 0.5"):
+                first.send_signal(signal.SIGTERM)
+                break
+        assert first.wait(120) == 143
+    assert (tmp_path / "queue").read_text() == "requeue 7\n"
+    second = subprocess.run(job, cwd=tmp_path, env=world, capture_output=True, text=True, timeout=200, check=False)
+    assert second.returncode == 0, second.stderr
+    assert "resumed at tau 0.5" in second.stdout
+    assert (tmp_path / "queue").read_text() == "requeue 7\n"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
