@@ -1,14 +1,19 @@
 """Time to a risk error, against particles: `uv run python tests/benchmarks/bench_error.py --json FILE`.
 
-`runs/in-context.toml` to τ = 5, one core. Seconds of the processor from the initial law to the last τ, with everything
-compiled, and the largest relative error of the risk at τ = 1 … 5 against tests/exact/references.json, which stands to
-1e-5 there. Three ways to the same numbers, all with the same functions of the units:
+`runs/in-context.toml`, one core: as it is to τ = 5, with weight decay 0.02 to τ = 20, and with temperature 0.01 to τ =
+5. Seconds of the processor from the initial law to the last τ, with everything compiled, and the largest relative error
+of the risk at the times in PROBLEMS. Ways to the same numbers, all with the same functions of the units:
 
-- the limit: meshes and tolerances, co-moving, and with the nodes carried by the flow;
-- weighted grids of units (uniform, Gauss points), their flow by an adaptive Runge–Kutta method: nothing is drawn;
-- drawn units: the root mean square error over seeds and the seconds at some M, continued by M^(−½) and M.
+- the limit: meshes and tolerances, co-moving;
+- weighted particles whose potential is interpolated: the nodes of `frame = "lagrangian"`, which the flow carries;
+- weighted particles: grids (uniform, Gauss points), their flow by an adaptive Runge–Kutta method, nothing drawn;
+- drawn particles, and noisy ones where there is a temperature: the root mean square error over seeds and the seconds at
+  some M, continued by M^(−½) and M. Steps of Euler and Maruyama's method are as long as they are: their own error, of
+  first order, is not counted, in favour of the particles.
 
-The cheapest way to 1e-4 of each kind is named at the end, with its ratio to the limit's.
+Truth is tests/exact/references.json at λ = 0.05 (weighted particles, a quarter of an hour), and a finer limit
+elsewhere. `--part` runs one part, of a few minutes; rows of other parts that FILE has stay. At the end the cheapest
+rows are named.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from mpi4py import MPI  # noqa: E402
 
 from mfpde import config  # noqa: E402
 from mfpde.finite.flow import make_flow  # noqa: E402
-from mfpde.finite.train import runge_kutta  # noqa: E402
+from mfpde.finite.train import Trainer, gradient_descent, runge_kutta  # noqa: E402
 from mfpde.finite.units import gauss_units, grid_units, sampled_units  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.problem.transformer import Units  # noqa: E402
@@ -40,119 +45,201 @@ from mfpde.wiring import problem_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "in-context.toml"
-WANTED = 1e-4
-LIMITS = [  # degree, potential degree, cells, tolerance
-    (2, 3, 12, 3e-4), (2, 3, 16, 1e-4), (2, 3, 20, 3e-5), (2, 3, 24, 1e-5), (3, 4, 10, 1e-4), (3, 4, 12, 3e-5),
-    (3, 4, 16, 1e-5),
-]  # fmt: skip
-CARRIED = [(16, 3e-4), (24, 1e-4), (32, 1e-5)]  # cells, tolerance
-GRIDS = [(16, 12), (24, 12), (32, 16), (48, 20)]  # points in q and in v
+WANTED = (1e-4, 1e-6)
+WIDTH = 5.5  # of grids of particles, in standard deviations
+
+type Run = Callable[[Sequence[float]], list[float]]
+"""From times to the risks there."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem, and the sizes at which each way is tried.
+
+    Attributes:
+        settings: of the run file.
+        times: at which risks are compared.
+        truth: degree, potential degree, cells and tolerance of the limit that is taken for true; None: the stored one.
+        limits: the same of those that are measured.
+        carried: cells and tolerance of carried nodes.
+        grids: points in q and in v of weighted particles.
+        drawn: M of drawn particles.
+        step: of noisy ones.
+    """
+
+    settings: tuple[str, ...]
+    times: tuple[float, ...]
+    truth: tuple[int, int, int, float] | None
+    limits: tuple[tuple[int, int, int, float], ...]
+    carried: tuple[tuple[int, float], ...] = ()
+    grids: tuple[tuple[int, int], ...] = ()
+    drawn: tuple[int, ...] = ()
+    step: float = 0.0
+
+
+CASES = {
+    "as it is": Case(
+        (), (1.0, 2.0, 3.0, 4.0, 5.0), None,
+        ((2, 3, 20, 3e-5), (3, 4, 12, 1e-5), (3, 4, 14, 2e-5), (3, 4, 16, 1e-5), (3, 4, 24, 1e-6), (3, 4, 28, 3e-7)),
+        ((24, 1e-4), (32, 1e-5)), ((24, 12), (32, 16), (48, 20)), (100,),
+    ),
+    "decay 0.02, to 20": Case(
+        ("training.weight_decay=0.02",), (5.0, 10.0, 20.0), (3, 4, 28, 3e-7),
+        ((2, 3, 20, 3e-5), (3, 4, 16, 1e-5), (3, 4, 20, 1e-5)),
+        ((24, 1e-4),), ((24, 12), (32, 16)),
+    ),
+    "temperature 0.01": Case(
+        ("training.temperature=0.01",), (1.0, 2.0, 3.0, 4.0, 5.0), (3, 4, 20, 1e-6),
+        ((2, 3, 12, 1e-4), (2, 3, 16, 3e-5), (3, 4, 12, 3e-5)),
+        drawn=(100,), step=0.01,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to the risks: its kind, name, seconds, and largest relative error."""
+    """One way to the risks: problem, kind, name, seconds, and largest relative error."""
 
+    case: str
     kind: str
     name: str
     seconds: float
     error: float
 
 
-def timed(run: Callable[[], Sequence[float]]) -> tuple[float, list[float]]:
-    """Seconds of the processor of a second run, and its risks."""
-    run()
-    start = time.process_time()
-    risks = list(run())
-    return time.process_time() - start, risks
-
-
-def limit(settings: Sequence[str], times: Sequence[float]) -> list[float]:
+def limit(settings: Sequence[str]) -> Run:
     """The risks of the PDE."""
-    problem = problem_of(config.load(RUN, settings), trial=True)
-    solver = Solver(MPI.COMM_SELF, problem)
-    risks = [solver.risk_at(tau) for tau in times]
-    solver.close()
-    return risks
+    problem = problem_of(config.load(RUN, settings))
+
+    def run(times: Sequence[float]) -> list[float]:
+        solver = Solver(MPI.COMM_SELF, problem)
+        risks = [solver.risk_at(tau) for tau in times]
+        solver.close()
+        return risks
+
+    return run
 
 
-def particles(
-    units: Units, tolerance: float, settings: Sequence[str], times: Sequence[float]
-) -> Callable[[], list[float]]:
-    """The risks of units under their flow; compiled once."""
+def mesh(degree: int, k: int, cells: int, tolerance: float) -> tuple[str, list[str]]:
+    """Name and settings of a limit."""
+    settings = [f"density.degree={degree}", f"density.potential_degree={k}", f"density.cells={cells}",
+                f"time.tolerance={tolerance}"]  # fmt: skip
+    return f"p = {degree}, k = {k}, {cells} cells, tolerance {tolerance:.0e}", settings
+
+
+def particles(units: Units, settings: Sequence[str], method: Callable[..., Trainer], seed: int = 0) -> Run:
+    """The risks of units under their flow."""
     run = config.load(RUN, settings)
     model, task = run.build()
-    trainer = runge_kutta(make_flow(model, task, run.training.weight_decay, units), tolerance)
-    return lambda: [snapshot.risk for snapshot in trainer.snapshots(units, times)]
+    trainer = method(make_flow(model, task, run.training.weight_decay, units))
+    return lambda times: [snapshot.risk for snapshot in trainer.snapshots(units, times, seed)]
 
 
-def measure(settings: list[str], times: Sequence[float], truth: np.ndarray, show: Callable[[Row], None]) -> None:
-    """Every way in turn."""
-
-    def wrong(risks: Sequence[float]) -> float:
-        return float(np.abs(np.asarray(risks) / truth - 1.0).max())
-
-    def tell(kind: str, name: str, run: Callable[[], Sequence[float]]) -> None:
-        seconds, risks = timed(run)
-        show(Row(kind, name, seconds, wrong(risks)))
-
-    for degree, k, cells, tolerance in LIMITS:
-        chosen = [f"density.degree={degree}", f"density.potential_degree={k}", f"density.cells={cells}",
-                  f"time.tolerance={tolerance}"]  # fmt: skip
-        name = f"p = {degree}, k = {k}, {cells} cells, tolerance {tolerance:.0e}"
-        tell("limit", name, lambda chosen=chosen: limit([*settings, *chosen], times))
-    for cells, tolerance in CARRIED:
-        chosen = ['density.frame="lagrangian"', "density.potential_degree=4", f"density.cells={cells}",
-                  f"time.tolerance={tolerance}"]  # fmt: skip
-        name = f"{cells} cells, tolerance {tolerance:.0e}"
-        tell("limit, carried nodes", name, lambda chosen=chosen: limit([*settings, *chosen], times))
-    model, _ = config.load(RUN, settings).build()
-    for kind, rule, width in (("uniform grid", grid_units, 5.5), ("Gauss points", gauss_units, 5.5)):
-        for points in GRIDS:
-            units = rule(model, {family.name: points for family in model.families}, width)
-            tell(kind, f"{points[0]} × {points[1]}", particles(units, 1e-4, settings, times))
-    drawn(settings, times, truth, show)
+def timed(run: Run, times: Sequence[float]) -> tuple[float, np.ndarray]:
+    """Seconds of the processor, and the risks, after a short run that compiles."""
+    run([1e-3 * times[0]])
+    start = time.process_time()
+    risks = run(times)
+    return time.process_time() - start, np.asarray(risks)
 
 
-def drawn(settings: list[str], times: Sequence[float], truth: np.ndarray, show: Callable[[Row], None]) -> None:
-    """Drawn units at M, and what M^(−½) makes of it at WANTED."""
-    model, _ = config.load(RUN, settings).build()
-    for count in (100, 400):
-        found = []
-        for seed in range(6):
-            seconds, risks = timed(particles(sampled_units(model, count, seed), 1e-3, settings, times))
-            found.append(np.asarray(risks) / truth - 1.0)
-        error = float(np.sqrt(np.mean(np.square(found), axis=0)).max())
-        show(Row("drawn units", f"M = {count}, 6 seeds", seconds, error))
-        more = (error / WANTED) ** 2
-        show(Row("drawn units, continued", f"M = {count * more:.1e}", seconds * more, WANTED))
+class Bench:
+    """Runs the ways through one problem, and shows each row as it comes."""
+
+    def __init__(self, name: str, show: Callable[[Row], None]) -> None:
+        self.name, self.case, self.show = name, CASES[name], show
+        if self.case.truth is None:
+            stored = json.loads((ROOT / "tests" / "exact" / "references.json").read_text())["runs/in-context.toml"]
+            self.truth = np.asarray(stored["risk"])
+        else:
+            self.truth = np.asarray(limit([*self.case.settings, *mesh(*self.case.truth)[1]])(self.case.times))
+
+    def tell(self, kind: str, name: str, run: Run) -> None:
+        """Measure and show."""
+        seconds, risks = timed(run, self.case.times)
+        self.show(Row(self.name, kind, name, seconds, float(np.abs(risks / self.truth - 1.0).max())))
+
+    def limits(self) -> None:
+        """The PDE, on meshes and carried by its nodes."""
+        for sizes in self.case.limits:
+            name, settings = mesh(*sizes)
+            self.tell("limit", name, limit([*self.case.settings, *settings]))
+        for cells, tolerance in self.case.carried:
+            settings = ['density.frame="lagrangian"', "density.potential_degree=4", f"density.cells={cells}",
+                        f"time.tolerance={tolerance}"]  # fmt: skip
+            name = f"{cells} cells, tolerance {tolerance:.0e}"
+            self.tell("particles, interpolated potential", name, limit([*self.case.settings, *settings]))
+
+    def grids(self) -> None:
+        """Weighted particles."""
+        model, _ = config.load(RUN, self.case.settings).build()
+        for kind, rule in (("uniform grid", grid_units), ("Gauss points", gauss_units)):
+            for points in self.case.grids:
+                units = rule(model, {family.name: points for family in model.families}, WIDTH)
+                name = f"{points[0]} × {points[1]}"
+                self.tell(kind, name, particles(units, self.case.settings, lambda flow: runge_kutta(flow, 1e-4)))
+
+    def drawn(self, seeds: int = 6) -> None:
+        """Drawn particles at M, and what M^(−½) makes of it at WANTED[0]."""
+        model, _ = config.load(RUN, self.case.settings).build()
+        heat = config.load(RUN, self.case.settings).training.temperature
+
+        def method(flow):
+            return gradient_descent(flow, self.case.step, heat) if self.case.step else runge_kutta(flow, 1e-3)
+
+        kind = "noisy particles" if self.case.step else "drawn particles"
+        for count in self.case.drawn:
+            found, times = [], []
+            for seed in range(seeds):
+                run = particles(sampled_units(model, count, seed), self.case.settings, method, seed)
+                seconds, risks = timed(run, self.case.times)
+                found.append(risks / self.truth - 1.0)
+                times.append(seconds)
+            error, seconds = float(np.sqrt(np.mean(np.square(found), axis=0)).max()), float(np.median(times))
+            self.show(Row(self.name, kind, f"M = {count}, {seeds} seeds", seconds, error))
+            more = (error / WANTED[0]) ** 2
+            self.show(Row(self.name, f"{kind}, continued", f"M = {count * more:.1e}", seconds * more, WANTED[0]))
+
+
+def best(rows: Sequence[Row]) -> str:
+    """Of every problem and kind the cheapest row that reaches what is wanted, against the limit's."""
+    lines = []
+    for case in CASES:
+        for wanted in WANTED:
+            reached: dict[str, Row] = {}
+            for row in sorted(rows, key=lambda row: row.seconds):
+                if row.case == case and row.error <= 1.0001 * wanted:
+                    reached.setdefault(row.kind, row)
+            for kind, row in reached.items():
+                ratio = f", {row.seconds / reached['limit'].seconds:.3g} × the limit" if "limit" in reached else ""
+                lines.append(f"{case}, {wanted:.0e}: {kind}, {row.name}: {row.seconds:.3g} s{ratio}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and print, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--case", choices=list(CASES), help="one of them only")
+    parser.add_argument("--part", choices=["limits", "grids", "drawn"], help="one of them only")
     given = parser.parse_args()
-    reference = json.loads((ROOT / "tests" / "exact" / "references.json").read_text())["runs/in-context.toml"]
     rows: list[Row] = []
+    if given.json is not None and given.json.exists():
+        rows = [Row(**row) for row in json.loads(given.json.read_text())]
 
     def show(row: Row) -> None:
-        rows.append(row)
-        sys.stdout.write(f"| {row.kind} | {row.name} | {row.seconds:.2f} | {row.error:.1e} |\n")
+        rows[:] = [old for old in rows if (old.case, old.kind, old.name) != (row.case, row.kind, row.name)] + [row]
+        sys.stdout.write(f"| {row.case} | {row.kind} | {row.name} | {row.seconds:.3g} | {row.error:.1e} |\n")
         sys.stdout.flush()
+        if given.json is not None:
+            given.json.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
 
-    sys.stdout.write("| way | size | seconds | error |\n|---|---|---|---|\n")
-    measure([], reference["tau"], np.asarray(reference["risk"]), show)
-    best = {}
-    for row in sorted(rows, key=lambda row: row.seconds):
-        if row.error <= 1.0001 * WANTED:
-            best.setdefault(row.kind, row)
-    for kind, row in best.items():
-        sys.stdout.write(
-            f"{kind}: {row.name}, {row.seconds:.2f} s, {row.seconds / best['limit'].seconds:.1f} × the limit\n"
-        )
-    if given.json is not None:
-        given.json.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
+    sys.stdout.write("| problem | way | size | seconds | error |\n|---|---|---|---|---|\n")
+    for case in [given.case] if given.case else CASES:
+        bench = Bench(case, show)
+        for part in [given.part] if given.part else ("limits", "grids", "drawn"):
+            getattr(bench, part)()
+    sys.stdout.write(f"\n{best(rows)}\n")
 
 
 if __name__ == "__main__":
