@@ -12,7 +12,7 @@ import pytest
 
 from launch import run
 from mfpde import kin
-from mfpde.errors import ComputationError
+from mfpde.errors import ComputationError, Stopped
 from mfpde.output.reader import open_run
 from mfpde.sweep import main
 
@@ -57,9 +57,9 @@ def test_every_combination_is_solved_once_and_summed_up(
     solved_now: list[tuple[str, bool]] = []
     real = kin.solve
 
-    def counting(run_file: Any, overwrite: bool, resume: bool) -> None:
+    def counting(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
         solved_now.append((run_file.output.directory.name, resume))
-        real(run_file, overwrite=overwrite, resume=resume)
+        real(run_file, overwrite=overwrite, resume=resume, signals=signals)
 
     monkeypatch.setattr(kin, "solve", counting)
     (folder / names[1] / "summary.json").unlink()  # as if it had been cut
@@ -81,15 +81,25 @@ def test_one_that_fails_does_not_stop_the_others(
 ) -> None:
     real = kin.solve
 
-    def failing(run_file: Any, overwrite: bool, resume: bool) -> None:
+    def failing(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
         if run_file.training.weight_decay == 0.3:
             raise ComputationError("not finite")
-        real(run_file, overwrite=overwrite, resume=resume)
+        real(run_file, overwrite=overwrite, resume=resume, signals=signals)
 
     monkeypatch.setattr(kin, "solve", failing)
     assert main([str(slopes), *OVER[:2], *SET]) == 3
     assert "1 of 2 runs failed; training.weight_decay-0.3: not finite" in capsys.readouterr().err
     assert [row["training.weight_decay"] for row in table(slopes.parent / "slopes-sweep")] == ["0.1"]
+
+
+def test_a_signal_ends_the_family_with_one_line(slopes: Path, monkeypatch: Any, capsys: Any) -> None:
+    def stopped(*_arguments: Any, **_named: Any) -> None:
+        raise Stopped("SIGINT: stopped at tau = 0.5 and saved; --resume goes on from there", 2)
+
+    monkeypatch.setattr(kin, "solve", stopped)
+    assert main([str(slopes), *OVER[:2], *SET]) == 130
+    said = "run 1 of 2: SIGINT: stopped at tau = 0.5 and saved; the same command goes on"
+    assert capsys.readouterr().err == f"mfpde: {said}\n"
 
 
 REFUSED = {
