@@ -1,8 +1,7 @@
 """The tables and the figure of docs/stationarity.md: `uv run python docs/studies/stationarity.py [PART …]`.
 
-Parts: `teacher`, `cluster`, `particles` and `clusters` take minutes on one core, `slopes` an hour; all of them
-unless given. Runs go to build/stationarity and are not solved twice; numbers are kept in docs/studies/stationarity.json
-and all that are kept are printed.
+Each part takes minutes on one core; all of them unless given. Runs go to build/stationarity and are not solved twice;
+numbers are kept in docs/studies/stationarity.json, and all that are kept are printed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +28,21 @@ from mfpde import Task, open_run
 
 type Row = dict[str, float | str]
 CARRIED = 'density.frame="lagrangian"'
+LAWS = (CARRIED, "density.radius=3.0", "training.stationary=1e-8", "training.horizon=1000.0", "output.every=50.0")
+DECAY = "training.weight_decay"
+FAILED = 3  # exit code of a computation that fails; its rows are kept all the same
 BORDER = 1.2  # |w| between the two clusters
 
 
-def family(name: str, over: str, *settings: str, into: str = "") -> tuple[Path, list[dict[str, str]]]:
-    """Solve a family of runs of a case; its directory and the rows of its table."""
+def family(name: str, over: Sequence[str], *settings: str, into: str = "") -> tuple[Path, list[dict[str, str]]]:
+    """Solve a family of runs of a case, those that are not there yet; its directory and the rows of its table."""
     directory = BUILD / (into or name)
-    words = [sys.executable, "-m", "mfpde.sweep", str(CASES / f"{name}.toml"), "--over", over]
-    for setting in settings:
-        words += ["--set", setting]
-    subprocess.run([*words, "--directory", str(directory)], check=True, cwd=ROOT)
+    words = [sys.executable, "-m", "mfpde.sweep", str(CASES / f"{name}.toml"), "--overwrite"]
+    for option, texts in (("--over", over), ("--set", settings)):
+        words += [word for text in texts for word in (option, text)]
+    code = subprocess.run([*words, "--directory", str(directory)], check=False, cwd=ROOT).returncode
+    if code not in (0, FAILED):
+        raise SystemExit(code)
     with (directory / "sweep.csv").open(encoding="utf-8") as file:
         return directory, list(csv.DictReader(file))
 
@@ -51,7 +55,7 @@ def programme(task: Task, decay: float) -> Programme:
 def numbers(row: dict[str, str], minimum: float) -> Row:
     """What all tables say of a run."""
     return {
-        "weight_decay": float(row["training.weight_decay"]), "tau": float(row["tau"]), "energy": float(row["energy"]),
+        "weight_decay": float(row[DECAY]), "tau": float(row["tau"]), "energy": float(row["energy"]),
         "minimum": minimum, "excess": float(row["energy"]) - minimum, "risk": float(row["risk"]),
         "gap": float(row["gap"]), "ended": row["ended"],
     }  # fmt: skip
@@ -59,26 +63,54 @@ def numbers(row: dict[str, str], minimum: float) -> Row:
 
 def slopes() -> list[Row]:
     """One slope, λ over two decades; the figure is the family's."""
-    directory, rows = family("slopes", "training.weight_decay=0.03,0.01,0.003,0.001,0.0003")
+    directory, rows = family("slopes", [f"{DECAY}=0.03,0.01,0.003,0.001,0.0003"], CARRIED, "output.every=5.0")
     shutil.copy(directory / "sweep.png", ROOT / "docs/figures/stationarity.png")
     targets = np.asarray(one_slope().targets)[:, 0]
-    return [numbers(r, slopes_minimum(INPUTS, targets, float(r["training.weight_decay"]))[0]) for r in rows]
+    kept = []
+    for row in rows:
+        best, _ = slopes_minimum(INPUTS, targets, float(row[DECAY]))
+        kept.append(numbers(row, best) | falling(directory / row["directory"]))
+    return kept
+
+
+def falling(directory: Path) -> Row:
+    """The gap on the way: at the first report that has one, the start left out, and half way to the last."""
+    history = open_run(directory).history
+    told = np.flatnonzero(np.isfinite(history["gap"]))
+    found: Row = {"steps": float(history["steps"][-1])}
+    for when, k in (("early", told[1]), ("middle", told[len(told) // 2])):
+        found |= {f"tau_{when}": float(history["tau"][k]), f"gap_{when}": float(history["gap"][k])}
+    return found
 
 
 def cluster() -> list[Row]:
     """Neurons in one basin, in both frames that move."""
     kept = []
     carried = (CARRIED, "density.radius=5.5", "density.cells=8", "training.stationary=1e-9")
-    frames = {"comoving": (), "lagrangian": carried}
-    for frame, settings in frames.items():
-        for decay in (0.1,) if settings else (0.1, 0.03):
-            over = f"training.weight_decay={decay}"
-            directory, rows = family("cluster", over, *settings, into=f"cluster-{frame}-{decay}")
+    runs = {"comoving": ((), (0.1, 0.03)), "lagrangian": (carried, (0.1,))}
+    for frame, (settings, decays) in runs.items():
+        for decay in decays:
+            directory, rows = family("cluster", [f"{DECAY}={decay}"], *settings, into=f"cluster-{frame}-{decay}")
             best = programme(one_slope(), decay).solve()
             run = open_run(directory / rows[0]["directory"])
             ends = {name: float(run.moments[name][-1]) for name in ("mass", "mean_0", "mean_1", "cov_00", "cov_11")}
             signs = {name: float(run.history[name][-1]) for name in ("negative_mass", "steps")}
             kept.append({"frame": frame} | numbers(rows[0], best.energy) | said(best, 0) | ends | signs)
+    return kept
+
+
+def mesh() -> list[Row]:
+    """The convex energy from N(0, 1) on carried grids of 25, 49 and 97 nodes a side: how far above the minimum."""
+    kept: list[Row] = []
+    for case, task, cells in (("cluster", one_slope(), "6,12,24"), ("clusters", two_clusters(), "6,12,24")):
+        best = programme(task, 0.03).solve()
+        over, start = [f"{DECAY}=0.03", f"density.cells={cells}"], ("model.mean=0.0", "model.std=1.0")
+        directory, rows = family(case, over, *LAWS, *start, into=f"mesh-{case}")
+        for row in rows:
+            history = open_run(directory / row["directory"]).history
+            more: Row = {name: float(history[name][-1]) for name in ("dissipation", "steps")}
+            place: Row = {"case": case, "cells": float(row["density.cells"])}
+            kept.append(place | numbers(row, best.energy) | more)
     return kept
 
 
@@ -89,13 +121,11 @@ def said(best: Minimum, k: int) -> Row:
 
 def clusters() -> list[Row]:
     """Neurons of two kinds: masses and means on both sides of the border, with (−a, −w) counted as (a, w)."""
-    directory, rows = family("clusters", "training.weight_decay=0.03", CARRIED, "density.cells=16")
+    directory, rows = family("clusters", [f"{DECAY}=0.03"], CARRIED, "density.cells=16")
     best = programme(two_clusters(), 0.03).solve()
-    run = open_run(directory / rows[0]["directory"])
-    a, w = np.meshgrid(np.linspace(-7.0, 7.0, 1401), np.linspace(-6.0, 6.0, 1201), indexing="ij")
-    points = np.stack([a.ravel(), w.ravel()], axis=1)
-    density = run.density(tau=run.history["tau"][-1], family="neuron", layer=0, theta=points).reshape(a.shape)
-    return [numbers(rows[0], best.energy) | sides(a, w, 1e-4 * density)] + [said(best, k) for k in range(len(best.w))]
+    with np.load(max((directory / rows[0]["directory"] / "checkpoint").glob("*.npz"))) as kept:  # what the flow carries
+        (a, w), mass = kept["carried/0/position"][0].T, kept["carried/0/mass"][0]
+    return [numbers(rows[0], best.energy) | sides(a, w, mass)] + [said(best, k) for k in range(len(best.w))]
 
 
 def sides(a: np.ndarray, w: np.ndarray, mass: np.ndarray) -> Row:
@@ -145,19 +175,71 @@ def teacher() -> list[Row]:
     """Heads and neurons in three layers: how risk, dissipation and gap fall until the run ends by itself."""
     kept: list[Row] = []
     settings = (CARRIED, "density.cells=8", "training.stationary=1e-6", "training.horizon=400.0", "output.every=2.0")
-    directory, rows = family("teacher", "training.weight_decay=0.1,0.03", *settings)
+    directory, rows = family("teacher", [f"{DECAY}=0.1,0.03"], *settings)
     for row in rows:
         history = open_run(directory / row["directory"]).history
         for k in np.flatnonzero(np.isfinite(history["gap"])):
             names = ("tau", "risk", "energy", "dissipation", "gap", "negative_mass", "steps")
             values: Row = {name: float(history[name][k]) for name in names}
-            kept.append({"weight_decay": row["training.weight_decay"], "ended": row["ended"]} | values)
+            kept.append({"weight_decay": row[DECAY], "ended": row["ended"]} | values)
+    return kept
+
+
+def longer() -> list[Row]:
+    """Further than the other tables go: do steps shrink as the densities collapse?"""
+    carried = (CARRIED, "density.cells=8", "training.stationary=1e-9", "training.horizon=1000.0", "output.every=10.0")
+    finer = ("density.cells=16", "training.stationary=1e-7", "output.every=10.0")
+    kept: list[Row] = []
+    for case, frame, decay, settings in (("cluster", "comoving", 0.1, finer), ("teacher", "lagrangian", 0.03, carried)):
+        directory, rows = family(case, [f"{DECAY}={decay}"], *settings, into=f"longer-{case}-{frame}")
+        run = open_run(directory / rows[0]["directory"])
+        told = np.flatnonzero(np.isfinite(run.history["gap"]))
+        with (run.directory / "steps.csv").open(encoding="utf-8") as file:
+            sizes = [float(row["step"]) for row in csv.DictReader(file) if row["accepted"] == "1"]
+        ends: Row = {name: float(run.history[name][-1]) for name in ("tau", "energy", "dissipation", "steps")}
+        ends |= {"gap": float(run.history["gap"][told[-1]]), "median_of_last_steps": float(np.median(sizes[-10:]))}
+        kept.append({"case": case, "frame": frame, "weight_decay": decay, "ended": rows[0]["ended"]} | ends)
+    return kept
+
+
+def digits() -> list[Row]:
+    """Cross-entropy on real images, λ over two decades: all runs end by themselves, and the gap falls with τ."""
+    kept: list[Row] = []
+    settings = (CARRIED, "density.cells=8", "training.stationary=1e-6", "training.horizon=1e4")
+    for decay in (0.3, 0.1, 0.03, 0.01, 0.003):
+        every = f"output.every={0.1 / decay!r}"
+        directory, rows = family("digits", [f"{DECAY}={decay}"], *settings, every, into=f"digits-{decay}")
+        ends: Row = {name: float(rows[0][name]) for name in ("tau", "risk", "energy", "dissipation", "gap")}
+        falls = falling(directory / rows[0]["directory"])
+        kept.append({"weight_decay": decay, "ended": rows[0]["ended"]} | ends | falls)
+    return kept
+
+
+def laws() -> list[Row]:
+    """Other initial laws N(m, s²) in both coordinates, for a target of one slope and for one of two clusters."""
+    kept: list[Row] = []
+    for case, task in (("cluster", one_slope()), ("clusters", two_clusters())):
+        best = programme(task, 0.03).solve()
+        for mean, widths in ((0.0, "0.1,0.3,1.0,2.0"), (1.0, "0.1,0.5")):
+            over, settings = [f"{DECAY}=0.03", f"model.std={widths}"], (*LAWS, "density.cells=12", f"model.mean={mean}")
+            directory, rows = family(case, over, *settings, into=f"laws-{case}-{mean:g}")
+            for row in rows:
+                run = open_run(directory / row["directory"])
+                law: Row = {"case": case, "mean": mean, "std": float(row["model.std"])}
+                more: Row = {name: float(run.history[name][-1]) for name in ("dissipation", "steps")}
+                kept.append(law | numbers(row, best.energy) | more)
     return kept
 
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
-    "cluster": cluster, "particles": particles, "teacher": teacher, "slopes": slopes, "clusters": clusters
+    "cluster": cluster, "particles": particles, "teacher": teacher, "slopes": slopes, "clusters": clusters,
+    "digits": digits, "laws": laws, "mesh": mesh, "longer": longer,
 }  # fmt: skip
+
+
+def read() -> dict[str, list[Row]]:
+    """All numbers that are kept."""
+    return json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
 
 
 def main(words: list[str]) -> int:
@@ -166,18 +248,22 @@ def main(words: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}\n")
         return 2
-    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    kept = read()
     for part in words or PARTS:
-        kept[part] = PARTS[part]()
+        rows = PARTS[part]()
+        kept = read() | {part: rows}  # another part may have been measured meanwhile
         KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     for part, rows in kept.items():
-        sys.stdout.write(f"\n## {part}\n\n")
-        for row in rows:
-            cells = (
-                f"{name} {value:.7g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-            )
-            sys.stdout.write(f"| {' | '.join(cells)} |\n")
+        sys.stdout.write(f"\n## {part}\n\n{table(rows)}")
     return 0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown; a column for every name in any of the rows."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names)]
+    lines += [[f"{v:.6g}" if isinstance(v := row.get(n, ""), float) else v for n in names] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -323,11 +323,19 @@ def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):
     case = tmp_path / "case.toml"
     case.write_text(TEXT)
     directory = tmp_path / "case"
-    assert compare([str(directory)]) == 2
-    assert "does not exist" in capsys.readouterr().err
+
+    def refused(why: str) -> None:
+        """One line, exit code 2, nothing written."""
+        there = sorted(directory.rglob("*"))
+        assert compare([str(directory)]) == 2
+        line = capsys.readouterr().err
+        assert why in line
+        assert line.count("\n") == 1
+        assert sorted(directory.rglob("*")) == there
+
+    refused("does not exist")
     assert particles([str(case), "--units", "4,8,16", "--seeds", "8", "--layers", "2,3"]) == 0
-    assert compare([str(directory)]) == 2
-    assert "holds no run of mfpde" in capsys.readouterr().err
+    refused("holds no run of mfpde")
     assert solve([str(case)]) == 0
     assert particles([str(case), "--units", "12,16", "--initial", "grid"]) == 0
     assert compare([str(directory)]) == 0
@@ -342,18 +350,19 @@ def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):
     report = (directory / "compare" / "report.html").read_text()
     assert report.count("data:image/png;base64,") == 3
     assert 'src="http' not in report
+    (directory / "particles").rename(tmp_path / "aside")
+    refused("holds no particles")
+    (tmp_path / "aside").rename(directory / "particles")
     manifest = directory / "particles" / "manifest.json"
     said = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**said, "problem_hash": "other"}))
-    assert compare([str(directory)]) == 2
-    assert "its particles are those of another run file" in capsys.readouterr().err
+    refused("its particles are those of another run file")
     manifest.write_text(json.dumps(said))
     done = directory / "summary.json"
     done.write_text(json.dumps({**json.loads(done.read_text()), "outcome": "ComputationError: not finite"}))
-    assert compare([str(directory)]) == 2
-    line = capsys.readouterr().err
-    assert "holds no finished solve (outcome: ComputationError: not finite)" in line
-    assert line.count("\n") == 1
+    refused("holds no finished solve (outcome: ComputationError: not finite)")
+    done.unlink()
+    refused("holds no finished solve (outcome: still running)")
 
 
 @pytest.mark.parametrize("words", ["--depth 4", "--depth 4,x", "--depth 0,4"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from exact.convex_programme import Programme
+from exact.convex_programme import Programme, slopes_minimum
 from mfpde.config import load
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.problem import Problem
@@ -22,7 +22,7 @@ from mfpde.settings import Density, Time, Training
 
 sys.path.insert(0, str(Path(__file__).parent / "cases"))
 
-from convex import INPUTS, neurons, one_slope
+from convex import INPUTS, neurons, one_slope, slopes
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,30 @@ def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missi
     assert cluster.mean == pytest.approx([best.a[0], best.w[0]], abs=near)
     assert np.trace(cluster.covariance) < 1e-2
     assert np.trace(reports[0].moments[0].covariance) > 0.07  # it has contracted by then
+
+
+def test_the_stationary_energy_falls_with_weight_decay_and_the_risk_faster() -> None:
+    """tanh(w x) can meet tanh(1.2 x) exactly: Q* ~ λ, R ~ λ² as λ → 0, and every energy is the programme's minimum."""
+    task, decays, ends = one_slope(), (1e-2, 3e-3), []
+    for decay in decays:
+        training = Training(decay, horizon=2000.0, stationary=1e-10)
+        densities = {"slope": Density(cells=24, radius=4.0, frame="lagrangian")}
+        solver = Solver(MPI.COMM_SELF, Problem(slopes(), task, training, densities, Time(tolerance=1e-3)))
+        try:
+            start = solver.report(solver.stepper.state).history
+            solver.stepper.advance(2000.0)
+            end = solver.report(solver.stepper.state).history
+            assert solver.ending()["ended"] == "stationary"
+        finally:
+            solver.close()
+        best = slopes_minimum(INPUTS, np.asarray(task.targets)[:, 0], decay)[0]
+        assert end["gap"] < 1e-5 * best
+        assert -1e-6 * best < end["energy"] - best < end["gap"] + 1e-6 * best  # the programme's grid costs 1e-7 of it
+        assert start["energy"] - best > 10.0 * best
+        ends.append((end["energy"], end["risk"]))
+    energy, risk = np.diff(np.log(ends), axis=0)[0] / np.diff(np.log(decays))
+    assert 0.9 < energy < 1.1
+    assert 1.5 < risk < 2.0
 
 
 def test_heads_and_neurons_in_three_layers_end_by_themselves_with_a_gap_that_goes_to_zero(tmp_path: Path) -> None:
