@@ -308,9 +308,9 @@ def page(found: Mapping[str, Any]) -> str:
         differences(low),
         f"At every report; one image of {IMAGES} is {percent(1.0 / IMAGES)} of accuracy:\n",
         along(low),
-        "What is minimised is the loss; accuracy counts images on the right side of a border, and the difference is one "
-        "or two of them, of either sign from τ = 0.6 on. Whether a smaller tolerance of the PDE (1e-2 here) or more than "
-        "40 heads close it was not measured.\n",
+        "What is minimised is the loss; accuracy counts images on the right side of a border, and from τ = 0.6 on the "
+        "difference is one or two of them, of either sign. Whether a smaller tolerance of the PDE (1e-2 here) or more "
+        "than 40 heads close it was not measured.\n",
         f"The solve took {solve['wall'] / 60.0:.1f} minutes ({solve['ranks']} rank(s)): {solve['steps']:.0f} steps, "
         f"{solve['right_hand_sides']:.0f} right-hand sides; the gap at the end of a run is not in it.\n",
         "The layers' share:\n",
