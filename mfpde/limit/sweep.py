@@ -107,10 +107,10 @@ class Sweep:
         waits = self.comm.size > 1 and program not in self._known
         self._known.add(program)
         if waits and self.comm.rank > 0:
-            parallel.sum_over_ranks(self.comm, np.zeros(1))
+            parallel.barrier(self.comm)
         result = function(self.model, *arguments, self._tiles)
         if waits and self.comm.rank == 0:
-            parallel.sum_over_ranks(self.comm, np.zeros(1))
+            parallel.barrier(self.comm)
         return result
 
     def sum_over_ranks(self, parts: Sequence[Share | Array]) -> list[Array]:
