@@ -34,7 +34,8 @@ _THREADS = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     "JAX_PLATFORMS": "cpu",
 }
-_NAP, _LONGEST_NAP = 1e-4, 0.05  # seconds; below the former a sleep costs more than it saves
+_NAP = 1e-4  # seconds; below it a sleep costs more than it saves
+_LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
 _PART = 0.1  # of the time waited so far, to the next look
 _TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to say why all end
 _LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
@@ -169,20 +170,20 @@ def _reduce(comm: MPI.Intracomm, share: NDArray[np.float64], operation: MPI.Op) 
     if not _crowded(comm.size):
         comm.Allreduce(share, total, op=operation)
         return total
-    _doze(comm.Iallreduce(share, total, op=operation))
+    _doze(comm.Iallreduce(share, total, op=operation), _LONGEST_NAP)
     return total
 
 
 def barrier(comm: MPI.Intracomm) -> None:
     """Wait for all ranks without taking a core, for waits that may be long."""
-    _doze(comm.Ibarrier())
+    _doze(comm.Ibarrier(), _LONG_NAP)
 
 
-def _doze(request: MPI.Request) -> None:
+def _doze(request: MPI.Request, longest: float) -> None:
     """Sleep until a request is done, longer between looks the longer it takes: looking costs, too."""
     begun = time.perf_counter()
     while not request.Test():
-        time.sleep(min(max(_NAP, _PART * (time.perf_counter() - begun)), _LONGEST_NAP))
+        time.sleep(min(max(_NAP, _PART * (time.perf_counter() - begun)), longest))
 
 
 @cache
