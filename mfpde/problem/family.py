@@ -16,7 +16,8 @@ from mfpde.problem.laws import Law
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-type Tried = dict[str, Callable[..., tuple[jax.Array, ...]]]
+type Form = tuple[str, tuple[object, ...]]
+type Tried = dict[Form, Callable[..., tuple[jax.Array, ...]]]
 _LINEAR_TOLERANCE = 1e-9
 _LONGEST_NAME = 60  # files are named after it
 
@@ -115,6 +116,16 @@ def integrate(family: Family, tokens: jax.Array, theta: jax.Array, weights: jax.
     return jnp.tensordot(weights, each, axes=1)
 
 
+def trace(function: Callable[..., jax.Array], *arguments: jax.Array) -> tuple[Form, Any, Sequence[Any]]:
+    """A function's form, the program that JAX traces it to, and the arrays that this holds (W, U, e, g).
+
+    Functions of one form have the same program up to these arrays, so that one of them, compiled, serves all.
+    """
+    traced = jax.make_jaxpr(function)(*arguments)
+    held = tuple((jnp.shape(array), jnp.result_type(array)) for array in traced.consts)
+    return (str(traced.jaxpr), held), traced.jaxpr, traced.consts
+
+
 def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) -> None:
     """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
 
@@ -185,15 +196,14 @@ def check_traced(
     """
     tried = {} if tried is None else tried
     try:
-        traced = jax.make_jaxpr(function)(*arguments)
-        program, form = traced.jaxpr, str(traced)
+        form, program, held = trace(function, *arguments)
         if form not in tried:
 
             def size(given: tuple[jax.Array, ...], consts: Sequence[Any]) -> jax.Array:
                 return jnp.sum(jnp.asarray(jax.core.eval_jaxpr(program, consts, *given)[0]) ** 2)
 
             tried[form] = jax.jit(jax.grad(size))
-        return tried[form](arguments, traced.consts)
+        return tried[form](arguments, held)
     except Exception as error:  # the user's own code
         raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from mfpde.checks import real
 from mfpde.errors import InputError
-from mfpde.problem.family import Family, Tried, check_family, integrate
+from mfpde.problem.family import Family, Form, Tried, check_family, integrate, trace
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -103,13 +103,12 @@ def _added(stage: Sequence[Family], stream: jax.Array, units: Units) -> jax.Arra
     Families are of one form where JAX traces them to the same program, up to the arrays that they hold (W, U, e, g):
     these are stacked, and the program is compiled once, not once a family, which for dozens of heads takes minutes.
     """
-    forms: dict[object, list[tuple[Sequence[Any], tuple[jax.Array, jax.Array]]]] = {}
-    programs: dict[object, Any] = {}
+    forms: dict[Form, list[tuple[Sequence[Any], tuple[jax.Array, jax.Array]]]] = {}
+    programs: dict[Form, Any] = {}
     for family, pair in zip(stage, units, strict=True):
-        traced = jax.make_jaxpr(partial(integrate, family))(stream, *pair)
-        form = str(traced.jaxpr), tuple((jnp.shape(c), jnp.result_type(c)) for c in traced.consts)
-        programs[form] = traced.jaxpr
-        forms.setdefault(form, []).append((traced.consts, pair))
+        form, program, held = trace(partial(integrate, family), stream, *pair)
+        programs[form] = program
+        forms.setdefault(form, []).append((held, pair))
     added = jnp.zeros_like(stream)
     for kind, members in forms.items():
 
