@@ -254,10 +254,9 @@ class Flow:
         """V (c, j, b) per group from L ∂R/∂w of all units."""
         values = []
         for group, frame in zip(self.groups, state.frame, strict=True):
-            nodes = frame.theta(group.space.nodes)
             out = np.empty((*group.space.nodes.shape[:2], group.transport.blocks))
             for place, units in zip(group.members, group.units, strict=True):
-                units.potential(gradient[place], nodes, self.weight_decay, out)
+                units.potential(gradient[place], group.space, frame, self.weight_decay, out)
             values.append(out)
         return tuple(values)
 
@@ -271,12 +270,13 @@ class Flow:
         theta, motion = ([np.empty(0)] * count for _ in range(2))
         still, changes, penalty = ([_NOTHING] * count for _ in range(3))
         for g, (group, density, frame, _) in enumerate(self.each(state, potential)):
-            nodes, moved = (f.theta(group.space.nodes) for f in (frame, rate.frame[g]))
+            moved = rate.frame[g]
+            sum_of_both = Frame(frame.centre + moved.centre, frame.matrix + moved.matrix)
             for place, units in zip(group.members, group.units, strict=True):
-                at_rest_change, square = units.weights(group.space, rate.density[g], nodes)
-                still[place], size = units.weights(group.space, density, nodes)
+                at_rest_change, square = units.weights(group.space, rate.density[g], frame)
+                still[place], size = units.weights(group.space, density, frame)
                 carried, moved_size = units.weights(group.space, density, moved)
-                _, both = units.weights(group.space, density, nodes + moved)
+                _, both = units.weights(group.space, density, sum_of_both)
                 changes[place] = at_rest_change + carried if units.linear else at_rest_change
                 penalty[place] = square + both - size - moved_size
                 theta[place], motion[place] = units.theta(frame), units.motion(rate.frame[g])
@@ -320,10 +320,9 @@ class Flow:
         for group, density, change, frame in zip(
             self.groups, state.density, difference.density, state.frame, strict=True
         ):
-            nodes = frame.theta(group.space.nodes)
             for place, units in zip(group.members, group.units, strict=True):
-                weights[place], square[place] = units.weights(group.space, density, nodes)
-                changes[place] = units.weights(group.space, change, nodes)[0]
+                weights[place], square[place] = units.weights(group.space, density, frame)
+                changes[place] = units.weights(group.space, change, frame)[0]
         summed = self.sweep.sum_over_ranks([*weights, *changes, *square])
         sizes, moved, squares = summed[:count], summed[count : 2 * count], summed[2 * count :]
         relative = [np.array([lagrangian.error(self.carried, state.carried, difference.carried)])]
@@ -349,10 +348,9 @@ class Flow:
         theta = [np.empty(0)] * count
         weights, square = [_NOTHING] * count, [_NOTHING] * count
         for group, density, frame in zip(self.groups, state.density, state.frame, strict=True):
-            nodes = frame.theta(group.space.nodes)
             for place, units in zip(group.members, group.units, strict=True):
                 theta[place] = units.theta(frame)
-                weights[place], square[place] = units.weights(group.space, density, nodes)
+                weights[place], square[place] = units.weights(group.space, density, frame)
         for material, carried in zip(self.carried, state.carried, strict=True):
             place = material.place
             theta[place] = material.theta(carried)

@@ -6,6 +6,8 @@ than `LARGEST_FILE` stays in pieces on the ranks that hold it, and is the same w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import basix
 import numpy as np
 from mpi4py import MPI
@@ -46,25 +48,33 @@ def gather(
     degree = max(space.degree, 1)
     lattice = basix.create_element(basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced).points
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
-    own = density[..., blocks]
+    own, chart = density[..., blocks], Frame(frame.centre[blocks], frame.matrix[blocks])
     piece = None
-    if in_pieces(space.comm.size, float(own.shape[-1] * space.global_cells * len(lattice))):
+    if in_pieces(space.comm.size, float(chart.blocks * space.global_cells * len(lattice))):
         piece = Piece(tuple(np.flatnonzero(space.comm.allgather(len(own))).tolist()), space.cell_order)
     places = _places(space) if piece is None else []
 
-    def layered(part: Array) -> Array:
-        return _collect(space.comm, places, part) if piece is None else np.moveaxis(part, -1, 0)
+    def layered(part: Callable[[slice], Array], *shape: int) -> Array:
+        """(L, cells, n, …) from what a part makes of some cells, (c, n, …, L)."""
+        first = places[0] if space.comm.size == 1 and places else np.arange(space.owned)
+        made = np.empty((chart.blocks, space.owned, len(lattice), *shape))
+        for cells in space.batches(chart.blocks * len(lattice) * space.dim**2):
+            made[:, first[cells]] = np.moveaxis(part(cells), -1, 0)
+        return made if piece is not None or space.comm.size == 1 else _collect(space.comm, places, made)
 
-    # one quantity after the other, so that rank 0 holds each but once
-    points = layered(frame.theta(space.points(shape))[..., blocks])  # from (c, n, d, L)
-    table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
-    copy = own if group.positivity == "off" else nonnegative(space, own)
-    rho = layered(np.einsum("ni,cib->cnb", table, copy) / frame.determinant[blocks])
+    def density_of(copy: Array) -> Array:
+        table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
+        return layered(lambda cells: np.einsum("ni,cib->cnb", table, copy[cells]) / chart.determinant)
+
+    # one quantity after the other and few cells at a time, so that rank 0 holds each but once
+    points = layered(lambda cells: chart.theta(space.part(cells).points(shape)), space.dim)
+    rho = density_of(own if group.positivity == "off" else nonnegative(space, own))
     nodal = potential_element(space.cell, space.potential_degree).tabulate(1, lattice)[..., 0]
     mine = potential[: space.owned, :, blocks]
-    values = layered(np.einsum("nj,cjb->cnb", nodal[0], mine))
-    slope = _gradient(group, lattice, nodal[1:], mine, np.linalg.inv(frame.matrix[blocks]))
-    velocity = layered(np.negative(slope, out=slope))
+    values = layered(lambda cells: np.einsum("nj,cjb->cnb", nodal[0], mine[cells]))
+    velocity = layered(
+        lambda cells: -_gradient(space.part(cells), lattice, nodal[1:], mine[cells], chart.inverse), space.dim
+    )
     if piece is None and space.comm.rank != 0:
         return None
     return Snapshot(
@@ -83,20 +93,19 @@ def _places(space: Space) -> list[NDArray[np.int64]]:
 
 
 def _collect(comm: MPI.Intracomm, places: list[NDArray[np.int64]], own: Array) -> Array:
-    """(L, cells, …) of all ranks on rank 0 from (c, …, L) of each; nothing on the others; collective."""
+    """(L, cells, …) of all ranks on rank 0 from (L, c, …) of each; nothing on the others; collective."""
     parts = comm.gather(None if comm.rank == 0 else own, root=0)
     if parts is None:
         return np.empty(0)
     parts[0] = own
-    whole = np.empty((own.shape[-1], sum(map(len, places)), *own.shape[1:-1]))
+    whole = np.empty((len(own), sum(map(len, places)), *own.shape[2:]))
     for place, part in zip(places, parts, strict=True):
-        whole[:, place] = np.moveaxis(part, -1, 0)
+        whole[:, place] = part
     return whole
 
 
-def _gradient(group: Group, lattice: Array, table: Array, values: Array, inverse: Array) -> Array:
+def _gradient(space: Space, lattice: Array, table: Array, values: Array, inverse: Array) -> Array:
     """∇_θ V (c, n, d, L) from nodal values (c, j, L): A⁻ᵀ Kᵀ times the reference gradient."""
-    space = group.space
     local = np.einsum("anj,cjb->cnab", table, values)
     if space.affine:
         reference = np.einsum("cak,cnab->cnkb", space.inverse_jacobian[: space.owned, 0], local)

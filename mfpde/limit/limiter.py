@@ -48,10 +48,13 @@ def nonnegative(space: Space, density: Array) -> Array:
         scale = np.where(lowest < _ROOM * kept, (1.0 - _ROOM) * kept / (average - lowest), 1.0)
     scale = np.where(average > 0.0, scale, 0.0)
     one = constant(space.cell, space.degree)
-    copy = kept[:, None] * one[:, None] + scale[:, None] * (density - average[:, None] * one[:, None])
+    copy = np.array(density)
+    for i, part in enumerate(one):  # in place: no second copy beside this one
+        copy[:, i] = scale * (density[:, i] - part * average) + part * kept
     shares = [share_of(volume[:, None] * each, axes=(0,)) for each in (average, kept)]
     before, after = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
-    return np.asarray(copy * (before / after))
+    copy *= before / after
+    return copy
 
 
 def lower_bound(space: Space, density: Array) -> Array:

@@ -30,23 +30,30 @@ _EMPTY = 1e-9  # a cell with less mass holds none: it does not bound the time st
 
 
 class Transport:
-    """The right-hand side on one space for a fixed number of blocks; owns the ghosted copy of the density."""
+    """The right-hand side on one space for a fixed number of blocks.
+
+    Owns the ghosted copy of the density, on several ranks: one alone has no ghosts, and needs no copy.
+    """
 
     def __init__(self, space: Space, blocks: int) -> None:
         self.space = space
         self.blocks = blocks
         index_map = space.mesh.topology.index_map(space.dim)
-        self._ghosted = la.vector(index_map, space.size * blocks, np.float64)
-        self._density: Array = self._ghosted.array.reshape(-1, space.size, blocks)
-        self._shared = _shared(self._ghosted, space.owned)
+        self._alone = space.comm.size == 1
+        self._ghosted = la.vector(index_map, 1 if self._alone else space.size * blocks, np.float64)
+        if not self._alone:
+            self._density: Array = self._ghosted.array.reshape(-1, space.size, blocks)
+            self._shared = _shared(self._ghosted, space.owned)
         jacobian = common_jacobian(space)
         self._loops: Dense | Tensor = Dense(space, blocks) if jacobian is None else Tensor(space, blocks, jacobian)
 
     def ghosted(self, density: Array) -> Array:
         """Coefficients (c, i, b) of all cells from those of the owned ones; one neighbour exchange.
 
-        The array is this object's own and holds until the next call.
+        It is to be read only: this object's own, until the next call, or what was given.
         """
+        if self._alone:
+            return np.ascontiguousarray(density)
         self._density[: self.space.owned] = density
         self._ghosted.scatter_forward()
         return self._density
@@ -65,9 +72,11 @@ class Transport:
             larger step amplifies there is nothing, and it counts as soon as it is something.
         """
         density, potential = np.ascontiguousarray(density), np.ascontiguousarray(potential)
-        self._density[self._shared] = density[self._shared]
+        if not self._alone:
+            self._density[self._shared] = density[self._shared]
         self._ghosted.scatter_forward()
-        rate, fastest = self._loops.rate(density, self._density, potential, motion, _EMPTY)
+        ghosted = density if self._alone else self._density
+        rate, fastest = self._loops.rate(density, ghosted, potential, motion, _EMPTY)
         return rate, fastest
 
     def gradient_moments(self, density: Array, potential: Array) -> Share:

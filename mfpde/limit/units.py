@@ -63,34 +63,41 @@ class Units:
         velocity[:, :, list(self.linear)] = 0.0
         return np.ascontiguousarray(velocity)
 
-    def weights(self, space: Space, density: Array, theta: Array) -> tuple[Share, Share]:
+    def weights(self, space: Space, density: Array, frame: Frame) -> tuple[Share, Share]:
         """This rank's share of the units' weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
 
         Args:
             space: the pair of spaces.
             density: coefficients (owned, i, b).
-            theta: nodal parameters (c, j, d, b) from `Frame.theta`.
+            frame: of all blocks, that gives θ at the nodes.
         """
         layers = self.blocks.stop - self.blocks.start
         weights = np.zeros((LEVELS, len(self.coordinates), self.directions, layers))
         square = np.zeros((LEVELS, layers))
         scale = space.scale[:, 0] if space.affine else np.ones(len(space.scale))
         linear = np.array(self.linear, dtype=np.int64)
-        _sum_moments(density, space.moment, scale, theta, self.unit, linear, self.blocks.start, weights, square)
+        place = (space.nodes, *self._maps(frame), self.unit, linear)
+        _sum_moments(density, space.moment, scale, *place, self.blocks.start, weights, square)
         return Share(np.swapaxes(weights.reshape(LEVELS, -1, layers), 1, 2)), Share(square)
 
-    def potential(self, gradient: Array, theta: Array, weight_decay: float, out: Array) -> None:
+    def potential(self, gradient: Array, space: Space, frame: Frame, weight_decay: float, out: Array) -> None:
         """Nodal potential V = Σ_a v_a G_ga + λ/2 |θ|² of this family's blocks on all cells.
 
         Args:
             gradient: G = L ∂R/∂S, shape (L, count).
-            theta: nodal parameters (c, j, d, b).
+            space: the pair of spaces.
+            frame: of all blocks, that gives θ at the nodes.
             weight_decay: λ.
             out: potential (c, j, b) of all blocks of the space, of which this family's are filled.
         """
         shaped = np.ascontiguousarray(gradient.T).reshape(len(self.coordinates), self.directions, -1)
         linear = np.array(self.linear, dtype=np.int64)
-        _spread(shaped, theta, self.unit, linear, weight_decay, self.blocks.start, out)
+        _spread(shaped, space.nodes, *self._maps(frame), self.unit, linear, weight_decay, self.blocks.start, out)
+
+    def _maps(self, frame: Frame) -> tuple[Array, Array]:
+        """c (d, L) and A (d, d, L) of this family's blocks: its kernels find θ at a node as they come to it."""
+        centre, matrix = frame.centre[self.blocks], frame.matrix[self.blocks]
+        return np.ascontiguousarray(centre.T), np.ascontiguousarray(np.moveaxis(matrix, 0, 2))
 
 
 def build_units(space: Space, linear: tuple[int, ...], blocks: slice) -> Units:
@@ -119,14 +126,25 @@ def _distinct(values: Array) -> Array:
     return ordered[np.concatenate([[True], np.diff(ordered) > _SAME])] if len(ordered) else ordered
 
 
+@njit(cache=True, inline="always")
+def _theta(node, centre, matrix, theta):  # type: ignore[no-untyped-def]
+    """θ (d, L) of a node (d,)."""
+    for axis in range(node.size):
+        for b in range(centre.shape[1]):
+            theta[axis, b] = centre[axis, b]
+        for k in range(node.size):
+            for b in range(centre.shape[1]):
+                theta[axis, b] += matrix[axis, k, b] * node[k]
+
+
 @njit(cache=True)
 def _sum_moments(  # type: ignore[no-untyped-def]
-    density, moment, scale, theta, unit, linear, first, weights, square
+    density, moment, scale, node, centre, matrix, unit, linear, first, weights, square
 ):  # fmt: skip
     cells, size, _ = density.shape
     blocks = square.shape[1]
-    nodes, dim = theta.shape[1], theta.shape[2]
-    m, term, second = np.empty(blocks), np.empty(blocks), np.empty(blocks)
+    nodes, dim = node.shape[1], node.shape[2]
+    m, term, second, theta = np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty((dim, blocks))
     for c in range(cells):
         table = moment[c] if moment.shape[0] > 1 else moment[0]
         second[:] = 0.0
@@ -137,33 +155,38 @@ def _sum_moments(  # type: ignore[no-untyped-def]
                 factor = scale[c] * table[j, i]
                 for b in range(blocks):
                     m[b] += factor * density[c, i, first + b]
+            _theta(node[c, j], centre, matrix, theta)
             for axis in range(dim):
                 for b in range(blocks):
-                    second[b] += m[b] * theta[c, j, axis, first + b] ** 2
+                    second[b] += m[b] * theta[axis, b] ** 2
             if linear.size == 0:
                 add_exactly(m, weights[0, g, 0], weights[1, g, 0], weights[2, g, 0])
             for a in range(linear.size):
                 for b in range(blocks):
-                    term[b] = m[b] * theta[c, j, linear[a], first + b]
+                    term[b] = m[b] * theta[linear[a], b]
                 add_exactly(term, weights[0, g, a], weights[1, g, a], weights[2, g, a])
         add_exactly(second, square[0], square[1], square[2])
 
 
 @njit(cache=True)
-def _spread(gradient, theta, unit, linear, weight_decay, first, potential):  # type: ignore[no-untyped-def]
+def _spread(  # type: ignore[no-untyped-def]
+    gradient, node, centre, matrix, unit, linear, weight_decay, first, potential
+):  # fmt: skip
     cells, nodes, _ = potential.shape
     blocks = gradient.shape[2]
-    dim = theta.shape[2]
+    dim = node.shape[2]
+    theta = np.empty((dim, blocks))
     for c in range(cells):
         for j in range(nodes):
             g = unit[c, j]
+            _theta(node[c, j], centre, matrix, theta)
             for b in range(blocks):
                 square = 0.0
                 for axis in range(dim):
-                    square += theta[c, j, axis, first + b] ** 2
+                    square += theta[axis, b] ** 2
                 value = 0.5 * weight_decay * square
                 if linear.size == 0:
                     value += gradient[g, 0, b]
                 for a in range(linear.size):
-                    value += gradient[g, a, b] * theta[c, j, linear[a], first + b]
+                    value += gradient[g, a, b] * theta[linear[a], b]
                 potential[c, j, first + b] = value

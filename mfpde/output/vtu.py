@@ -65,20 +65,19 @@ def _complaints() -> Iterator[vtkStringOutputWindow]:
 def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     layers, cells, size, dim = snapshot.points.shape
     kind, order = KINDS[snapshot.cell], vtk_order(snapshot.cell, snapshot.degree)
-    points = _three(snapshot.points[:, :, order])
+    points = _three(snapshot.points, order)
     if dim < 3:
         points[..., dim] = ((np.arange(layers) + 0.5) / layers)[:, None, None]
     grid = vtkUnstructuredGrid()
     places = vtkPoints()
-    places.SetData(numpy_to_vtk(points.reshape(-1, 3), deep=True))
+    places.SetData(numpy_to_vtk(points.reshape(-1, 3)))  # VTK's arrays keep NumPy's alive, and copy nothing
     grid.SetPoints(places)
     connectivity = vtkCellArray()
-    connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size), deep=True))
+    connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size)))
     grid.SetCells(kind.vtk, connectivity)
     values = (snapshot.density, snapshot.potential, snapshot.velocity)
     for name, array in zip(ARRAYS, values, strict=True):
-        ordered = array[:, :, order]
-        flat = ordered.reshape(-1) if ordered.ndim == 3 else _three(ordered).reshape(-1, 3)
+        flat = array[:, :, order].reshape(-1) if array.ndim == 3 else _three(array, order).reshape(-1, 3)
         _add(grid.GetPointData(), name, flat)
     grid.GetPointData().SetActiveScalars("density")
     _add(grid.GetCellData(), "layer", np.repeat(np.arange(layers, dtype=np.int32), cells))
@@ -89,15 +88,16 @@ def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     return grid
 
 
-def _three(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., d) -> (..., 3), filled with zeros."""
+def _three(vectors: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(L, c, n, d) -> (L, c, n, 3), filled with zeros, the points in another order."""
     padded = np.zeros((*vectors.shape[:-1], 3))
-    padded[..., : vectors.shape[-1]] = vectors
+    for layer, each in zip(padded, vectors, strict=True):
+        layer[..., : vectors.shape[-1]] = each[:, order]
     return padded
 
 
 def _add(data: object, name: str, values: NDArray) -> None:
-    array = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    array = numpy_to_vtk(np.ascontiguousarray(values))
     array.SetName(name)
     data.AddArray(array)  # type: ignore[attr-defined]
 
