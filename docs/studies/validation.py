@@ -39,6 +39,7 @@ class Study:
 CUBIC = ("density.degree=3", "density.potential_degree=4", "density.cells=12")
 HOT = ("training.horizon=1.5", "output.every=0.75", "density.cells=12", "time.tolerance=1e-4")
 FEW, MORE = (("--units", "40,160", "--seeds", n, "--tolerance", "1e-5") for n in ("8", "32"))
+WIDE = ("--units", "10,40,160,640,2000", "--seeds", "24", "--tolerance", "1e-5")
 MANY = ("--seeds", "16", "--tolerance", "1e-4")
 STUDIES = {
     "in-context": Study(
@@ -61,7 +62,17 @@ STUDIES = {
         HOT,
         tuple(("--units", "1000,10000", "--seeds", "12", "--learning-rate", h) for h in ("0.05", "0.025")),
     ),
-    "digits": Study(CASES / "digits.toml", ("density.cells=10", *SHORT), (FEW,)),
+    "digits": Study(CASES / "digits.toml", ("density.cells=10", *SHORT), (WIDE,)),
+    "digits-grid": Study(
+        CASES / "digits.toml",
+        (*SHORT[:1], "output.every=0.5", "time.tolerance=1e-7", *CUBIC),
+        (("--initial", "grid", "--units", "12x12,16x16,24x24,32x32", "--tolerance", "1e-8"),),
+    ),
+    "digits-depth": Study(
+        CASES / "digits.toml",
+        ("density.cells=8", *SHORT[:1], "output.every=0.5"),
+        compare=("--depth", "4,8,16,32,64"),
+    ),
     "teacher": Study(CASES / "teacher.toml", ("density.cells=12", *SHORT), (MORE,)),
     "neurons-2d": Study(CASES / "neurons-2d.toml", ("density.cells=12", *SHORT), (FEW,)),
     "depth": Study(
