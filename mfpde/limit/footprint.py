@@ -31,8 +31,8 @@ LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, co
 _NUMBER = 8.0  # bytes
 _MESHED = 300.0  # bytes of a cell and dimension in DOLFINx's mesh and its connectivities
 _LINE = 30.0  # bytes of a cell in a .msh file, at least
-_WRITTEN = 18.0  # numbers of a point on its way to a .vtu: VTK's own copies, three coordinates each
-_STEP, _HOT = 8.0, 12.0  # copies of the density in a step, and more of them with diffusion
+_WRITTEN = 12.0  # numbers of a point on its way to a .vtu, in VTK's order and with three coordinates each
+_STEP, _HOT = 12.0, 12.0  # copies of the density in a step, three of them PETSc's, and more with diffusion
 _REPORT = 4.0  # in a report: the PETSc Vec, the state, the one before, its rate
 
 
@@ -115,7 +115,7 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     hot = problem.training.temperature > 0.0
     sizes = [*(_Cells(members, problem, ranks) for members in groups.values()), *carried]
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
-    step += sum(s.nodal for s in sizes) + max(2.0 * s.dim * s.nodal for s in sizes)
+    step += sum(s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes)
     looking = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
     kept = sum(s.geometry for s in sizes) + _of_sweep(problem)

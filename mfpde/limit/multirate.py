@@ -206,37 +206,48 @@ class MultirateStepper(Stepper):
     def _substeps(self, begin: State, start: Array, end: float, rate: Rate) -> tuple[State, State]:
         """The state at τ = end, and the sum of the pair's differences on the way there."""
         base, (fastest, _) = rate.outcome, self._begin(begin)
-        sum_of_differences = np.zeros_like(start)
+        tau, first, sum_of_differences = begin.tau, packed(rate), None
         while True:
             if not np.isfinite(fastest):
-                raise ComputationError(f"not finite at tau = {begin.tau:.6g}: the transport speed is {fastest}")
-            remaining = end - begin.tau
-            parts = max(1, int(np.ceil(remaining / super()._stable(fastest) - 1e-9)))
-            after, difference = pair(
-                self._layout, begin, start, remaining / parts, rate, lambda state: self._foreseen(state, base)
-            )
-            sum_of_differences += packed(difference)
+                raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
+            parts = max(1, int(np.ceil((end - tau) / super()._stable(fastest) - 1e-9)))
+            step = (end - tau) / parts
+            start, difference = pair(self._layout, tau, start, step, first, lambda state: self._foreseen(state, base))
+            sum_of_differences = difference if sum_of_differences is None else sum_of_differences + difference
+            after = self._layout.state(end if parts == 1 else tau + step, start)
             if parts == 1:
-                return replace(after, tau=end), self._layout.state(begin.tau, sum_of_differences)
-            begin = limited(self.flow.groups, after)
-            start, rate = packed(begin), self._foreseen(begin, base)
+                return after, self._layout.state(begin.tau, sum_of_differences)
+            tau, kept = after.tau, limited(self.flow.groups, after)
+            if kept is not after:
+                start = packed(kept)
+            rate = self._foreseen(kept, base)
+            first = packed(rate)
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
+            del difference, after, kept, rate  # copies of the density that the next step does not need
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         if not self._forecasts:
             failed, self._failed = self._failed, False
             return (begin, float("inf")) if failed else super()._judged(begin, rate, end, difference)
         try:
-            potential = self._slow.potential(end)
-            true, foreseen = self._slow.transport(end, potential), self._foreseen(end, potential.outcome)
+            outcome, added = self._surprise(end)
         except ComputationError:
             self._given_up(begin, rate)
             return self._judged(begin, rate, end, difference)
-        self._known = (end.tau, potential.outcome)
-        missed = (end.tau - begin.tau) * self._forecast.missed(end.tau)
-        added = missed * (packed(true) - packed(foreseen))
+        self._known = (end.tau, outcome)
+        added *= (end.tau - begin.tau) * self._forecast.missed(end.tau)
         error = self._size(begin, rate, self._layout.state(begin.tau, packed(difference) + added))
-        return limited(self.flow.groups, self._layout.state(end.tau, packed(end) + added)), error
+        added += packed(end)
+        return limited(self.flow.groups, self._layout.state(end.tau, added)), error
+
+    def _surprise(self, end: State) -> tuple[Outcome, Array]:
+        """What a sweep finds at a state, and the rate's vector there less that of the forecast."""
+        potential = self._slow.potential(end)
+        outcome = potential.outcome
+        surprise = packed(self._slow.transport(end, potential))
+        del potential
+        surprise -= packed(self._foreseen(end, outcome))
+        return outcome, surprise
 
     def _given_up(self, begin: State, rate: Rate) -> tuple[State, State]:
         """Of a step whose numbers failed: try it again, smaller, in the true potential, which has the last word."""
@@ -248,7 +259,8 @@ class MultirateStepper(Stepper):
 
     def _foreseen(self, state: State, base: Outcome) -> Rate:
         """The rate at a state in the potential that was forecast for its time; of the rest, the base's outcome."""
-        return self._slow.driven(state, replace(base, gradient=self._forecast.at(state.tau)))
+        rate = self._slow.driven(state, replace(base, gradient=self._forecast.at(state.tau)))
+        return replace(rate, potential=())  # a copy of the density's size, which nobody asks for
 
 
 def _name(i: int, place: int) -> str:

@@ -24,26 +24,29 @@ _SAFETY = 0.9
 
 
 def pair(
-    layout: Layout, begin: State, start: Array, step: float, rate: Rate, slope: Callable[[State], Rate]
-) -> tuple[State, State]:
-    """The state after a step, and how far the pair's other method is from it.
+    layout: Layout, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Rate]
+) -> tuple[Array, Array]:
+    """The vector after a step, and how far the pair's other method is from it.
+
+    Vectors are as large as the density; no more of them are held at a time than are needed.
 
     Args:
         layout: of the vector.
-        begin: the state.
-        start: its vector, which stays as it is.
+        tau: τ at the start.
+        start: u, which stays as it is.
         step: Δ.
-        rate: of the state, f(u).
+        first: f(u), which is overwritten.
         slope: f.
     """
-    tau, half = begin.tau, 0.5 * step
-    k = packed(rate)
-    total = k.copy()  # of the first three, all that is asked of them later: a copy of the density each
-    stage = start + half * k
+    half, total = 0.5 * step, first  # of the first three rates their sum is all that is asked of them later
+    stage = half * first
+    stage += start
     for ahead in (half, step):
         k = packed(slope(layout.state(tau + ahead, stage)))
         total += k
-        stage += half * k
+        k *= half
+        stage += k
+        del k
     stage *= 1.0 / 3.0
     stage += (2.0 / 3.0) * start
     k = packed(slope(layout.state(tau + half, stage)))
@@ -51,7 +54,7 @@ def pair(
     k *= 3.0
     k -= total
     k *= step / 12.0
-    return layout.state(tau + step, stage), layout.state(tau, k)
+    return stage, k
 
 
 def stable_step(degree: int, speed: float, limits: Sequence[float] = LIMITS) -> float:

@@ -22,7 +22,7 @@ from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried
-from mfpde.limit.layout import Layout, densities, frames, nodes
+from mfpde.limit.layout import Layout, densities, frames, nodes, packed
 from mfpde.limit.pair import LIMITS, pair, stable_step
 from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
@@ -245,7 +245,8 @@ class Stepper:
             step: Δ.
             rate: of the state.
         """
-        return pair(self._layout, begin, start, step, rate, self.flow.rate)
+        end, difference = pair(self._layout, begin.tau, start, step, packed(rate), self.flow.rate)
+        return self._layout.state(begin.tau + step, end), self._layout.state(begin.tau, difference)
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         """The state that is kept of a step from `begin` to `end`, and its error, nan where none is asked for."""
