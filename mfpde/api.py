@@ -80,22 +80,30 @@ def solve_limit(
     where = None if directory is None else file_name("directory", directory, "the name of a folder")
     output = Output(directory=where, every=every)
     parallel.agree(lambda: try_out(model, task) if comm.rank == 0 else None)
-    names = [family.name for family in model.families]
-    if isinstance(density, Mapping):
-        reject_unknown("density", density, names)
-        densities = {name: density.get(name, Density()) for name in names}
-    else:
-        densities = dict.fromkeys(names, density or Density())
-    for key, value, kind in (*(("density", d, Density) for d in densities.values()), ("time", time or Time(), Time)):
-        if not isinstance(value, kind):
-            raise InputError(f"{key} = {show(value)}: must be a mfpde.{kind.__name__}")
-    problem = Problem(model, task, training, densities, time or Time())
+    densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
+    problem = Problem(model, task, training, densities, steps)
     if resume and (overwrite or where is None):
         raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
     manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not progress)
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)
     return open_run(solve_into(problem, output, Source(text, decisive(settings)), manner))
+
+
+def _densities(model: Transformer, density: Density | Mapping[str, Density] | None) -> dict[str, Density]:
+    """The discretisation of every family, by its name."""
+    names = [family.name for family in model.families]
+    if not isinstance(density, Mapping):
+        return dict.fromkeys(names, _of_kind("density", density or Density(), Density))
+    reject_unknown("density", density, names)
+    return {name: _of_kind("density", density.get(name, Density()), Density) for name in names}
+
+
+def _of_kind[Settings: (Density, Time)](key: str, value: Settings, kind: type[Settings]) -> Settings:
+    """A value of that kind; Python's callers may have given another."""
+    if not isinstance(value, kind):
+        raise InputError(f"{key} = {show(value)}: must be a mfpde.{kind.__name__}")
+    return value
 
 
 def _settings(problem: Problem) -> dict[str, Any]:
