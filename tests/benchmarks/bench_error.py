@@ -62,7 +62,8 @@ class Case:
         truth: degree, potential degree, cells and tolerance of the limit that is taken for true; None: the stored one.
         limits: the same of those that are measured.
         carried: cells and tolerance of carried nodes.
-        grids: points in q and in v of weighted particles.
+        grids: points in q and in v of weighted particles on uniform grids.
+        gauss: the same at Gauss points.
         drawn: M of drawn particles.
         step: of noisy ones.
     """
@@ -73,6 +74,7 @@ class Case:
     limits: tuple[tuple[int, int, int, float], ...]
     carried: tuple[tuple[int, float], ...] = ()
     grids: tuple[tuple[int, int], ...] = ()
+    gauss: tuple[tuple[int, int], ...] = ()
     drawn: tuple[int, ...] = ()
     step: float = 0.0
 
@@ -81,16 +83,16 @@ CASES = {
     "as it is": Case(
         (), (1.0, 2.0, 3.0, 4.0, 5.0), None,
         ((2, 3, 20, 3e-5), (3, 4, 14, 2e-5), (3, 4, 16, 1e-5), (3, 4, 24, 1e-6)),
-        ((32, 1e-5),), ((16, 8), (24, 12)), (25,),
+        ((32, 1e-5),), ((24, 12), (48, 24), (96, 48), (128, 68)), ((24, 12), (48, 24)), (25,),
     ),
     "decay 0.02, to 20": Case(
         ("training.weight_decay=0.02",), (5.0, 10.0, 20.0), (3, 4, 28, 3e-7),
         ((2, 3, 20, 3e-5), (3, 4, 16, 1e-5), (3, 4, 20, 1e-5)),
-        ((24, 1e-4),), ((24, 12), (32, 16)),
+        ((24, 1e-4),), ((24, 12), (48, 24)), ((24, 12),),
     ),
     "temperature 0.01": Case(
         ("training.temperature=0.01",), (1.0, 2.0, 3.0, 4.0, 5.0), (3, 4, 20, 1e-6),
-        ((2, 3, 12, 1e-4), (2, 3, 16, 3e-5)),
+        ((2, 3, 16, 3e-5), (3, 4, 14, 3e-5)),
         drawn=(25,), step=0.01,
     ),
 }  # fmt: skip
@@ -173,8 +175,9 @@ class Bench:
     def grids(self) -> None:
         """Weighted particles."""
         model, _ = config.load(RUN, self.case.settings).build()
-        for kind, rule in (("uniform grid", grid_units), ("Gauss points", gauss_units)):
-            for points in self.case.grids:
+        kinds = (("uniform grid", grid_units, self.case.grids), ("Gauss points", gauss_units, self.case.gauss))
+        for kind, rule, sizes in kinds:
+            for points in sizes:
                 units = rule(model, {family.name: points for family in model.families}, WIDTH)
                 name = f"{points[0]} × {points[1]}"
                 self.tell(kind, name, particles(units, self.case.settings, lambda flow: runge_kutta(flow, 1e-4)))
