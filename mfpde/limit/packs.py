@@ -1,6 +1,6 @@
 """Packs: one cell and w neighbouring blocks, a block in each lane; and how a kernel that is being written reaches them.
 
-w is 8 where there are as many blocks; the last pack of a cell ends with the last block, if need be over blocks that the
+w is 4 where there are as many blocks; the last pack of a cell ends with the last block, if need be over blocks that the
 pack before it has too. Coefficients are read where they are, in arrays (c, i, b).
 """
 
