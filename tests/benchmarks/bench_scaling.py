@@ -1,13 +1,14 @@
 """One and two ranks, and what more would do: `uv run python tests/benchmarks/bench_scaling.py --json FILE`.
 
-Seconds of a right-hand side (sweep, moments, transport; medians of wall seconds) of `runs/in-context.toml` with other
+Seconds of a right-hand side (sweep, moments, transport; medians; of the processor on one rank, which other jobs disturb
+less, and of the wall on two) of `runs/in-context.toml` with other
 numbers of cells, layers and samples, and of the quick start with other numbers of families:
 
 - strong: one problem on one rank and on two; weak: twice the work on two;
 - shared: two ranks against two processes side by side that have half the work each and nothing to say to each other:
   what the machine's shared bus and clock allow two ranks to be;
 - slopes: unknowns, samples, layers and families each doubled, on one rank: log₂ of what the time grows by;
-- model: `cost_model.py` fitted to one rank, checked on two, and its table for 8 … 4,096 ranks.
+- model: `cost_model.py` fitted to one rank, and its table for 8 … 4,096 ranks; check: the same on two.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ IN_CONTEXT = str(ROOT / "runs" / "in-context.toml")
 NETWORKS = (Network("2 µs, 10 GB/s", 2e-6, 10e9), Network("20 µs, 1 GB/s", 20e-6, 1e9))  # of a cluster; and a poor one
 RANKS = (8, 64, 512, 4096)
 REPEATS = 9
+CHOSEN = (
+    (24, 4, 128),
+    (48, 12, 64),
+    (48, 24, 256),
+    (96, 12, 64),
+    (96, 24, 128),
+    (136, 24, 64),
+)  # cells, layers, samples
 
 
 def case(cells: int = 48, layers: int = 24, samples: int = 128) -> tuple[str, list[str]]:
@@ -58,6 +67,8 @@ def child(words: dict[str, Any]) -> None:
     from mfpde.limit.solver import Solver
     from mfpde.wiring import problem_of
 
+    if comm.size == 1:
+        time.perf_counter = time.process_time  # also for the flow's own clock, which tells its parts
     problem = problem_of(config.load(Path(words["run"]) if words["run"] else None, words["settings"]))
     solver = Solver(MPI.COMM_SELF if words["apart"] else comm, problem)
     flow, state = solver.flow, solver.stepper.state
@@ -133,22 +144,37 @@ def slopes() -> dict[str, float]:
     return found
 
 
-def model() -> dict[str, Any]:
-    """Fit, check and predict."""
-    chosen = [(24, 4, 128), (48, 12, 64), (48, 24, 256), (96, 12, 64), (96, 24, 128), (136, 24, 64)]
-    ones = [measure(case(*sizes)) for sizes in chosen]
-    twos = [measure(case(*sizes), 2) for sizes in chosen]
+def fitted() -> tuple[list[dict[str, Any]], list[Size], Model]:
+    """What one rank takes for the problems of CHOSEN, their sizes, and the model."""
+    ones = [measure(case(*sizes)) for sizes in CHOSEN]
     sizes = [Size(**row["size"]) for row in ones]
-    fitted = fit(sizes, [row["total"] for row in ones])
+    found = fit(sizes, [row["total"] for row in ones])
+    tell(f"c = {1e3 * found.fixed:.2f} ms, a = {1e9 * found.unknown:.2f} ns per unknown, "
+         f"b = {1e9 * found.pair:.2f} ns per unit and sample\n")  # fmt: skip
+    return ones, sizes, found
+
+
+def model() -> dict[str, Any]:
+    """Fit to one rank, and predict more."""
+    ones, sizes, found = fitted()
+    compare(sizes, ones, found, 1)
+    return {"model": vars(found), "one": ones, "table": table(found)}
+
+
+def check() -> dict[str, Any]:
+    """Two ranks against the model of one; nothing else may run."""
+    ones, sizes, found = fitted()
+    twos = [measure(case(*sizes), 2) for sizes in CHOSEN]
+    compare(sizes, twos, found, 2)
+    return {"one": ones, "two": twos}
+
+
+def compare(sizes: Sequence[Size], rows: Sequence[dict[str, Any]], found: Model, ranks: int) -> None:
+    """Measured beside foretold."""
     here = Network("shared memory", 1e-6, 5e9)
-    tell(f"c = {1e3 * fitted.fixed:.2f} ms, a = {1e9 * fitted.unknown:.2f} ns per unknown, "
-         f"b = {1e9 * fitted.pair:.2f} ns per unit and sample\n")  # fmt: skip
-    tell("| cells, layers, samples | one rank | model | two ranks | model |\n|---|---|---|---|---|")
-    for name, size, one, two in zip(chosen, sizes, ones, twos, strict=True):
-        foretold = [1e3 * fitted.seconds(size, ranks, here) for ranks in (1, 2)]
-        tell(f"| {name} | {1e3 * one['total']:.1f} ms | {foretold[0]:.1f} ms | {1e3 * two['total']:.1f} ms "
-             f"| {foretold[1]:.1f} ms |")  # fmt: skip
-    return {"model": vars(fitted), "one": ones, "two": twos, "table": table(fitted)}
+    tell(f"| cells, layers, samples | {ranks} rank(s) | model |\n|---|---|---|")
+    for name, size, row in zip(CHOSEN, sizes, rows, strict=True):
+        tell(f"| {name} | {1e3 * row['total']:.1f} ms | {1e3 * found.seconds(size, ranks, here):.1f} ms |")
 
 
 def table(fitted: Model) -> list[dict[str, Any]]:
@@ -176,14 +202,14 @@ def _time(seconds: float) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["scaling", "slopes", "model"], help="one of them only")
+    parser.add_argument("--part", choices=["scaling", "slopes", "model", "check"], help="one of them only")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.child:
         child(json.loads(given.child))
         return
-    parts = {"scaling": scaling, "slopes": slopes, "model": model}
+    parts = {"scaling": scaling, "slopes": slopes, "model": model, "check": check}
     found = {name: part() for name, part in parts.items() if given.part in (None, name)}
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

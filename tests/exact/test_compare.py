@@ -98,8 +98,8 @@ def negative(monkeypatch) -> Problem:
     """The density is carried up the potential: a flux of the wrong sign."""
     true = Units.potential
 
-    def wrong(self, gradient, theta, weight_decay, out):
-        true(self, -gradient, theta, -weight_decay, out)
+    def wrong(self, gradient, space, frame, weight_decay, out):
+        true(self, -gradient, space, frame, -weight_decay, out)
 
     monkeypatch.setattr(Units, "potential", wrong)
     return problem()
