@@ -1,4 +1,4 @@
-"""The first table of "Fewer right-hand sides" in docs/steps.md: `uv run python docs/studies/pairs.py`; half a minute.
+"""The first table of "Longer steps of the transport: tried" in docs/steps.md: `uv run python docs/studies/pairs.py`.
 
 Which Runge–Kutta method lets the transport take the longest step per right-hand side? ν_p is the largest u Δ/h for
 which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped; it is divided by the method's stages,
@@ -32,7 +32,7 @@ def spectrum(degree: int) -> np.ndarray:
 
 
 def second(stages: int) -> Method:
-    """SSP(s, 2): s − 1 steps of length Δ/(s − 1), and the average of all but the first with the start."""
+    """SSP(s, 2): s Euler steps of length Δ/(s − 1), of which the last is averaged with the start."""
 
     def grown(z: np.ndarray) -> np.ndarray:
         step = 1.0 + z / (stages - 1)

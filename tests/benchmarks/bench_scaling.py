@@ -164,7 +164,7 @@ def model() -> dict[str, Any]:
 def check() -> dict[str, Any]:
     """Two ranks against the model of one; nothing else may run."""
     ones, sizes, found = fitted()
-    twos = [measure(case(*sizes), 2) for sizes in CHOSEN]
+    twos = [measure(case(*chosen), 2) for chosen in CHOSEN]
     compare(sizes, twos, found, 2)
     return {"one": ones, "two": twos}
 
