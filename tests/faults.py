@@ -107,6 +107,9 @@ FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
+PROGRAM = "mfpde/problem/program.py"
+SHARED = "tests/unit/test_program.py"
+NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[teacher]"
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
 RESUME = "tests/restart/test_resume.py::"
@@ -177,13 +180,18 @@ FAULTS = (
     Fault("lost-layers", MODEL, "(model.step / model.layers) * added", "model.step * added", POTENTIAL),
     Fault("lost-eta", MODEL, "(model.step / model.layers) * added", "(1.0 / model.layers) * added", POTENTIAL),
     Fault("costate-at-the-wrong-stage", MODEL, _STAGE, _AT_THE_WRONG_STAGE, POTENTIAL),
-    Fault("one-stage-as-two", MODEL, "added = _added(stage, stream, units[place : place + len(stage)])",
+    Fault("one-stage-as-two", MODEL, "added = adding(stage, stream, units[place : place + len(stage)])",
           "stream = stream + (model.step / model.layers) * _added(stage[:1], stream, units[place : place + 1])\n"
           "        added = _added(stage[1:], stream, units[place + 1 : place + len(stage)])", POTENTIAL),
     Fault("depth-cell-of-lower-order", MODEL, "slope(stream + 0.5 * h * k2)", "slope(stream + 0.5 * h * k1)",
           "tests/exact/test_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
     Fault("depth-cell-without-layers", MODEL, "h = 1.0 / model.layers", "h = 1.0",
           "tests/exact/test_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
+    Fault("programs-compared-by-shape-alone", PROGRAM, "forms = tuple(_forms(run, held, arguments))",
+          "forms = tuple(map(jnp.shape, held)), str(traced)", SHARED),
+    Fault("rules-that-hold-arrays-shared", PROGRAM, "        if traced.consts:\n            raise _OpaqueError\n", "",
+          SHARED),
+    Fault("probes-at-another-place", MODEL, "return slice(place, place + 1)", "return slice(0, 1)", NODES),
     Fault("stages-swapped", MODEL, "for stage in model.stages:", _SWAPPED, POTENTIAL),
     Fault("lost-mean-over-samples", SWEEP, "np.where(inside, 1.0 / samples", "np.where(inside, 1.0", POTENTIAL),
     Fault("gradient-not-times-layers", SWEEP, "self.model.layers * part for part", "part for part",

@@ -1,29 +1,36 @@
-"""The potential anywhere in parameter space, with its derivatives: units that listen and do not act.
+"""The potential anywhere in parameter space, with its derivatives.
 
-Unit u of a family changes the risk by ∂R/∂w_u = (η/L) mean_n ⟨P^n, f(T^n, θ_u)⟩, also where its weight w_u is zero and
-θ_u is no node. A *probe* is such a unit. Its family's update is D^m f(T, θ) for some derivatives m, and the sweep's
-gradient L ∂R/∂w is then the data part of D^m V at θ, exactly and for every depth, loss and number of ranks. Probes add
-zero to the stream, whatever f is there, and their co-state is computed in the reverse pass alone.
+A pass forwards and backwards at a fixed measure gives the tokens T that the families of each layer see and the answer
+L ∂R/∂S of the risk to what they add (`mfpde.problem.transformer.costates`). The data part of the potential is their
+pairing with the update,
+
+    V(θ) = Σ_n Σ_k ⟨L ∂R/∂S^n_k, f(T^n_k, θ)⟩,
+
+at any θ, node or not, for every depth, loss and number of ranks; its derivatives in θ are those of f, taken backwards.
+Source: docs/equations.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.exact_sum import Share, share_of
-from mfpde.limit.sweep import Sweep
-from mfpde.problem.family import Family, integrate
-from mfpde.problem.transformer import Transformer
+from mfpde.limit.exact_sum import Share
+from mfpde.limit.sweep import Sweep, sum_tiles
+from mfpde.problem.family import integrate
+from mfpde.problem.program import Program, trace
+from mfpde.problem.transformer import Transformer, additions
 
 Array = NDArray[np.float64]
-_KEPT = 8  # models with probes that are not made, and compiled, a second time
+type Costates = tuple[jax.Array, jax.Array]
+"""T and L ∂R/∂S of this rank's tiles (t, n, L, K, N, D), or of one tile (n, L, K, N, D)."""
 
 
 @dataclass(frozen=True)
@@ -78,118 +85,115 @@ def reduce_linear(linear: bool, weight_decay: float, points: Array, table: Array
 
 
 class Prober:
-    """Evaluates W of some families of a model at a fixed measure; each call is one sweep, two reductions."""
+    """Evaluates W of some families of a model at a fixed measure; each call is one reduction."""
 
     def __init__(
         self, sweep: Sweep, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Share]
     ) -> None:
-        """Nothing is computed.
+        """One pass over the samples; collective.
 
         Args:
             sweep: of the training samples.
-            places: of the families with probes, which have nonlinear coordinates.
+            places: of the families that are asked for, which have nonlinear coordinates.
             weight_decay: λ > 0.
             theta: the measure's units, per family (L, u, d).
             weights: this rank's share of their weights, per family (L, u).
         """
         self.sweep, self.places, self.weight_decay = sweep, places, weight_decay
-        self.theta, self.weights = theta, weights
+        self._costates = sweep.costates(theta, weights)
 
     def agree(self, more: bool) -> bool:
-        """What rank 0 says: ranks whose numbers differed by rounding must not run different numbers of sweeps."""
+        """What rank 0 says: ranks whose numbers differed by rounding must not run different numbers of calls."""
         return bool(self.sweep.comm.bcast(more, root=0))
 
     def __call__(self, points: Sequence[Array], derivatives: bool) -> list[Jet]:
         """W at points q (L, u, m) of each of `places`; collective."""
-        model = self.sweep.model
-        units = []
-        for place, q in zip(self.places, points, strict=True):
-            family = model.families[place]
-            theta = family.parameters(q)
-            units.append((theta, share_of(np.zeros((len(theta), theta.shape[1] * _columns(q.shape[2], derivatives))))))
-        order = list(_order(model, self.places))
-        pairs = [units[self.places.index(p)] if probe else (self.theta[p], self.weights[p]) for p, probe in order]
-        probing = self.sweep.of(probing_model(model, self.places, derivatives))
-        outcome = probing([t for t, _ in pairs], [w for _, w in pairs], [])
-        gradient = outcome.gradient or ()
+        families = [self.sweep.model.families[place] for place in self.places]
+        theta = tuple(family.parameters(q) for family, q in zip(families, points, strict=True))
+        shares = self.sweep.call(_tables, self.sweep.model, self.places, derivatives, theta, self._costates)
+        tables = self.sweep.sum_over_ranks([Share(np.asarray(share)) for share in shares])
         jets = []
-        for place, q in zip(self.places, points, strict=True):
-            family = model.families[place]
-            table = gradient[order.index((place, True))].reshape(*q.shape[:2], family.directions, -1)
-            jets.append(reduce_linear(bool(family.linear), self.weight_decay, q, table))
+        for family, q, table in zip(families, points, tables, strict=True):
+            shaped = table.reshape(*q.shape[:2], family.directions, -1)
+            jets.append(reduce_linear(bool(family.linear), self.weight_decay, q, shaped))
         return jets
 
 
-@lru_cache(maxsize=_KEPT)
-def probing_model(model: Transformer, places: tuple[int, ...], derivatives: bool) -> Transformer:
-    """The model with a family of probes behind each family of `places`, in its own stage."""
-    prefix = "probe_"
-    while any(family.name.startswith(prefix) for family in model.families):
-        prefix = "_" + prefix
-    order, stages = _order(model, places), []
-    for stage in model.stages:
-        both: list[Family] = []
-        for _ in range(len(stage) + sum(place in places for place in _places(model, stage))):
-            place, probe = next(order)
-            family = model.families[place]
-            both.append(_probe(family, f"{prefix}{place}", derivatives) if probe else family)
-        stages.append(both)
-    return Transformer(stages, model.layers, model.readout, model.loss, model.step, model.depth)
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _tables(
+    model: Transformer, places: tuple[int, ...], derivatives: bool, theta: tuple[jax.Array, ...], costates: Costates
+) -> tuple[jax.Array, ...]:
+    """Levels of V's data part at θ (L, u, d) of each place, (L, u, columns), from this rank's tiles."""
+
+    def of_tile(tile: Costates) -> tuple[jax.Array, ...]:
+        tables: dict[int, jax.Array] = {}
+        for members, program, held in _grouped(model, places, theta, tile):
+            family = model.families[members[0]]
+            table = _Table(program, family.nonlinear, derivatives)
+            given = jnp.stack([theta[places.index(place)] for place in members])
+            seen, costate = (_of_layers(part, additions(model, family)) for part in tile)
+
+            def layer(at: tuple[jax.Array, ...], table: _Table = table, held: Any = held) -> jax.Array:
+                return jax.vmap(table, in_axes=(0, 0, None, None))(held, *at)
+
+            found = jax.lax.map(layer, (jnp.swapaxes(given, 0, 1), seen, costate))
+            tables |= {place: found[:, k] for k, place in enumerate(members)}
+        return tuple(tables[place] for place in places)
+
+    return sum_tiles(of_tile, costates)
 
 
-def _order(model: Transformer, places: tuple[int, ...]) -> Iterator[tuple[int, bool]]:
-    """Families of the model with probes: the place of each in the model, and whether it is the probe's."""
-    for place in range(len(model.families)):
-        yield place, False
-        if place in places:
-            yield place, True
+def _grouped(
+    model: Transformer, places: tuple[int, ...], theta: tuple[jax.Array, ...], tile: Costates
+) -> Iterator[tuple[list[int], Program, Any]]:
+    """The places whose families share a program and their stage, with the arrays that they hold, stacked."""
+    groups: dict[Hashable, list[tuple[int, Program]]] = {}
+    for place, points in zip(places, theta, strict=True):
+        family = model.families[place]
+        program = trace(partial(integrate, family), tile[0][0, 0, 0], points[0], jnp.ones(points.shape[1]))
+        where = additions(model, family)
+        groups.setdefault((program.form, where.start, where.stop), []).append((place, program))
+    for members in groups.values():
+        held = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(program.held for _, program in members))
+        yield [place for place, _ in members], members[0][1], held
 
 
-def _places(model: Transformer, stage: Sequence[Family]) -> list[int]:
-    names = [family.name for family in model.families]
-    return [names.index(family.name) for family in stage]
+def _of_layers(part: jax.Array, where: slice) -> jax.Array:
+    """T or L ∂R/∂S of some places (L, n·k, N, D), from those of all (n, L, K, N, D)."""
+    chosen = jnp.swapaxes(part[:, :, where], 0, 1)
+    return chosen.reshape(chosen.shape[0], -1, *chosen.shape[3:])
 
 
-def _probe(family: Family, name: str, derivatives: bool) -> Family:
-    """A family whose "integral" is zero and has the derivatives of f as its derivative in the weights."""
-    nonlinear = family.nonlinear
+@dataclass(frozen=True)
+class _Table:
+    """V's data part at θ (u, d) in one layer, with its first and second derivatives in the nonlinear coordinates."""
 
-    def listen(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:
-        columns = weights.reshape(len(theta), -1)
+    program: Program
+    nonlinear: tuple[int, ...]
+    derivatives: bool
 
-        def along(function: Callable[[jax.Array], jax.Array], axis: int) -> Callable[[jax.Array], jax.Array]:
-            direction = jnp.zeros_like(theta).at[:, axis].set(1.0)
-            return lambda place: jax.jvp(function, (place,), (direction,))[1]
+    def __call__(self, held: Any, theta: jax.Array, seen: jax.Array, costate: jax.Array) -> jax.Array:
+        """(u, columns) from T and L ∂R/∂S (n, N, D): V, its gradient, and its second derivatives from the diagonal on.
 
-        def update(column: int) -> Callable[[jax.Array], jax.Array]:
-            return lambda place: integrate(family, tokens, place, columns[:, column])
+        V is linear in the weights of units, and unit u alone has a part in V(θ_u): reverse mode finds every value, and
+        every derivative, of all units at once.
+        """
 
-        total, m = update(0)(theta), len(nonlinear)
-        if derivatives:
-            for column, axis in enumerate(nonlinear):
-                total += along(update(1 + column), axis)(theta)
-            for column, (i, j) in enumerate(_pairs(m)):
-                total += along(along(update(1 + m + column), nonlinear[i]), nonlinear[j])(theta)
-        return total
+        def paired(theta: jax.Array, weights: jax.Array) -> jax.Array:
+            updates = jax.vmap(lambda tokens: self.program.run(held, tokens, theta, weights))(seen)
+            return jnp.vdot(costate, updates)
 
-    @jax.custom_vjp
-    def silent(tokens: jax.Array, theta: jax.Array, weights: jax.Array) -> jax.Array:  # noqa: ARG001
-        return 0.0 * tokens  # a zero of its own for each sample, which JAX asks for
+        def slope(theta: jax.Array) -> jax.Array:
+            return jax.grad(paired)(theta, jnp.ones(len(theta)))
 
-    def forward(tokens, theta, weights):  # type: ignore[no-untyped-def]
-        return 0.0 * tokens, (tokens, theta, weights)
-
-    def backward(saved, costate):  # type: ignore[no-untyped-def]
-        tokens, theta, weights = saved
-        pull = jax.vjp(lambda w: listen(tokens, theta, w), weights)[1]
-        return jnp.zeros_like(tokens), jnp.zeros_like(theta), *pull(costate)
-
-    silent.defvjp(forward, backward)
-    return Family(name, family.dim, family.update, family.initial, integral=silent)
-
-
-def _columns(m: int, derivatives: bool) -> int:
-    return 1 + m + len(_pairs(m)) if derivatives else 1
+        columns = [jax.grad(paired, argnums=1)(theta, jnp.zeros(len(theta)))]
+        if self.derivatives:
+            first = slope(theta)
+            columns += [first[:, axis] for axis in self.nonlinear]
+            for k, axis in enumerate(self.nonlinear):
+                second = jax.grad(lambda at, axis=axis: slope(at)[:, axis].sum())(theta)
+                columns += [second[:, other] for other in self.nonlinear[k:]]
+        return jnp.stack(columns, axis=1)
 
 
 def _pairs(m: int) -> list[tuple[int, int]]:

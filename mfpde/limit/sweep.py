@@ -8,7 +8,6 @@ Source: docs/equations.md.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from mfpde import parallel
 from mfpde.limit.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.task import Task
-from mfpde.problem.transformer import Transformer, Units, risk
+from mfpde.problem.transformer import Transformer, Units, costates, risk
 
 Array = NDArray[np.float64]
 type Tiles = tuple[jax.Array, jax.Array, jax.Array]
@@ -55,12 +54,6 @@ class Sweep:
         self.reductions = 0
         self._tiles = _deal(comm, tokens, targets)
         self._known: set[object] = set()
-
-    def of(self, model: Transformer) -> Sweep:
-        """The sweep of another model over the same samples, which are not copied."""
-        other = copy.copy(self)
-        other.model = model
-        return other
 
     def __call__(
         self, theta: Sequence[Array], weights: Sequence[Share | Array], square: Sequence[Share | Array]
@@ -97,18 +90,30 @@ class Sweep:
         (total,) = self.sum_over_ranks([Share(np.asarray(self._run(_slope, units, tuple(motion))))])
         return float(total)
 
+    def costates(self, theta: Sequence[Array], weights: Sequence[Share | Array]) -> tuple[jax.Array, jax.Array]:
+        """What the families see, and L ∂R/∂S, of this rank's tiles (t, TILE, L, K, N, D); one reduction.
+
+        See `mfpde.problem.transformer.costates`; arguments as for `evaluate`.
+        """
+        return self._run(_costates, _pair(theta, self.sum_over_ranks(weights)))
+
     def _run[Result](self, function: Callable[..., Result], *arguments: object) -> Result:
-        """A compiled function of the model, of arguments and of this rank's tiles; collective at its first call.
+        """A compiled function of the model, of arguments and of this rank's tiles; collective at its first call."""
+        return self.call(function, self.model, *arguments, self._tiles)
+
+    def call[Result](self, function: Callable[..., Result], *arguments: object) -> Result:
+        """A compiled function, collective at its first call with arguments of these shapes.
 
         Then rank 0 goes first, and the others find its program in the cache on disk: ranks that share a machine would
         each compile it, all at once.
         """
-        program = function, self.model, *(np.shape(leaf) for leaf in jax.tree.leaves(arguments))
+        leaves = jax.tree.leaves(arguments)
+        program = function, *(np.shape(leaf) if hasattr(leaf, "shape") else leaf for leaf in leaves)
         waits = self.comm.size > 1 and program not in self._known
         self._known.add(program)
         if waits and self.comm.rank > 0:
             parallel.barrier(self.comm)
-        result = function(self.model, *arguments, self._tiles)
+        result = function(*arguments)
         if waits and self.comm.rank == 0:
             parallel.barrier(self.comm)
         return result
@@ -162,7 +167,7 @@ def _value(model: Transformer, units: Units, tiles: Tiles) -> jax.Array:
     def tile_value(tile: Tiles) -> jax.Array:
         return jnp.stack(risk(model, units, *tile))
 
-    return _sum_tiles(tile_value, tiles)
+    return sum_tiles(tile_value, tiles)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -174,9 +179,10 @@ def _slope(model: Transformer, units: Units, motion: tuple[jax.Array, ...], tile
         def shifted(moved: tuple[jax.Array, ...]) -> jax.Array:
             return risk(model, tuple(zip(moved, weights, strict=True)), *tile)[0]
 
-        return jax.jvp(shifted, (theta,), (motion,))[1]
+        slopes = jax.grad(shifted)(theta)  # backwards: a head may have a rule for that direction alone
+        return sum((jnp.vdot(slope, velocity) for slope, velocity in zip(slopes, motion, strict=True)), jnp.zeros(()))
 
-    return _sum_tiles(tile_slope, tiles)
+    return sum_tiles(tile_slope, tiles)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -191,10 +197,19 @@ def _value_and_gradient(model: Transformer, units: Units, tiles: Tiles) -> tuple
         (value, correct), gradient = jax.value_and_grad(tile_risk, has_aux=True)(weights, tile)
         return jnp.stack([value, correct]), gradient
 
-    return _sum_tiles(tile_gradient, tiles)
+    return sum_tiles(tile_gradient, tiles)
 
 
-def _sum_tiles[Result](function: Callable[[Tiles], Result], tiles: Tiles) -> Result:
+@partial(jax.jit, static_argnums=0)
+def _costates(model: Transformer, units: Units, tiles: Tiles) -> tuple[jax.Array, jax.Array]:
+    def of_tile(tile: Tiles) -> tuple[jax.Array, jax.Array]:
+        found = costates(model, units, *jax.lax.optimization_barrier(tile))
+        return jax.lax.optimization_barrier(found)
+
+    return jax.lax.map(of_tile, tiles)
+
+
+def sum_tiles[Tile, Result](function: Callable[[Tile], Result], tiles: Tile) -> Result:
     """Levels of the sum of a function of each tile, one at a time so that memory does not grow with the samples.
 
     The barriers keep a tile's program what it is, whatever the number of tiles: fused with its surroundings it might
@@ -202,7 +217,7 @@ def _sum_tiles[Result](function: Callable[[Tiles], Result], tiles: Tiles) -> Res
     """
     function = jax.jit(function)  # traced once, though it is looked at twice
 
-    def add(total: Result, tile: Tiles) -> tuple[Result, None]:
+    def add(total: Result, tile: Tile) -> tuple[Result, None]:
         found = jax.lax.optimization_barrier(function(jax.lax.optimization_barrier(tile)))
         return jax.tree.map(lambda sums, terms: sums + split_traced(terms), total, found), None
 

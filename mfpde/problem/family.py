@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy as np
 from mfpde.checks import show
 from mfpde.errors import InputError
 from mfpde.problem.laws import Law
+from mfpde.problem.program import trace
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-type Form = tuple[str, tuple[object, ...]]
-type Tried = dict[Form, Callable[..., tuple[jax.Array, ...]]]
+type Tried = dict[Hashable, Callable[..., tuple[jax.Array, ...]]]
 _LINEAR_TOLERANCE = 1e-9
 _LONGEST_NAME = 60  # files are named after it
 
@@ -116,16 +116,6 @@ def integrate(family: Family, tokens: jax.Array, theta: jax.Array, weights: jax.
     return jnp.tensordot(weights, each, axes=1)
 
 
-def trace(function: Callable[..., jax.Array], *arguments: jax.Array) -> tuple[Form, Any, Sequence[Any]]:
-    """A function's form, the program that JAX traces it to, and the arrays that this holds (W, U, e, g).
-
-    Functions of one form have the same program up to these arrays, so that one of them, compiled, serves all.
-    """
-    traced = jax.make_jaxpr(function)(*arguments)
-    held = tuple((jnp.shape(array), jnp.result_type(array)) for array in traced.consts)
-    return (str(traced.jaxpr), held), traced.jaxpr, traced.consts
-
-
 def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) -> None:
     """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
 
@@ -142,9 +132,16 @@ def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) 
     theta = jnp.asarray(_try_law(family, rng)[0])
     where = f"family {family.name!r}: update"
     try:
-        value = jnp.asarray(family.update(tokens, theta))
+        returned, again = (family.update(tokens, theta) for _ in range(2))
+        value = jnp.asarray(returned)
     except (Exception, SystemExit) as error:  # the user's own code
         raise InputError(f"{where} failed on tokens {tokens.shape}: {_brief(error)}") from error
+    if not isinstance(returned, jax.Array | np.ndarray):
+        raise InputError(f"{where} returns a {type(returned).__name__}; must be one array, for example by jnp.stack")
+    if not np.array_equal(value, np.asarray(again), equal_nan=True):
+        raise InputError(
+            f"{where} gives two values for the same tokens and theta; numbers are to be drawn outside it, once"
+        )
     if value.shape != tokens.shape:
         raise InputError(f"{where} returns shape {value.shape}; needs the tokens' shape {tokens.shape}")
     if not bool(jnp.isfinite(value).all()):
@@ -196,14 +193,18 @@ def check_traced(
     """
     tried = {} if tried is None else tried
     try:
-        form, program, held = trace(function, *arguments)
-        if form not in tried:
+        program = trace(function, *arguments)
+        if program.form not in tried:
 
-            def size(given: tuple[jax.Array, ...], consts: Sequence[Any]) -> jax.Array:
-                return jnp.sum(jnp.asarray(jax.core.eval_jaxpr(program, consts, *given)[0]) ** 2)
+            def size(given: tuple[jax.Array, ...], held: Sequence[Any]) -> jax.Array:
+                return jnp.sum(program.run(held, *given) ** 2)
 
-            tried[form] = jax.jit(jax.grad(size))
-        return tried[form](arguments, held)
+            def steepness(given: tuple[jax.Array, ...], held: Sequence[Any]) -> jax.Array:
+                return sum((jnp.sum(slope**2) for slope in jax.grad(size)(given, held)), jnp.zeros(()))
+
+            jax.eval_shape(jax.grad(steepness), arguments, program.held)  # the certificate takes second derivatives
+            tried[program.form] = jax.jit(jax.grad(size))
+        return tried[program.form](arguments, program.held)
     except Exception as error:  # the user's own code
         raise InputError(f"{where} is not differentiable by JAX: {_brief(error)}") from error
 

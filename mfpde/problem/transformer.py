@@ -8,17 +8,20 @@ section 1; Gao et al., arXiv 2410.23610, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from mfpde.checks import real
 from mfpde.errors import InputError
-from mfpde.problem.family import Family, Form, Tried, check_family, integrate, trace
+from mfpde.problem.family import Family, Tried, check_family, integrate
+from mfpde.problem.program import Program, trace
+
+_DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -79,52 +82,78 @@ class Transformer:
 
 def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.Array:
     """Final tokens (N, D) of one sample, from its first ones (N, D)."""
-    cross = _residual_layer if model.depth == "residual" else _depth_cell
-
-    def layer(stream: jax.Array, layer_units: Units) -> tuple[jax.Array, None]:
-        return cross(model, layer_units, stream), None
-
-    return jax.lax.scan(layer, tokens, units)[0]
+    return _cross(model, units, tokens, None)[0]
 
 
-def _residual_layer(model: Transformer, units: Units, stream: jax.Array) -> jax.Array:
+def additions(model: Transformer, family: Family) -> slice:
+    """The places of a layer, of the K that `costates` counts, in which a family adds to the stream."""
+    if model.depth == "continuum":
+        return slice(0, _DEPTH_STAGES)
+    place = next(k for k, stage in enumerate(model.stages) if any(member is family for member in stage))
+    return slice(place, place + 1)
+
+
+def _cross(
+    model: Transformer, units: Units, tokens: jax.Array, sources: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Through all layers: final tokens, and those that the families saw where there are sources."""
+    through = _residual_layer if model.depth == "residual" else _depth_cell
+
+    def layer(stream: jax.Array, given: tuple[Units, jax.Array | None]) -> tuple[jax.Array, jax.Array | None]:
+        seen: list[jax.Array] = []
+        stream = through(model, given[0], stream, _Adding(given[1], seen))
+        return stream, None if given[1] is None else jnp.stack(seen)
+
+    return jax.lax.scan(layer, tokens, (units, sources))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """Σ_c ∫ f_c dρ^c + S in the places of one layer, one after the other, with the tokens seen written down."""
+
+    sources: jax.Array | None
+    seen: list[jax.Array]
+
+    def __call__(self, families: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
+        """What some families, and the source of the next place, add to the stream."""
+        added = _added(families, stream, units)
+        if self.sources is not None:
+            added = added + self.sources[len(self.seen)]
+            self.seen.append(stream)
+        return added
+
+
+def _residual_layer(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
     """One stage after the other: T + (η/L) Σ_{c in stage} ∫ f_c(T, θ) dρ^c."""
     place = 0
     for stage in model.stages:
-        added = _added(stage, stream, units[place : place + len(stage)])
+        added = adding(stage, stream, units[place : place + len(stage)])
         place += len(stage)
         stream = stream + (model.step / model.layers) * added
     return stream
 
 
 def _added(stage: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
-    """Σ_c ∫ f_c(T, θ) dρ^c over the families of a stage; those of one form at once.
-
-    Families are of one form where JAX traces them to the same program, up to the arrays that they hold (W, U, e, g):
-    these are stacked, and the program is compiled once, not once a family, which for dozens of heads takes minutes.
-    """
-    forms: dict[Form, list[tuple[Sequence[Any], tuple[jax.Array, jax.Array]]]] = {}
-    programs: dict[Form, Any] = {}
+    """Σ_c ∫ f_c(T, θ) dρ^c over the families of a stage; those that share a program at once."""
+    forms: dict[Hashable, list[tuple[Program, tuple[jax.Array, jax.Array]]]] = {}
     for family, pair in zip(stage, units, strict=True):
-        form, program, held = trace(partial(integrate, family), stream, *pair)
-        programs[form] = program
-        forms.setdefault(form, []).append((held, pair))
+        program = trace(partial(integrate, family), stream, *pair)
+        forms.setdefault(program.form, []).append((program, pair))
+
     added = jnp.zeros_like(stream)
-    for kind, members in forms.items():
-
-        def one(consts: Sequence[Any], pair: tuple[jax.Array, jax.Array], program: Any = programs[kind]) -> jax.Array:
-            (update,) = jax.core.eval_jaxpr(program, consts, stream, *pair)
-            return jnp.asarray(update)
-
+    for members in forms.values():
+        run = members[0][0].run
         if len(members) == 1:
-            added = added + one(*members[0])
-        else:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-            added = added + jax.vmap(one)(*stacked).sum(axis=0)
+            ((program, pair),) = members
+            added = added + run(program.held, stream, *pair)
+            continue
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((program.held, pair) for program, pair in members))
+        each = jax.vmap(lambda held, pair, run=run: run(held, stream, *pair))(*stacked)
+        added = added + each.sum(axis=0)
     return added
 
 
-def _depth_cell(model: Transformer, units: Units, stream: jax.Array) -> jax.Array:
+def _depth_cell(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
     """dT/dt = η Σ_c ∫ f_c(T, θ) dρ^c across a cell of depth 1/L in which ρ is constant, by one classical RK4 step.
 
     Its error, O(L⁻⁴), is far below that of a density that is constant in the cell, O(L⁻²). In the limit L → ∞ the
@@ -132,8 +161,7 @@ def _depth_cell(model: Transformer, units: Units, stream: jax.Array) -> jax.Arra
     """
 
     def slope(t: jax.Array) -> jax.Array:
-        parts = (integrate(family, t, *pair) for family, pair in zip(model.families, units, strict=True))
-        return model.step * sum(parts, jnp.zeros_like(t))
+        return model.step * adding(model.families, t, units)
 
     h = 1.0 / model.layers
     k1 = slope(stream)
@@ -170,6 +198,40 @@ def risk(
 
     losses, hits = jax.vmap(one)(tokens, targets)
     return jnp.dot(weights, losses), jnp.dot(weights, hits)
+
+
+def costates(
+    model: Transformer, units: Units, tokens: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the families of each layer see, and how the risk answers to what they add.
+
+    A layer adds to the stream in K places: one a stage, or the four stages of a Runge–Kutta step through a cell of
+    depth. With sources S, place k of layer ℓ adds Σ_c ∫ f_c(T_ℓk, θ) dρ^c + S_ℓk. By the derivative in S at zero, the
+    data part of the potential is V(θ) = L Σ_n Σ_k ⟨∂R/∂S^n_ℓk, f(T^n_ℓk, θ)⟩ at any θ whatever.
+
+    Args:
+        model: the Transformer.
+        units: per family θ (L, u, d) and weights (L, u).
+        tokens: (n, N, D).
+        targets: (n, C).
+        weights: (n,), 1/n for a mean.
+
+    Returns:
+        T and L ∂R/∂S, (n, L, K, N, D) each.
+    """
+    places = _DEPTH_STAGES if model.depth == "continuum" else len(model.stages)
+
+    def share(sources: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def one(sample: jax.Array, target: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array]:
+            stream, seen = _cross(model, units, sample, source)
+            return sample_loss(model, model.readout(stream), target), seen
+
+        losses, seen = jax.vmap(one)(tokens, targets, sources)
+        return jnp.dot(weights, losses), seen
+
+    rest = jnp.zeros((len(tokens), model.layers, places, *tokens.shape[1:]))
+    slope, seen = jax.grad(share, has_aux=True)(rest)
+    return seen, model.layers * slope
 
 
 def check_model(model: Transformer, tokens: jax.Array, targets: jax.Array) -> None:

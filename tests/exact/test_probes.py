@@ -1,0 +1,181 @@
+"""The potential at any point: at the nodes it is the potential that the flow uses, whatever the families are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from exact.test_certificate import certificate, last_token, solving
+from exact.test_shipped_runs import NAMES, RUNS
+from mfpde import config
+from mfpde.limit.probes import Prober
+from mfpde.limit.solver import Solver
+from mfpde.output.reader import open_run
+from mfpde.problem.family import Family
+from mfpde.problem.laws import Normal
+from mfpde.problem.library import neuron, softmax_head
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.run import execute
+from mfpde.settings import Density
+from mfpde.wiring import problem_of
+
+SMALL = ["density.cells=4", "time.tolerance=1e-3"]
+FEW = {
+    "bilinear": [],
+    "langevin": [],
+    "teacher": [],
+    "in-context": ["task.samples=12"],
+    "digits": ["task.samples=20", "task.test_samples=5"],
+    "quickstart": ["task.samples=20", "task.test_samples=5"],
+    "figure-1": ["task.samples=20", "task.test_samples=5", "model.heads=4", "model.neurons=3", "model.layers=2"],
+}
+
+
+def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Data part of V at the units of every family with nonlinear coordinates: from the pass, and from the probes."""
+    state = solver.stepper.state
+    data = solver.flow.potential(state).outcome.gradient
+    theta, weights, _ = solver.flow.units(state)
+    families = solver.flow.model.families
+    places = tuple(k for k, family in enumerate(families) if family.nonlinear)
+    points = [theta[k][:, :: families[k].directions, families[k].nonlinear] for k in places]
+    jets = Prober(solver.flow.sweep, places, decay, theta, weights)(points, derivatives=True)
+    expected = []
+    for k in places:
+        table = data[k].reshape(len(data[k]), -1, families[k].directions)
+        expected.append((table**2).sum(axis=2) / (2.0 * decay) if families[k].linear else -table[..., 0])
+    return expected, [jet.gain for jet in jets]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_probes_are_the_nodes_of_every_shipped_run(name: str) -> None:
+    problem = problem_of(config.load(RUNS / f"{name}.toml", [*SMALL, *FEW[name]]), trial=False)
+    decay = problem.training.weight_decay
+    solver = Solver(MPI.COMM_SELF, problem)
+    try:
+        for expected, found in zip(*node_values(solver, decay), strict=True):
+            assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
+    finally:
+        solver.close()
+
+
+def two_heads() -> list[Family]:
+    rng = np.random.default_rng(7)
+    laws = [Normal([0.4, 0.1], [0.4, 0.5]), Normal([0.5, -0.2], [0.3, 0.4])]
+    return [softmax_head(f"h{k}", *rng.normal(size=(2, 2, 2)), law) for k, law in enumerate(laws)]
+
+
+def two_neurons() -> list[Family]:
+    rng = np.random.default_rng(8)
+    law = Normal([0.2, 0.6], [0.5, 0.5])
+    return [neuron(f"n{k}", *rng.normal(size=(2, 2)), law) for k in range(3)]
+
+
+def by_hand() -> list[Family]:
+    """Units whose rules for reverse mode close over their arrays."""
+
+    def unit(k: int) -> Family:
+        matrix = np.random.default_rng(k).normal(size=(2, 2))
+
+        @jax.custom_vjp
+        def apply(x: jax.Array) -> jax.Array:
+            return jnp.sin(x @ matrix)
+
+        apply.defvjp(lambda x: (jnp.sin(x @ matrix), x), lambda x, pull: ((pull * jnp.cos(x @ matrix)) @ matrix.T,))
+        return Family(f"u{k}", 2, lambda t, p: p[1] * apply(p[0] * t), Normal([0.5, 0.1], [0.4, 0.5]), linear=(1,))
+
+    return [unit(0), unit(1)]
+
+
+def gaps(families: Sequence[Family]) -> dict[str, list[float]]:
+    rng = np.random.default_rng(9)
+    task = Task(rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 2)))
+    with solving(Transformer([families], 2, last_token), task, 0.05, Density(degree=1, cells=4)) as solver:
+        blocks = certificate(solver).blocks
+    return {family.name: [b.gap for b in blocks if b.family == family.name] for family in families}
+
+
+@pytest.mark.parametrize("families", [two_heads, two_neurons, by_hand])
+def test_gaps_do_not_depend_on_the_order_of_families_or_their_names(families: Callable[[], list[Family]]) -> None:
+    given = families()
+    before = gaps(given)
+    assert np.ptp([gap[0] for gap in before.values()]) > 0.01  # families mistaken for each other would be seen
+    swapped = gaps(given[::-1])
+    renamed = gaps([replace(family, name=f"z{len(given) - k}") for k, family in enumerate(given)])
+    for family, other in zip(given, renamed, strict=True):
+        assert swapped[family.name] == pytest.approx(before[family.name], rel=1e-10)
+        assert renamed[other] == pytest.approx(before[family.name], rel=1e-10)
+
+
+HEADS = """
+import jax, jax.numpy as jnp, numpy as np, mfpde
+
+MATRICES = np.random.default_rng(1).normal(size=(2, 2, 2))
+
+def plain(matrix):
+    return lambda x: jnp.tanh(x @ matrix)
+
+def reverse(matrix):
+    @jax.custom_vjp
+    def apply(x):
+        return jnp.tanh(x @ matrix)
+    apply.defvjp(lambda x: (jnp.tanh(x @ matrix), x),
+                 lambda x, pull: ((pull * (1.0 - jnp.tanh(x @ matrix) ** 2)) @ matrix.T,))
+    return apply
+
+def forward(matrix):
+    @jax.custom_jvp
+    def apply(x):
+        return jnp.tanh(x @ matrix)
+    apply.defjvp(lambda given, motion: (jnp.tanh(given[0] @ matrix),
+                                        (1.0 - jnp.tanh(given[0] @ matrix) ** 2) * (motion[0] @ matrix)))
+    return apply
+
+def model(rule):
+    def head(k, apply):
+        law = mfpde.Normal([0.5, 0.1], [0.5, 0.5])
+        return mfpde.Family(f"h{k}", 2, lambda t, p: p[1] * apply(p[0] * t), law, linear=(1,))
+    return mfpde.Transformer([[head(k, globals()[rule](matrix)) for k, matrix in enumerate(MATRICES)]], 2,
+                             lambda t: t[-1, 1:])
+"""
+RUN = """
+name = "user"
+[task]
+name = "in-context-regression"
+samples = 6
+context = 3
+[model]
+python = "heads.py:model"
+rule = "plain"
+[training]
+weight_decay = 0.05
+horizon = 0.4
+[density]
+degree = 1
+cells = 6
+[time]
+step = 0.1
+[output]
+every = 0.2
+"""
+
+
+def test_a_users_head_with_a_rule_of_its_own_is_the_head_without(tmp_path: Path) -> None:
+    """Risk, energy, dissipation, remainder and gap of the whole run."""
+    (tmp_path / "heads.py").write_text(HEADS)
+    (tmp_path / "user.toml").write_text(RUN)
+    histories = []
+    for rule in ("plain", "reverse", "forward"):
+        execute(config.load(tmp_path / "user.toml", [f"model.rule='{rule}'"], str(tmp_path / rule)))
+        histories.append(open_run(tmp_path / rule).history)
+    for history in histories[1:]:
+        for column in ("risk", "energy", "dissipation", "gap", "energy_remainder"):
+            assert history[column] == pytest.approx(histories[0][column], rel=1e-9, abs=1e-13, nan_ok=True)
