@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mfpde.finite.records import Record, load_all
 from mfpde.limit.problem import refined
 from mfpde.named_files import overrides, seen_from
 from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.lock import only_writer
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
 from mfpde.run import Manner, Source, solve_into
@@ -65,6 +67,14 @@ def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int]
         ComputationError: when a depth that is solved here fails.
     """
     material = parallel.agree(lambda: _material(directory, run_file, bool(depths)))
+    first = MPI.COMM_WORLD.rank == 0
+    with ExitStack() as stack:
+        parallel.agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
+        return _compare(directory, material, depths)
+
+
+def _compare(directory: Path, material: Material, depths: Sequence[int]) -> str:
+    """Solve what is missing, judge, and write; collective."""
     run, own = material.run, _layers(material.run)
     folder = directory / FOLDER
     layers = sorted({own, *(r.job.layers for r in material.records)})

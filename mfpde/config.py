@@ -165,7 +165,7 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path
     """
     source = "quick start" if path is None else str(existing("run file", path))
     with inside(source):
-        content = _read(path)
+        content = toml.loads(_source(path))
     for text in overrides:
         _make_room(content, text)
     for text in overrides:
@@ -181,21 +181,10 @@ def question(text: str) -> str:
 
 
 def _source(path: Path | None) -> str:
-    """The text of a run file that has been read before."""
+    """The text of a run file, or of the quick start's."""
     if path is None:
         return resources.files("mfpde").joinpath("quickstart.toml").read_text(encoding="utf-8")
-    return path.read_bytes().decode("utf-8-sig")
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return tomllib.loads(_source(None))
-    try:
-        return tomllib.loads(_source(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as a text in UTF-8 ({type(error).__name__})") from error
-    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses thousands of digits
-        raise InputError(f"not valid TOML: {' '.join(str(error).split())}") from error
+    return toml.read_text(path)
 
 
 def _make_room(content: dict[str, Any], text: str) -> None:

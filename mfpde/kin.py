@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from mfpde.figures.kin import draw
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.generations import Generations
+from mfpde.output.lock import only_writer
 from mfpde.output.reader import open_run
 from mfpde.run import execute as solve
 from mfpde.signals import Signals
@@ -122,26 +123,33 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
     """
     first = MPI.COMM_WORLD.rank == 0
     failed = []
-    for number, member in enumerate(plan.members, start=1):
-        if first:
-            said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
-            finished = ": finished before" if member.finished else ""
-            sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
-            sys.stdout.flush()
-        if not member.finished:
-            resume = parallel.from_first(lambda m=member: _is_kept(m))  # type: ignore[misc]
-            try:
-                solve(member.run, overwrite=not resume, resume=resume, signals=signals)
-            except Stopped as stopped:
-                where = str(stopped).partition(";")[0]
-                raise Stopped(
-                    f"run {number} of {len(plan.members)}: {where}; the same command goes on", stopped.signal
-                ) from stopped
-            except ComputationError as error:
-                failed.append(f"{member.directory.name}: {error}")
-        parallel.agree(lambda: _sum_up(plan) if first else None)
+    with ExitStack() as stack:
+        parallel.agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
+        for number, member in enumerate(plan.members, start=1):
+            if first:
+                said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
+                finished = ": finished before" if member.finished else ""
+                sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
+                sys.stdout.flush()
+            if not member.finished:
+                try:
+                    _solve(member, signals)
+                except Stopped as stopped:
+                    where = str(stopped).partition(";")[0]
+                    raise Stopped(
+                        f"run {number} of {len(plan.members)}: {where}; the same command goes on", stopped.signal
+                    ) from stopped
+                except ComputationError as error:
+                    failed.append(f"{member.directory.name}: {error}")
+            parallel.agree(lambda: _sum_up(plan) if first else None)
     if failed:
         raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
+
+
+def _solve(member: Member, signals: Signals | None) -> None:
+    """Solve a run from its last checkpoint, or from its beginning; collective."""
+    resume = parallel.from_first(lambda: _is_kept(member))
+    solve(member.run, overwrite=not resume, resume=resume, signals=signals)
 
 
 def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
@@ -208,8 +216,8 @@ def _is_finished(directory: Path, run: config.RunFile) -> bool:
     if not _is_begun(directory, run):
         return False
     try:
-        return json.loads((directory / SUMMARY).read_text(encoding="utf-8")).get("outcome") == "done"
-    except (OSError, ValueError):
+        return (open_run(directory).summary or {}).get("outcome") == "done"
+    except InputError:  # damaged: solved again
         return False
 
 
@@ -233,8 +241,8 @@ def _rows(plan: Plan) -> Iterator[dict[str, Any]]:
     for member in plan.members:
         if not (member.directory / SUMMARY).is_file() or not _is_begun(member.directory, member.run):
             continue
-        history = open_run(member.directory).history
-        summary = json.loads((member.directory / SUMMARY).read_text(encoding="utf-8"))
+        run = open_run(member.directory)
+        history, summary = run.history, run.summary or {}
         row: dict[str, Any] = dict(member.values)
         row |= {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
         yield row | {

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.signals import Interruption, Signals, in_main_thread, interruptible, name, reinstall
+from mfpde.streams import lasting
 
 _THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -38,7 +41,10 @@ _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
 _PART = 0.1  # of the time waited so far, to the next look
 _TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to say why all end
-_LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+_LAUNCHERS = (  # how many: says a launcher's PMI, Open MPI, Intel MPI, MVAPICH, srun, flux, PALS, jsrun
+    "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
+    "FLUX_JOB_SIZE", "PALS_LOCAL_SIZE", "JSM_NAMESPACE_SIZE",
+)  # fmt: skip
 
 
 def cache_directory() -> Path:
@@ -54,8 +60,8 @@ def limit_threads() -> None:
 
     Values that the user has set win.
     """
-    for name, value in _THREADS.items():
-        os.environ.setdefault(name, value)
+    for variable, value in _THREADS.items():
+        os.environ.setdefault(variable, value)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_directory() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
@@ -68,50 +74,65 @@ def start() -> MPI.Intracomm:
 
     Raises:
         InputError: when a launcher started several processes but MPI sees only one of them each, which is what a
-            `mpirun` of another MPI on the PATH looks like.
+            `mpirun` of another MPI on the PATH looks like, and an `srun` that does not know this MPI.
     """
     limit_threads()
     from mpi4py import MPI  # noqa: PLC0415  (importing starts MPI; the thread variables come first)
 
-    for name in _LAUNCHERS:
-        if MPI.COMM_WORLD.size == 1 and int(os.environ.get(name) or 1) > 1:
+    for variable in _LAUNCHERS:
+        count = os.environ.get(variable, "")
+        if MPI.COMM_WORLD.size == 1 and count.isdecimal() and int(count) > 1:
             raise InputError(
-                f"{name} = {os.environ[name]} but MPI sees one process: this mpirun belongs to another MPI than the "
-                "one that mfpde uses; start with the mpirun that stands beside this Python in the same environment"
+                f"{variable} = {count} but MPI sees one process: the launcher (mpirun, srun) belongs to another MPI "
+                "than the one that mfpde uses; start with the mpirun that stands beside this Python in the same "
+                f"environment, or a single process with {variable} unset"
             )
     sys.excepthook = _abort
     return MPI.COMM_WORLD
 
 
 def start_petsc(options: Sequence[str] = ()) -> None:
-    """Initialise PETSc with options as on a command line, such as `["-ts_monitor"]`; before importing DOLFINx."""
+    """Initialise PETSc with options as on a command line, such as `["-ts_monitor"]`; before importing DOLFINx.
+
+    Signals stay with Python and the user: PETSc's handlers end the process at SIGHUP, SIGTERM or a broken pipe.
+    """
     import petsc4py  # noqa: PLC0415
 
-    petsc4py.init([sys.argv[0], *options])
+    there = "petsc4py.PETSc" in sys.modules
+    petsc4py.init([sys.argv[0], "-no_signal_handler", *options])
+    if there and in_main_thread():  # whoever imported it first may have initialised it, with its handlers
+        from petsc4py import PETSc  # noqa: PLC0415
+
+        PETSc.Sys.popSignalHandler()
+        reinstall()
 
 
-def run_command(work: Callable[[], int], kept: str = "nothing was lost") -> int:
+def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals: Signals | None = None) -> int:
     """Run a command's body on every rank and turn the polite ways to end early into a line and an exit code.
 
     Args:
         work: the body.
-        kept: said after a Ctrl-C that the body does not see to itself: what is there, and how to go on.
+        kept: said when a signal ends it and the body does not see to that itself: what is there, and how to go on.
+        signals: those that the body sees to; they are listened to while it runs.
 
     Returns:
         The body's code, or that of the error (2 bad input, 3 failed computation, 128 + signal).
     """
-    try:
-        comm = start()
-    except InputError as error:
-        sys.stderr.write(f"mfpde: {error}\n")
-        return error.exit_code
-    try:
-        return work()
-    except (InputError, ComputationError, Stopped) as error:
-        _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return _interrupted(comm, f"mfpde: SIGINT: {kept}\n")
+    with lasting(), signals or interruptible():
+        try:
+            comm = start()
+        except InputError as error:
+            sys.stderr.write(f"mfpde: {error}\n")
+            return error.exit_code
+        try:
+            return work()
+        except (InputError, ComputationError, Stopped) as error:
+            _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return _interrupted(comm, signal.SIGINT, kept)
+        except Interruption as interruption:
+            return _interrupted(comm, interruption.number, kept)
 
 
 def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0) -> None:
@@ -129,12 +150,12 @@ def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0)
         sys.stderr.flush()
 
 
-def _interrupted(comm: MPI.Intracomm, line: str) -> int:
-    """Say the line once; of several ranks some may wait for others in a collective, so that all are ended."""
-    code = Stopped.code(signal.SIGINT)
+def _interrupted(comm: MPI.Intracomm, number: int, kept: str) -> int:
+    """Say once what is kept; of several ranks some may wait for others in a collective, so that all are ended."""
+    code = Stopped.code(number)
     if comm.rank > 0:
         time.sleep(_TURN)
-    sys.stderr.write("\n" * sys.stderr.isatty() + line)
+    sys.stderr.write("\n" * sys.stderr.isatty() + f"mfpde: {name(number)}: {kept}\n")
     sys.stderr.flush()
     if comm.size > 1:
         comm.Abort(code)
@@ -147,8 +168,9 @@ def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType
 
     comm = MPI.COMM_WORLD
     where = f"rank {comm.rank} of {comm.size}:\n" if comm.size > 1 else ""
-    sys.stderr.write(where + "".join(traceback.format_exception(kind, value, trace)))
-    sys.stderr.flush()
+    with suppress(OSError, AttributeError):  # a stream that has gone away, or was never there
+        sys.stderr.write(where + "".join(traceback.format_exception(kind, value, trace)))
+        sys.stderr.flush()
     if comm.size > 1:
         comm.Abort(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from mpi4py import MPI
 from mfpde import parallel
 from mfpde.checks import duration, inside
 from mfpde.config import RunFile
-from mfpde.errors import InputError
+from mfpde.errors import ComputationError, InputError
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.footprint import check as check_memory
@@ -25,7 +24,8 @@ from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import Solver
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
-from mfpde.output.manifest import describe
+from mfpde.output.lock import only_writer
+from mfpde.output.manifest import describe, read_manifest
 from mfpde.output.progress import Progress
 from mfpde.output.report import Report
 from mfpde.output.series import write_pieces
@@ -133,9 +133,9 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
         same = check_same(comm, problem.model, problem.task)
         decisive = {**source.decisive, "--estimate-error": manner.estimate, FINGERPRINT: same.tolist()}
-        resumed = _found(output, decisive) if manner.resume else None
+        resumed = _found(stack, output, decisive) if manner.resume else None
         solver = _solver(stack, problem, manner, resumed)
-        directory = parallel.from_first(lambda: _directory(output, manner))
+        directory = parallel.from_first(lambda: _directory(stack, output, manner))
         writer = parallel.agree(
             lambda: stack.enter_context(_writer(directory, solver, source, manner, resumed)) if first else None
         )
@@ -166,7 +166,7 @@ def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, res
     writer = RunWriter(
         directory,
         run_text=source.text,
-        manifest=_manifest(solver.comm.size, source, manner, directory, resumed),
+        manifest=_manifest(solver.comm.size, source, manner, resumed),
         unknowns=solver.unknowns,
         facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
         progress=progress,
@@ -185,10 +185,15 @@ def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Re
     reported = before = resumed.facts["output"]["reported"] if resumed else None
     if resumed is None:
         keeper.save()  # compiling may take long, and --resume shall find something
-    for report in solver.run(times, reported, keeper):
-        _write(report, directory, writer)
-        reported = report.tau
-        del report  # it is large, and the march goes on before there is another
+    try:
+        for report in solver.run(times, reported, keeper):
+            _write(report, directory, writer)
+            reported = report.tau
+            del report  # it is large, and the march goes on before there is another
+    except ComputationError:
+        if writer is not None:
+            writer.last_steps(solver.stepper.history)
+        raise
     if writer is not None:
         writer.note(solver.ending())
     if reported != before:
@@ -207,16 +212,17 @@ def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
 
 @dataclass(frozen=True)
 class _Resumed:
-    """What a run goes on from: file and generations on rank 0, facts on all, and lines to show."""
+    """What a run goes on from: facts on every rank; on rank 0 the file, lines to show, and how it went on before."""
 
     path: Path | None
     facts: dict[str, Any]
-    lines: list[str]
-    generations: Generations | None
+    lines: Sequence[str] = ()
+    generations: Generations | None = None
+    before: Sequence[Any] = ()
 
 
-def _found(output: Output, decisive: Mapping[str, object]) -> _Resumed:
-    """The newest sound checkpoint of the output's directory, on every rank or on none."""
+def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> _Resumed:
+    """The newest sound checkpoint of the output's directory, on every rank or on none; the directory is then ours."""
     comm = MPI.COMM_WORLD
 
     def look() -> _Resumed | None:
@@ -225,32 +231,34 @@ def _found(output: Output, decisive: Mapping[str, object]) -> _Resumed:
         if output.directory is None:
             raise InputError("resume needs the directory of the run")
         check_resumable(output.directory)
+        stack.enter_context(only_writer(output.directory))
+        before = read_manifest(output.directory / MANIFEST).get("resumed") or []
         generations = Generations(output.directory)
         path, facts, damaged = find(generations, decisive)
         with understood():
             tau = float(facts["solver"]["state"]["tau"])
         lines = [f"{line}; going on from the one before" for line in damaged]
-        return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations)
+        return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
 
     mine = parallel.agree(look)
     facts = comm.bcast(mine.facts if mine else None, root=0)
-    return mine or _Resumed(None, facts, [], None)
+    return mine or _Resumed(None, facts)
 
 
-def _manifest(
-    ranks: int, source: Source, manner: Manner, directory: Path, resumed: _Resumed | None
-) -> dict[str, object]:
+def _manifest(ranks: int, source: Source, manner: Manner, resumed: _Resumed | None) -> dict[str, object]:
     """What the run is made with, and where it was continued before."""
     manifest = describe(ranks=ranks, run_hash=source.run_hash, problem_hash=source.problem_hash, options=manner.options)
     if resumed is None:
         return manifest
-    before = json.loads((directory / MANIFEST).read_text(encoding="utf-8")).get("resumed", [])
-    return {**manifest, "resumed": [*before, {"tau": resumed.facts["solver"]["state"]["tau"], "ranks": ranks}]}
+    now = {"tau": resumed.facts["solver"]["state"]["tau"], "ranks": ranks}
+    return {**manifest, "resumed": [*resumed.before, now]}
 
 
-def _directory(output: Output, manner: Manner) -> Path:
+def _directory(stack: ExitStack, output: Output, manner: Manner) -> Path:
+    """The run directory, ours alone and ready to be written; on rank 0."""
     if output.directory is None:
         return Path(tempfile.mkdtemp(prefix="mfpde-"))
     if not manner.resume:
+        stack.enter_context(only_writer(output.directory))
         prepare(output.directory, manner.overwrite)
     return output.directory

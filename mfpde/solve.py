@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
-    with Signals() as signals:
-        return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals))
+    signals = Signals()
+    return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
 
 
 def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
@@ -50,7 +50,6 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
         raise InputError("--resume and --overwrite exclude each other")
     wall_time = None if given.wall_time is None else duration("--wall-time", given.wall_time)
     parallel.start_petsc(petsc)
-    signals.listen()
     from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
 
     run = parallel.agree(lambda: config.load(given.run, given.set, given.directory))

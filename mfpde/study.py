@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -23,7 +22,9 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.records import Record, load, load_all, path_of, save
 from mfpde.finite.training import School
+from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.manifest import describe, read_manifest
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
@@ -91,14 +92,17 @@ def execute(plan: Plan) -> None:
     times, kept = parallel.agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
     parallel.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    todo = parallel.from_first(lambda: _todo(plan, times, kept))
-    parallel.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
-    costs = [job.cost(*problems[job.layers]) for job in todo]
-    mine = deal(todo, costs, comm.size)[comm.rank]
-    watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
-    failure = _train(plan, problems, mine, times, kept, watch)
-    _wait(comm, watch)
-    parallel.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
+    parallel.agree(lambda: _check(plan) if comm.rank == 0 else None)
+    with ExitStack() as stack:
+        parallel.agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
+        todo = parallel.from_first(lambda: _todo(plan, times, kept))
+        parallel.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
+        costs = [job.cost(*problems[job.layers]) for job in todo]
+        mine = deal(todo, costs, comm.size)[comm.rank]
+        watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
+        failure = _train(plan, problems, mine, times, kept, watch)
+        _wait(comm, watch)
+        parallel.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
     parallel.agree(lambda: _raise(failure))
 
 
@@ -111,18 +115,16 @@ def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
     return model, task
 
 
-def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
-    """The jobs that have no record yet, or one that ends too early.
+def _check(plan: Plan) -> None:
+    """Refuse a folder that cannot be used, or that holds the particles of another run file.
 
     Raises:
-        InputError: when the folder cannot be used, or holds the particles of another run file.
+        InputError: naming it.
     """
     folder = plan.folder
-    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"directory {folder}: {existing} {'cannot be written' if existing.is_dir() else 'is a file'}")
+    check_writable(folder)
     manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-    if manifest is None and folder.is_dir() and any(folder.iterdir()):
+    if manifest is None and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"directory {folder}: holds files but no particles of mfpde (no {MANIFEST}); choose another")
     if manifest is not None and manifest.get("problem_hash") != plan.run.problem_hash():
         raise InputError(
@@ -130,8 +132,17 @@ def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job
             "or temperature); --directory chooses another"
         )
 
+
+def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
+    """The jobs that have no record yet, or one that ends too early.
+
+    Raises:
+        InputError: when somebody has begun other particles there since `_check`, or a record cannot be read.
+    """
+    _check(plan)
+
     def done(job: Job) -> bool:
-        path = path_of(folder, job)
+        path = path_of(plan.folder, job)
         return path.is_file() and load(path).covers(np.array(times), np.array(kept))
 
     return [job for job in plan.jobs if not done(job)]

@@ -36,14 +36,13 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with Signals() as signals:
-        return parallel.run_command(lambda: _sweep(words, signals))
+    signals = Signals()
+    return parallel.run_command(lambda: _sweep(words, signals), signals=signals)
 
 
 def _sweep(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
     parallel.start_petsc()
-    signals.listen()
     from mfpde.kin import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
     execute(parallel.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)

@@ -1,11 +1,39 @@
-"""Writing TOML: the few kinds of values that a run file holds."""
+"""TOML: the few kinds of values that a run file holds, written and read."""
 
 from __future__ import annotations
 
 import json
 import math
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from mfpde.errors import InputError
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: when it is none.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read as a text in UTF-8 ({type(error).__name__})") from error
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The tables of a text.
+
+    Raises:
+        InputError: when it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses thousands of digits
+        raise InputError(f"not valid TOML: {' '.join(str(error).split())}") from error
 
 
 def dumps(content: Mapping[str, Any]) -> str:

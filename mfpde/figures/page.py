@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mfpde.config import question
-from mfpde.output.directory import RUN_FILE
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.reader import Run
 
@@ -58,9 +56,8 @@ def write_report(run: Run, pictures: Sequence[Path]) -> Path:
     Raises:
         ComputationError: when the disk refuses.
     """
-    text = run.directory / RUN_FILE
-    source = text.read_text(encoding="utf-8") if text.is_file() else ""
-    name = str(tomllib.loads(source).get("name", run.directory.resolve().name))
+    source, content = run.run_file
+    name = str(content.get("name", run.directory.resolve().name))
     asked, summary = question(source), run.summary
     parts = [
         f"<h1>{_safe(name)}</h1>",

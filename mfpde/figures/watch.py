@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.output.alarms import THRESHOLDS
-from mfpde.output.directory import RUN_FILE
 from mfpde.output.reader import Run
 
 Array = NDArray[np.float64]
@@ -73,8 +71,8 @@ class View:
 def look(run: Run) -> View:
     """Read what the files of a run say by now."""
     history, timings, summary = run.history, run.timings, run.summary
-    text = run.directory / RUN_FILE
-    settings = tomllib.loads(text.read_text(encoding="utf-8")) if text.is_file() else {}
+    training = run.run_file[1].get("training")
+    horizon = training.get("horizon") if isinstance(training, dict) else None
     ranks, told = run.manifest.get("ranks"), (summary or {}).get("warnings")
     last = {name: float(column[-1]) for name, column in history.items() if len(column)}
     alarms = [f"warning: {t.name} = {last[t.name]:.3g}: {t.remedy}" for t in THRESHOLDS if last.get(t.name, 0) > t.most]
@@ -85,7 +83,7 @@ def look(run: Run) -> View:
         accuracy=np.asarray(history.get("accuracy", ()), dtype=np.float64),
         wall=np.asarray(timings.get("wall", ()), dtype=np.float64),
         last={name: last[name] for name in _SHOWN if np.isfinite(last.get(name, np.nan))},
-        horizon=float(settings.get("training", {}).get("horizon", "nan")),
+        horizon=float(horizon) if isinstance(horizon, int | float) else float("nan"),
         ranks=ranks if isinstance(ranks, int) else 0,
         silence=_silence(run.directory / "history.csv"),
         outcome="" if summary is None else str(summary.get("outcome", "done")),

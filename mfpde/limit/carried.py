@@ -19,6 +19,7 @@ def diagnose_nodes(material: Material, carried: Carried, field: Field) -> BlockD
     of nested quadratures, `nested_error`.
     """
     mass, mean, covariance = moments(carried)
+    dissipated = np.einsum("ln,lnd->l", carried.mass, field.slope**2)
     weighted = carried.mass * np.where(carried.mass > 0.0, carried.log_density, 0.0)
     inner = 1.0 - 2.0 * material.per_cell / (max(material.shape) - 1)
     edge = np.abs(material.reference).max(axis=1) > inner + 1e-9
@@ -27,7 +28,8 @@ def diagnose_nodes(material: Material, carried: Carried, field: Field) -> BlockD
         mean=mean,
         covariance=covariance,
         entropy=weighted.sum(axis=1),
-        dissipation=np.einsum("ln,lnd->l", carried.mass, field.slope**2),
+        dissipation=dissipated,
+        descent=dissipated,
         negative_mass=np.maximum(-carried.mass, 0.0).sum(axis=1),
         boundary_mass=carried.mass[:, edge].sum(axis=1),
         resolution=np.full(material.layers, nested_error(material, carried)),

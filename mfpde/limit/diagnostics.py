@@ -34,7 +34,8 @@ class BlockDiagnostics:
         mean: (b, d), of ρ/mass.
         covariance: (b, d, d), of ρ/mass.
         entropy: ∫ρ log ρ dθ, (b,), with ρ ≤ 0 counted as zero.
-        dissipation: ∫ρ|∇(V + β⁻¹ log ρ)|² in the scheme's own quadrature, (b,); see `dissipation`.
+        dissipation: ∫|ρ||∇(V + β⁻¹ log ρ)|² in the scheme's own quadrature, (b,), a sum of squares; see `dissipation`.
+        descent: the same with the sign of ρ, (b,): what the energy law has, negative where undershoots outweigh.
         negative_mass: ∫max(−ρ, 0), (b,).
         boundary_mass: mass in the cells at the mesh boundary, (b,).
         resolution: (Σ of squared top coefficients / Σ of all)^½ over the mesh, (b,): the tail of the local expansion in
@@ -47,6 +48,7 @@ class BlockDiagnostics:
     covariance: Array
     entropy: Array
     dissipation: Array
+    descent: Array
     negative_mass: Array
     boundary_mass: Array
     resolution: Array
@@ -66,7 +68,7 @@ def diagnose(
         shares = [a + b for a, b in zip(shares, found, strict=True)] if shares else found
         smallest = np.minimum(smallest, least)
     parts = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
-    mass, first, second, entropy, dissipated, negative, boundary, tail, norm = parts
+    mass, first, second, entropy, descent, dissipated, negative, boundary, tail, norm = parts
     mean = first / mass[:, None]
     covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
     overall = np.empty_like(smallest)
@@ -77,6 +79,7 @@ def diagnose(
         covariance=frame.matrix @ covariance @ np.swapaxes(frame.matrix, 1, 2),
         entropy=entropy,
         dissipation=dissipated,
+        descent=descent,
         negative_mass=negative,
         boundary_mass=boundary,
         resolution=np.sqrt(tail / norm),
@@ -100,7 +103,7 @@ def _of_cells(
         np.einsum("cqb,cqk->cbk", weighted, xi),
         np.einsum("cqb,cqk,cql->cbkl", weighted, xi, xi),
         np.where(values > 0.0, weighted * log, 0.0).sum(axis=1),
-        dissipation(group, density, frame, potential, temperature),
+        *_dissipations(group, density, frame, potential, temperature),
         np.maximum(-weighted, 0.0).sum(axis=1),
         weighted[space.boundary].sum(axis=1),
         square[:, top_modes(space)].sum(axis=1),
@@ -143,6 +146,13 @@ def dissipation(
         temperature: β⁻¹.
         absolute: with |ρ| for ρ, which undershoots cannot lower; so it is anyway where β⁻¹ > 0.
     """
+    return _dissipations(group, density, frame, potential, temperature)[absolute]
+
+
+def _dissipations(
+    group: Group, density: Array, frame: Frame, potential: Array, temperature: float
+) -> tuple[Array, Array]:
+    """With ρ and with |ρ|; see `dissipation`."""
     space, tables = group.space, group.space.tables
     inverse = space.inverse_jacobian[: space.owned]
     local = np.einsum("qja,cjb->cqab", tables.potential_gradient, potential[: space.owned])
@@ -151,13 +161,13 @@ def dissipation(
     else:
         gradient = np.einsum("cqak,cqab->cqkb", inverse, local)
     if temperature > 0.0:
-        return flux_dissipation(group, density, frame, gradient, temperature)
+        dissipated = flux_dissipation(group, density, frame, gradient, temperature)
+        return dissipated, dissipated
     square = np.einsum("cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient, optimize=True)
     values = np.einsum("qi,cib->cqb", tables.density, density)
-    if absolute:
-        values = np.abs(values)
     measure = tables.weights * space.scale_at(tables.points)
-    return np.asarray(np.einsum("cq,cqb,cqb->cb", measure, values, square))
+    signed, size = (np.einsum("cq,cqb,cqb->cb", measure, rho, square) for rho in (values, np.abs(values)))
+    return signed, size
 
 
 def _smallest(group: Group, density: Array, values: Array) -> Array:
@@ -170,10 +180,11 @@ def _smallest(group: Group, density: Array, values: Array) -> Array:
 
 
 def totals(layers: int, blocks: Sequence[BlockDiagnostics]) -> dict[str, float]:
-    """The columns of history.csv that come from the densities alone."""
+    """The columns of history.csv that come from the densities alone; and the descent, which is part of one."""
     return {
         "entropy": float(sum(b.entropy.sum() for b in blocks)) / layers,
         "dissipation": float(sum(b.dissipation.sum() for b in blocks)) / layers,
+        "descent": float(sum(b.descent.sum() for b in blocks)) / layers,
         "mass_error": max(float(np.abs(b.mass - 1.0).max()) for b in blocks),
         "min_density": min(float(b.min_density.min()) for b in blocks),
         "negative_mass": max(float(b.negative_mass.max()) for b in blocks),

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mfpde.errors import ComputationError
+from mfpde.limit.callbacks import unwrapped
 from mfpde.limit.interior_penalty import Coefficients, InteriorPenalty
 from mfpde.limit.transport import Transport
 
@@ -83,7 +84,8 @@ class Diffusion:
         self._prepare(metric)
         self._right.array[:] = (self._mass * right if self._mass.shape[1] == 1 else self._mass @ right).ravel()
         self._solution.array[:] = guess.ravel()
-        self._ksp.solve(self._right, self._solution)
+        with unwrapped():
+            self._ksp.solve(self._right, self._solution)
         self.iterations += self._ksp.getIterationNumber()
         if self._ksp.getConvergedReason() <= 0:
             raise ComputationError(

@@ -73,6 +73,11 @@ class Clock:
     transport: float = 0.0
     evaluations: int = 0
 
+    @property
+    def counted(self) -> float:
+        """Seconds of both parts: what else is timed around them must leave these out."""
+        return self.sweep + self.transport
+
 
 @dataclass
 class Flow:

@@ -41,12 +41,11 @@ from mfpde.limit.forecast import POINTS, Forecast
 from mfpde.limit.layout import packed
 from mfpde.limit.pair import pair
 from mfpde.limit.state import State, limited
-from mfpde.limit.stepper import RightHandSide, Stepper
+from mfpde.limit.stepper import RightHandSide, Stepper, same_time
 from mfpde.limit.sweep import Outcome
 from mfpde.settings import Time
 
 Array = NDArray[np.float64]
-_SAME = 1e-12  # relative distance of times that are one
 _COST = 4  # sweeps of a direct step
 _TRIED, _MOST_TRIED = 16, 256  # direct steps in a row; more where the forecasts between them come to nothing
 _JUDGED, _LEFT = 6, 32  # direct steps before they are judged; steps without them afterwards
@@ -180,7 +179,7 @@ class MultirateStepper(Stepper):
 
     def _rate(self, begin: State) -> Rate:
         self._learn(begin.tau)
-        if self._known is not None and _same(self._known[0], begin.tau):
+        if self._known is not None and same_time(self._known[0], begin.tau):
             return self._slow.driven(begin, self._known[1])
         rate = self.flow.rate(begin)
         self._known = (begin.tau, rate.outcome)
@@ -189,7 +188,7 @@ class MultirateStepper(Stepper):
 
     def _learn(self, tau: float) -> None:
         """Let the forecast know the last sweep, if that was at the present time: else its step was not accepted."""
-        if self._known is not None and _same(self._known[0], tau):
+        if self._known is not None and same_time(self._known[0], tau):
             self._forecast = self._forecast.told(self._known[0], _gradient(self._known[1]))
 
     def _stable(self, fastest: float) -> float:
@@ -265,10 +264,6 @@ class MultirateStepper(Stepper):
 
 def _name(i: int, place: int) -> str:
     return f"forecast/{i}/{place}"
-
-
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= _SAME * max(1.0, abs(one))
 
 
 def _gradient(outcome: Outcome) -> tuple[Array, ...]:

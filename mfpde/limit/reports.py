@@ -21,14 +21,13 @@ _LOST_MASS = 1e-6
 
 @dataclass(frozen=True)
 class March:
-    """How the state was reached: numbers of the stepper and the clock that a report repeats.
+    """How the state was reached: numbers of the stepper that a report repeats.
 
     Attributes:
         count: accepted steps since the start.
         size: Δ of the last one.
         steps: all trial steps since the last report.
         risk_error: the estimated error of the risk, nan where it is not estimated.
-        timings: the columns of timings.csv.
         certified: compute the gap, for the price of some ten sweeps.
     """
 
@@ -36,7 +35,6 @@ class March:
     size: float
     steps: Sequence[Step]
     risk_error: float
-    timings: dict[str, float]
     certified: bool
 
 
@@ -49,7 +47,7 @@ class Reporter:
     classification: bool
 
     def report(self, state: State, potential: Potential, march: March) -> Report:
-        """All that the files say; collective. Snapshots are complete on rank 0, or in pieces.
+        """All that the files say but seconds; collective. Snapshots are complete on rank 0, or in pieces.
 
         Raises:
             ComputationError: on every rank alike, for a state that has lost mass.
@@ -67,7 +65,7 @@ class Reporter:
             indicators=tuple(self._indicators(blocks)),
             gaps=tuple((b.family, b.layer, b.gap) for b in (certificate.blocks if certificate else ())),
             steps=tuple(march.steps),
-            timings=march.timings,
+            timings={},
             snapshots=tuple(self._snapshots(state, potential)),
         )
 
@@ -91,7 +89,7 @@ class Reporter:
             "penalty": potential.penalty,
             "energy": potential.energy + self.flow.temperature * densities["entropy"],
             **densities,
-            "energy_remainder": energy_rate + densities["dissipation"],
+            "energy_remainder": energy_rate + densities["descent"],
             "gap": certificate.gap if certificate else float("nan"),
             "risk_error": march.risk_error,
             "steps": float(march.count),

@@ -24,7 +24,7 @@ from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle, understood
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
-from mfpde.limit.stepper import Stepper
+from mfpde.limit.stepper import Stepper, same_time
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
@@ -101,14 +101,14 @@ class Solver:
         over = self.stepper.is_settled()
         if reported is None:
             first = self.report(self.stepper.state, certified=over)
-            yield first
+            yield from self._observed(first)
             self._check_error(first)
             reported = first.tau
             del first  # its snapshots are several copies of the density
         if over and reported == self.stepper.state.tau:
             return
         for number, target in enumerate(times, start=1):
-            if target <= reported or target < self.stepper.state.tau:
+            if not _before(reported, target) or _before(target, self.stepper.state.tau):
                 continue
             try:
                 arrived = self._march(target, watch)
@@ -118,14 +118,23 @@ class Solver:
             except DiskError:
                 raise
             except ComputationError:
-                with suppress(ComputationError):  # no better: then the row before is the last sound one
-                    yield self.report(self.stepper.good, certified=False)
+                if self.stepper.good.tau > reported:
+                    with suppress(ComputationError):  # no better: then the row before is the last sound one
+                        yield from self._observed(self.report(self.stepper.good, certified=False))
                 raise
-            yield report
+            yield from self._observed(report)
             self._check_error(report)
+            reported = report.tau
             del report
             if over or not arrived:
                 return
+
+    def _observed(self, report: Report) -> Iterator[Report]:
+        """Hand a report out. What the observers do with it counts as output, and then its steps are written down."""
+        start = wall.perf_counter()
+        yield report
+        self._output += wall.perf_counter() - start
+        self.stepper.forget()
 
     def ending(self) -> dict[str, object]:
         """How a run that is over has ended, for summary.json: at stationarity, at the horizon, or by a limit of the TS.
@@ -191,20 +200,19 @@ class Solver:
         Raises:
             ComputationError: on every rank alike, for a state that is not finite or has lost mass.
         """
-        start = wall.perf_counter()
+        start, counted = wall.perf_counter(), self.flow.clock.counted
         potential = self.flow.potential(state)
         error = self._risk_error(state.tau, potential.outcome.risk)
         march = March(
             count=self.stepper.steps,
             size=self.stepper.step_size,
-            steps=self.stepper.take_history(),
+            steps=self.stepper.history,
             risk_error=error,
-            timings=self._timings(state.tau),
             certified=certified,
         )
         report = self.reporter.report(state, potential, march)
-        self._output += wall.perf_counter() - start
-        return report
+        self._output += wall.perf_counter() - start - (self.flow.clock.counted - counted)
+        return replace(report, timings=self._timings(state.tau))
 
     def risk_at(self, tau: float) -> float:
         """R at τ, to which the solver is marched; nan for a τ that lies behind, or that it cannot reach.
@@ -216,6 +224,7 @@ class Solver:
             while not self.stepper.advance(tau):
                 if not self.stepper.asked:  # of a pause that is asked for here nobody can make use
                     return float("nan")
+        self.stepper.forget()  # steps.csv has the coarser solver's
         state = self.stepper.state
         return self.flow.potential(state).outcome.risk if state.tau == tau else float("nan")
 
@@ -248,6 +257,11 @@ class Solver:
             "transport": clock.transport,
             "output": self._output,
         }
+
+
+def _before(one: float, other: float) -> bool:
+    """Is one τ before the other, by more than rounding?"""
+    return one < other and not same_time(one, other)
 
 
 class Watch(Protocol):

@@ -18,6 +18,7 @@ from petsc4py import PETSc
 
 from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
+from mfpde.limit.callbacks import unwrapped
 from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
@@ -33,6 +34,12 @@ _NOTHING = share_of(np.zeros(()))
 _CAUTION, _LEAST_FACTOR, _MOST_FACTOR = 0.85, 0.2, 3.0  # how boldly the step follows the error estimate
 _MOST_REJECTIONS, _MOST_STEPS = 60, 2**31 - 1
 _SHRINK_LIMIT = 1e-12  # of the horizon: a smaller step can no longer reach the end
+_SAME = 1e-12  # relative distance of times that are one
+
+
+def same_time(one: float, other: float) -> bool:
+    """Are two τ one but for rounding, as a multiple of `every` and a horizon may be?"""
+    return abs(one - other) <= _SAME * max(abs(one), abs(other))
 
 
 class Stepper:
@@ -91,7 +98,7 @@ class Stepper:
         return self._layout.state(float(self._ts.getTime()), self._values(self._vec.array_r))
 
     def advance(self, target: float) -> bool:
-        """Step to τ = target exactly, or to a stationary state before it.
+        """Step to τ = target exactly, or to a stationary state before it; a target within rounding is here already.
 
         Returns:
             False when the march ended before the target: at stationarity (then `settled` is a number), by a limit of
@@ -104,15 +111,20 @@ class Stepper:
         self.asked = 0.0
         if self.is_settled() or self.asked:
             return False
-        self._ts.setMaxTime(target)
-        self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
-        self._ts.solve(self._vec)
+        if not self._is_at(target):
+            self._ts.setMaxTime(target)
+            self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
+            with unwrapped():
+                self._ts.solve(self._vec)
         if self._failure is not None:
             raise self._failure
-        if self.settled is not None or self._ts.getTime() < target - 1e-12 * max(1.0, target):
+        if self.settled is not None or not (self._is_at(target) or self._ts.getTime() > target):
             return False
         self._ts.setTime(target)
         return True
+
+    def _is_at(self, target: float) -> bool:
+        return same_time(float(self._ts.getTime()), target)
 
     def is_settled(self) -> bool:
         """Is the present state stationary? Collective; costs what the next step needs anyway, if there is one.
@@ -152,10 +164,14 @@ class Stepper:
         """What belongs to `memory` and is arrays, the same on every rank."""
         return {}
 
-    def take_history(self) -> list[Step]:
-        """All trial steps since this was last called."""
-        taken, self._history = self._history, []
-        return taken
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """All trial steps since `forget` was last called."""
+        return tuple(self._history)
+
+    def forget(self) -> None:
+        """The history has been written down."""
+        self._history = []
 
     def close(self) -> None:
         """Free the PETSc objects; collective."""
@@ -295,7 +311,9 @@ class Stepper:
             raise ComputationError(f"the step collapsed to {wanted:.3g} at tau = {tau:.6g}")
         parts = max(1, int(np.ceil(remaining / wanted - 1e-9)))
         self._trial.bound = bound if parts > 1 else "report"
-        return remaining / parts
+        step = remaining / parts
+        # The last one must not fall short by rounding: PETSc would add a step of one digit, and the next follow it.
+        return step if parts > 1 or tau + step >= ts.getMaxTime() else float(np.nextafter(step, np.inf))
 
     @property
     def _layout(self) -> Layout:

@@ -16,6 +16,19 @@ RUN_FILE = "run.toml"
 SUMMARY = "summary.json"
 
 
+def check_writable(directory: Path) -> None:
+    """Refuse a directory that is none, or in which nothing can be written; it need not exist yet.
+
+    Raises:
+        InputError: naming it, and the folder above it that is the reason.
+    """
+    existing = next((path for path in (directory, *directory.absolute().parents) if path.exists()), Path())
+    if not existing.is_dir():
+        raise InputError(f"directory {directory}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"directory {directory}: {existing} cannot be written")
+
+
 def check(directory: Path, overwrite: bool) -> None:
     """Refuse a directory that a new run may not use; nothing is written or removed.
 
@@ -23,11 +36,7 @@ def check(directory: Path, overwrite: bool) -> None:
         InputError: when the path is a file, cannot be written, holds a run and `overwrite` is false, or holds a file
             under a name that the run needs which mfpde did not write.
     """
-    existing = next((path for path in (directory, *directory.absolute().parents) if path.exists()), Path())
-    if not existing.is_dir():
-        raise InputError(f"directory {directory}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"directory {directory}: {existing} cannot be written")
+    check_writable(directory)
     present = list(run_files(directory))
     if present and not (directory / MANIFEST).is_file():
         raise InputError(

@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mfpde.errors import DiskError
+from mfpde.errors import DiskError, InputError
 
 
 @contextmanager
@@ -58,6 +59,30 @@ def naming(path: Path) -> Iterator[None]:
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Valid JSON: numbers that are not finite become null."""
     write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Args:
+        path: the file.
+        kinds: of entries that others rely on; they may be missing, or null.
+
+    Raises:
+        InputError: when it cannot be read, is cut off, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged, not the JSON that mfpde wrote ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged, not the JSON that mfpde wrote (no object)")
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind | None):
+            raise InputError(f"{path}: damaged, not the JSON that mfpde wrote ({name} is no {kind.__name__})")
+    return content
 
 
 def _finite(value: object) -> object:

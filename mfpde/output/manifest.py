@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -13,9 +12,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from mfpde.errors import InputError
+from mfpde.output.files import read_json
 
 _PACKAGES = ("mfpde", "numpy", "jax", "jaxlib", "numba", "vtk", "mpi4py", "basix", "dolfinx", "petsc4py")
+_KINDS = {
+    "run_hash": str, "problem_hash": str, "ranks": int, "options": list, "revision": str, "versions": dict,
+    "host": dict, "resumed": list,
+}  # fmt: skip
 _ABSOLUTE = re.compile(r"(^|[=:,\s])[~/]\S*/")
 
 
@@ -54,10 +57,7 @@ def read_manifest(path: Path) -> dict[str, object]:
     Raises:
         InputError: when the file is none.
     """
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest of mfpde") from error
+    return read_json(path, _KINDS)
 
 
 def versions() -> dict[str, str | None]:

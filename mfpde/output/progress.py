@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ class Progress:
             stream: standard output unless given; a bar if it is a terminal.
         """
         self._horizon = horizon
-        self._stream = sys.stdout if stream is None else stream
+        self._stream = stream or sys.stdout or io.StringIO()  # a process may have no standard output
         self._live = self._stream.isatty()
         self._bar: tqdm | None = None
         if self._live:
@@ -79,7 +80,7 @@ class Steps:
             stream: standard output unless given.
         """
         self._doing = doing
-        self._stream = sys.stdout if stream is None else stream
+        self._stream = stream or sys.stdout or io.StringIO()  # a process may have no standard output
 
     def each[Step](self, steps: Sequence[Step], name: Callable[[Step], str]) -> Iterator[Step]:
         """The steps, each shown by its name while it is done."""

@@ -50,5 +50,7 @@ def read_pvd(path: Path) -> list[tuple[float, Path]]:
     try:
         found = ET.parse(path).getroot().iter("DataSet")
         return [(float(entry.attrib["timestep"]), path.parent / entry.attrib["file"]) for entry in found]
-    except (ET.ParseError, KeyError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ET.ParseError, LookupError, ValueError) as error:
         raise InputError(f"{path} is not a collection of density files: {error}") from error

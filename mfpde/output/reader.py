@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mfpde import toml
+from mfpde.checks import inside
 from mfpde.errors import InputError
-from mfpde.output.directory import MANIFEST, SUMMARY
+from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
+from mfpde.output.files import read_json
 from mfpde.output.lattice import tabulate
 from mfpde.output.locate import Locator
+from mfpde.output.manifest import read_manifest
 from mfpde.output.pvd import read_pvd, series_family, series_name
 from mfpde.output.series import read_density
 from mfpde.output.snapshot import Snapshot
@@ -91,13 +94,23 @@ class Run:
     @property
     def manifest(self) -> dict[str, object]:
         """What is in manifest.json, such as versions, ranks, seed, options, revision and host."""
-        return dict(json.loads((self.directory / MANIFEST).read_text(encoding="utf-8")))
+        return read_manifest(self.directory / MANIFEST)
 
     @property
     def summary(self) -> dict[str, object] | None:
         """What is in summary.json; None while the run goes on."""
         path = self.directory / SUMMARY
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return read_json(path, {"outcome": str, "warnings": list}) if path.is_file() else None
+
+    @property
+    def run_file(self) -> tuple[str, dict[str, Any]]:
+        """The text of run.toml, and what is in it; empty where there is none."""
+        path = self.directory / RUN_FILE
+        if not path.is_file():
+            return "", {}
+        with inside(str(path)):
+            text = toml.read_text(path)
+            return text, toml.loads(text)
 
     @property
     def taus(self) -> Array:
@@ -120,6 +133,8 @@ class Run:
         if family not in self.families:
             raise InputError(f"family {family!r}: unknown; allowed: {', '.join(self.families) or 'none yet'}")
         entries = read_pvd(self.directory / series_name(family))
+        if not entries:
+            raise InputError(f"{self.directory / series_name(family)}: names no density file")
         times = np.array([time for time, _ in entries])
         nearest = int(np.abs(times - tau).argmin()) if np.isfinite(tau) else 0
         if not np.isclose(times[nearest], tau, rtol=1e-9, atol=1e-12):
@@ -209,4 +224,5 @@ class Run:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    if sys.stdout is not None:
+        sys.stdout.write(line + "\n")

@@ -123,9 +123,13 @@ class Tables:
         self._append("gap.csv", ["tau", "family", "layer", "gap"], gaps)
         self._append("moments.csv", moment_columns(dim), [tau | _moments(block) for block in report.moments])
         self._append("indicators.csv", ["tau", *_fields(BlockIndicators)], [tau | asdict(b) for b in report.indicators])
-        self._append("steps.csv", _fields(Step), [asdict(step) for step in report.steps])
+        self.append_steps(report.steps)
         self._append("timings.csv", report.timings, [report.timings])
         self._append("history.csv", report.history, [report.history])
+
+    def append_steps(self, steps: Iterable[Step]) -> None:
+        """Add rows to steps.csv alone."""
+        self._append("steps.csv", _fields(Step), [asdict(step) for step in steps])
 
     def _append(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Value]]) -> None:
         if name not in self._tables:
@@ -163,13 +167,15 @@ def read_table(path: Path) -> dict[str, Column]:
         text = path.read_bytes()
     except FileNotFoundError:
         return {}
-    complete = text[: text.rfind(b"\n") + 1].decode("utf-8")
-    rows = list(csv.reader(io.StringIO(complete, newline="")))
-    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
     try:
+        complete = text[: text.rfind(b"\n") + 1].decode("utf-8")
+        rows = list(csv.reader(io.StringIO(complete, newline="")))
+        header, body = (rows[0], rows[1:]) if rows else ([], [])
         columns = list(zip(*body, strict=True)) or [()] * len(header)
         return {name: _column(name, values) for name, values in zip(header, columns, strict=True)}
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a table that mfpde wrote: {error}") from error
 
 

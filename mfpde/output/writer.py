@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from mfpde.output.alarms import Alarms
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
 from mfpde.output.progress import Progress
-from mfpde.output.report import Report
+from mfpde.output.report import Report, Step
 from mfpde.output.series import DensitySeries
 from mfpde.output.tables import Tables
 
@@ -100,6 +100,11 @@ class RunWriter:
         if self._progress is not None:
             self._progress.report(report)
         self._alarms.report(report)
+
+    def last_steps(self, steps: Sequence[Step]) -> None:
+        """Write trial steps that led to no report: those before a failure. A disk that refuses is let be."""
+        with suppress(OSError):
+            self._tables.append_steps(steps)
 
     def say(self, line: str) -> None:
         """Show a line to the user, if anything is shown."""

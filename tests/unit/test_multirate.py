@@ -101,7 +101,7 @@ def march(toy: Toy, time: Time, tau: float = HORIZON) -> tuple[np.ndarray, list[
     stepper = MultirateStepper(MPI.COMM_SELF, toy, start, time, HORIZON)
     try:
         assert stepper.advance(tau)
-        return flat(stepper.state), stepper.take_history()
+        return flat(stepper.state), list(stepper.history)
     finally:
         stepper.close()
 

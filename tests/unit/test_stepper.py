@@ -83,7 +83,7 @@ def solved(toy: Toy, time: Time) -> tuple[np.ndarray, list[Any]]:
     march = stepper(toy, time)
     try:
         assert march.advance(HORIZON)
-        return flat(march.state), march.take_history()
+        return flat(march.state), list(march.history)
     finally:
         march.close()
 
