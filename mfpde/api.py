@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def solve_limit(
     problem = Problem(model, task, training, densities, steps)
     if resume and (overwrite or where is None):
         raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
-    manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not progress)
+    manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not (progress and sys.stdout))
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)
     return open_run(solve_into(problem, output, Source(text, decisive(settings)), manner))

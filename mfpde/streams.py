@@ -73,7 +73,7 @@ def lasting() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  (no path of a user's)
         errors = Stream(sys.stderr or nowhere)
-        output = Stream(sys.stdout or nowhere, errors)  # type: ignore[arg-type]
+        output = Stream(sys.stdout or nowhere, errors)
         sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]
         try:
             yield

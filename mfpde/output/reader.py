@@ -35,14 +35,17 @@ def open_run(directory: str | Path) -> Run:
     """Open a run directory for reading.
 
     Raises:
-        InputError: when the directory does not exist or holds no run.
+        InputError: when the directory does not exist or holds no run, or its manifest, run file or summary is damaged.
     """
     path = Path(directory)
     if not path.is_dir():
         raise InputError(f"run directory {path}: {'is a file' if path.exists() else f'does not exist{_meant(path)}'}")
     if not (path / MANIFEST).is_file():
         raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
-    return Run(path)
+    run = Run(path)
+    for part in ("manifest", "run_file", "summary"):
+        getattr(run, part)  # damage shows here, and not when half of the figures are drawn
+    return run
 
 
 def _meant(path: Path) -> str:

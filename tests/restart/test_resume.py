@@ -52,7 +52,12 @@ def interrupted(path: Path, number: int, seconds: float, *words: str) -> int:
     return code
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+CODES = {
+    signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR2: 140, signal.SIGXCPU: 152,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), list(CODES.items()))
 def test_a_signal_saves_and_resume_goes_on_bit_for_bit(number, code, whole, tmp_path, capsys):
     path = write(tmp_path)
     assert interrupted(path, number, random.uniform(0.0, 0.2)) == code
@@ -109,6 +114,19 @@ def test_a_finished_run_says_so_and_a_longer_horizon_goes_on(whole, tmp_path, ca
         assert name == "gap" or values.tolist() == pytest.approx(
             expected[name].tolist(), rel=1e-7, abs=1e-12, nan_ok=True
         )
+
+
+@pytest.mark.parametrize("cuts", [(0.3, 0.6), (0.1 * 3, 0.6), (0.3, 0.1 * 3, 0.6), (0.6, 0.7, 0.1 * 7)])
+def test_a_multiple_within_rounding_of_the_last_report_is_that_report(cuts, tmp_path):
+    """Three times 0.1 is not 0.3, six times and seven times neither."""
+    path = write(tmp_path)
+    for number, horizon in enumerate(cuts):
+        words = ["--set", f"training.horizon={horizon!r}", "--set", "output.every=0.1", *["--resume"] * (number > 0)]
+        assert main([str(path), *words]) == 0
+    taus = open_run(tmp_path / "tiny").taus
+    assert taus == pytest.approx(0.1 * np.arange(round(10 * cuts[-1]) + 1), rel=1e-12)
+    steps = open_run(tmp_path / "tiny").steps
+    assert steps["step"].min() > 1e-3
 
 
 def test_sigusr1_saves_and_the_run_goes_on(whole, tmp_path):

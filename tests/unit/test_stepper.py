@@ -153,6 +153,35 @@ def test_the_error_of_an_adaptive_march_follows_its_tolerance() -> None:
     assert 0.7 < np.log(errors[0] / errors[1]) / np.log(100.0) < 1.3
 
 
+def test_a_last_step_is_not_short_of_its_target_by_rounding() -> None:
+    """τ + (target − τ) may round to below the target: PETSc would go on by one digit, and the next step follow it."""
+    tau, target = 1.9528355064802665 / 8, 6.6000000000000005 / 8
+    assert tau + (target - tau) < target
+    march = stepper(Toy(), Time(tolerance=1.0))
+    try:
+        for number, goal in enumerate((tau, target, HORIZON), start=1):
+            assert march.advance(goal)
+            assert march.state.tau == goal
+            assert len(march.history) == number
+    finally:
+        march.close()
+
+
+def test_a_target_within_rounding_is_here_already() -> None:
+    """A horizon and a multiple of `every` may be one τ and two numbers."""
+    march = stepper(Toy(), Time(tolerance=1.0))
+    try:
+        for goal in (0.3, 3 * 0.1, 0.3):
+            assert march.advance(goal)
+            assert march.state.tau == goal
+        assert len(march.history) == 1
+        march.forget()
+        assert march.advance(HORIZON)
+        assert [trial.bound for trial in march.history] == ["report"]
+    finally:
+        march.close()
+
+
 def growth(degree: int, number: float) -> float:
     """Largest growth of any Fourier mode in one step with u Δ/h = number: upwind DG_p on a uniform grid."""
     nodes, weights = np.polynomial.legendre.leggauss(degree + 1)

@@ -1,0 +1,96 @@
+"""What the tables say of a run is true to the end: all trial steps, parts of a whole, and sums of squares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exact.test_identities import random_state, some_model, some_solver, some_task
+from mfpde import config
+from mfpde.errors import ComputationError
+from mfpde.limit import reports
+from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.flow import Flow
+from mfpde.output.reader import Run, open_run
+from mfpde.run import execute
+from mfpde.settings import Density
+
+CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
+SETTINGS = ("density.cells=6", "output.every=0.25", "training.horizon=1")
+
+
+def solve(folder: Path, *settings: str, **named: Any) -> Run:
+    execute(config.load(CASE, [*SETTINGS, *settings], str(folder / "run")), **named)
+    return open_run(folder / "run")
+
+
+def test_steps_after_the_last_report_stand_in_the_table_when_the_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From τ = 0.5 on every step is rejected, until there is none left: no report comes, but the steps are there."""
+    right = Flow.error
+    monkeypatch.setattr(
+        Flow, "error", lambda self, state, *rest: 10.0 if state.tau >= 0.5 else right(self, state, *rest)
+    )
+    with pytest.raises(ComputationError, match="the step collapsed to"):
+        solve(tmp_path)
+    run = open_run(tmp_path / "run")
+    assert run.taus.tolist() == [0.0, 0.25, 0.5]
+    steps = run.steps
+    rejected = steps["accepted"] == 0
+    assert (steps["tau"][rejected] == 0.5).sum() > 10
+    assert steps["step"][rejected].min() < 1e-10
+    assert steps["step"][~rejected].sum() == pytest.approx(0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_steps_before_a_report_that_fails_stand_in_the_table(
+    good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report at 0.5 loses mass; that of the last sound state may come or not."""
+    right = reports._check_mass
+
+    def lost(tau: float, moments: Any) -> None:
+        if tau >= 0.5 or (tau > 0.25 and not good):
+            raise ComputationError("mass lost")
+        right(tau, moments)
+
+    monkeypatch.setattr(reports, "_check_mass", lost)
+    with pytest.raises(ComputationError, match="mass lost"):
+        solve(tmp_path)
+    run = open_run(tmp_path / "run")
+    steps = run.steps
+    assert steps["step"][steps["accepted"] == 1].sum() == pytest.approx(0.5, rel=1e-12)
+    assert (np.diff(steps["tau"][steps["accepted"] == 1]) > 0.0).all()  # and none stands there twice
+
+
+def test_parts_of_the_time_do_not_exceed_the_whole(tmp_path: Path) -> None:
+    """Sweeps and transport in a report are counted once; so after going on, and with a finer solver alongside."""
+    solve(tmp_path, estimate=True)
+    run = solve(tmp_path, "training.horizon=1.5", estimate=True, resume=True)
+    timings = run.timings
+    parts = timings["sweep"] + timings["transport"] + timings["output"]
+    assert (parts <= timings["wall"]).all()
+    for name in ("wall", "sweep", "transport", "output"):
+        assert (np.diff(timings[name]) >= 0.0).all()
+        assert timings[name][-1] > 0.0
+        assert run.summary[name] == timings[name][-1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_a_dissipation_is_a_sum_of_squares(temperature: float) -> None:
+    """Whatever sign the density has: what the energy law has changes its own, and one of two is negative."""
+    solver = some_solver(some_model(0, "squared"), some_task(0), Density(degree=1, cells=4, frame="fixed", radius=2.0))
+    try:
+        state = random_state(solver, 0)
+        for group, density, *rest in solver.flow.each(state, solver.flow.potential(state)):
+            one, other = (diagnose(group, sign * density, *rest, temperature) for sign in (1.0, -1.0))
+            assert (one.dissipation > 0.0).all()
+            assert one.dissipation == pytest.approx(other.dissipation, rel=1e-12)
+            assert one.descent == pytest.approx(other.descent if temperature else -other.descent, rel=1e-12)
+            assert (np.abs(one.descent) <= one.dissipation * (1.0 + 1e-12)).all()
+    finally:
+        solver.close()
