@@ -232,15 +232,13 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
             raise InputError("resume needs the directory of the run")
         check_resumable(output.directory)
         stack.enter_context(only_writer(output.directory))
-        before = read_manifest(output.directory / MANIFEST).get("resumed")
+        before = read_manifest(output.directory / MANIFEST).get("resumed") or []
         generations = Generations(output.directory)
         path, facts, damaged = find(generations, decisive)
         with understood():
             tau = float(facts["solver"]["state"]["tau"])
         lines = [f"{line}; going on from the one before" for line in damaged]
-        return _Resumed(
-            path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before if isinstance(before, list) else []
-        )
+        return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
 
     mine = parallel.agree(look)
     facts = comm.bcast(mine.facts if mine else None, root=0)

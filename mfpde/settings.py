@@ -22,9 +22,8 @@ class Training:
         weight_decay: λ ≥ 0.
         temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
         horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
-        stationary: the run ends as soon as (1/L) Σ_{ℓ,c} ∫|ρ||∇V|² ≤ this (with temperature, the
-            dissipation). In exact arithmetic that is the dissipation; where a density undershoots, negative parts count
-            as positive ones do and pretend nothing.
+        stationary: the run ends as soon as the dissipation (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log ρ)|² ≤ this. Where a
+            density undershoots, negative parts count as positive ones do and pretend nothing.
     """
 
     weight_decay: float

@@ -113,6 +113,8 @@ NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
 RESUME = "tests/restart/test_resume.py::"
+SOLVER = "mfpde/limit/solver.py"
+RECORDS = "tests/unit/test_records.py::test_{}"
 LIMITER, POSITIVITY = "mfpde/limit/limiter.py", "mfpde/limit/positivity.py"
 POSITIVE = "tests/exact/test_positivity.py::test_{}"
 SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_mass[quadrilateral-2]")
@@ -371,6 +373,20 @@ FAULTS = (
     Fault("rows-of-cells-in-file-order", CHECKPOINT, "rows[order[place[mine]]] = part[mine]",
           "rows[place[mine]] = part[mine]",
           RESUME + "test_cells_in_another_order_are_found"),
+    Fault("rounding-makes-another-report", SOLVER, "if not _before(reported, target)", "if target <= reported",
+          RESUME + "test_a_multiple_within_rounding_of_the_last_report_is_that_report"),
+    Fault("last-step-short-by-a-digit", STEP, "float(np.nextafter(step, np.inf))", "step",
+          "tests/unit/test_stepper.py::test_a_last_step_is_not_short_of_its_target_by_rounding"),
+    Fault("steps-of-a-failure-lost", RUN, "writer.last_steps(solver.stepper.history)", "pass",
+          RECORDS.format("steps_after_the_last_report_stand_in_the_table_when_the_run_fails")),
+    Fault("reports-timed-twice", SOLVER, " - (self.flow.clock.counted - counted)", "",
+          RECORDS.format("parts_of_the_time_do_not_exceed_the_whole")),
+    Fault("dissipation-with-a-sign", DIAGNOSTICS, "dissipation=dissipated,", "dissipation=descent,",
+          RECORDS.format("a_dissipation_is_a_sum_of_squares")),
+    Fault("interrupt-is-petscs", "mfpde/limit/callbacks.py", "raise cause from None", "raise",
+          "tests/restart/test_interrupts.py::test_what_is_raised_under_petsc_comes_out_as_it_is"),
+    Fault("lock-for-many", "mfpde/output/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
+          "tests/unit/test_writers.py::test_within_one_process_and_over_again"),
     Fault("memory-of-one-rank", "mfpde/limit/footprint.py", "ranks * self.rank +", "self.rank +",
           "tests/unit/test_memory.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/imex.py",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mfpde.output.files import read_json
 
@@ -51,7 +52,7 @@ def describe(
     }
 
 
-def read_manifest(path: Path) -> dict[str, object]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """The content of a manifest.
 
     Raises:
