@@ -41,7 +41,7 @@ _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
 _PART = 0.1  # of the time waited so far, to the next look
 _TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to say why all end
-_LAUNCHERS = (  # how many: says a launcher's PMI, Open MPI, Intel MPI, MVAPICH, srun, flux, PALS, jsrun
+_LAUNCHERS = (  # processes started, by PMI, Open MPI, Intel MPI, MVAPICH, srun, flux, PALS, jsrun
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
     "FLUX_JOB_SIZE", "PALS_LOCAL_SIZE", "JSM_NAMESPACE_SIZE",
 )  # fmt: skip

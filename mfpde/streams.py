@@ -17,7 +17,7 @@ from typing import Any, TextIO
 class Stream:
     """A stream of text that takes everything; from the first write that fails on, it goes nowhere."""
 
-    def __init__(self, stream: TextIO, complain: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO, complain: Stream | None = None) -> None:
         """As good as the stream itself, as long as somebody reads it.
 
         Args:
@@ -74,7 +74,7 @@ def lasting() -> Iterator[None]:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  (no path of a user's)
         errors = Stream(sys.stderr or nowhere)
         output = Stream(sys.stdout or nowhere, errors)
-        sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]
+        sys.stdout, sys.stderr = output, errors
         try:
             yield
         finally:

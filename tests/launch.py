@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_OF_A_LAUNCHER = ("PMI", "MPI_", "MPIEXEC", "HYDI_", "OMPI_", "PRTE_", "SLURM_")
+_OF_A_LAUNCHER = ("PMI", "MPI_", "MPIEXEC", "HYDI_", "OMPI_", "PRTE_", "SLURM_", "FLUX_", "PALS_", "JSM_", "MV2_")
 
 
 def environment(**changes: str) -> dict[str, str]:

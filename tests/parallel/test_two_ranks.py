@@ -70,7 +70,8 @@ for g, (group, whole) in enumerate(zip(many.groups, one.groups)):
             same(getattr(rate.frame[g], name), getattr(right.frame[g], name), name)
     said = diagnose(*list(many.flow.each(state, potential))[g])
     told = diagnose(*list(one.flow.each(alone, expected))[g])
-    for name in ("mean", "covariance", "entropy", "dissipation", "boundary_mass", "resolution", "min_density"):
+    names = ("mean", "covariance", "entropy", "dissipation", "descent", "boundary_mass", "resolution", "min_density")
+    for name in names:
         same(getattr(said, name), getattr(told, name), name)
 many.close()
 one.close()

@@ -55,7 +55,8 @@ def told(capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int], *
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 RESUME = ("--resume", "--set", "training.horizon=0.5")
