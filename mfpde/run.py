@@ -174,6 +174,8 @@ def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, res
     )
     for line in resumed.lines if resumed else ():
         writer.say(line)
+    for line in () if resumed else solver.cautions:
+        writer.warn(line)
     if progress is not None:
         solver.stepper.watch = progress.advance
     return writer

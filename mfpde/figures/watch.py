@@ -75,7 +75,8 @@ def look(run: Run) -> View:
     horizon = training.get("horizon") if isinstance(training, dict) else None
     ranks, told = run.manifest.get("ranks"), (summary or {}).get("warnings")
     last = {name: float(column[-1]) for name, column in history.items() if len(column)}
-    alarms = [f"warning: {t.name} = {last[t.name]:.3g}: {t.remedy}" for t in THRESHOLDS if last.get(t.name, 0) > t.most]
+    high = [(t, last[t.name]) for t in THRESHOLDS if last.get(t.name, 0) > t.most]
+    alarms = [f"warning: {t.name} = {value:.3g}: {t.advice(value)}" for t, value in high]
     return View(
         name=run.directory.resolve().name,
         taus=np.asarray(history.get("tau", ()), dtype=np.float64),

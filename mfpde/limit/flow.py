@@ -225,6 +225,7 @@ class Flow:
                 motions.append(follow(frame, moments, group.linear, self.temperature))
             except np.linalg.LinAlgError as error:
                 raise self._collapsed(state.tau, group, moments) from error
+            self._check_width(state.tau, group, frame, moments, potential.outcome.risk)
         return motions
 
     def each(self, state: State, potential: Potential) -> Iterator[tuple[Group, Array, Frame, Array]]:
@@ -364,11 +365,37 @@ class Flow:
 
     def _collapsed(self, tau: float, group: Group, moments: VelocityMoments) -> ComputationError:
         """What to say when a frame cannot follow its density."""
-        member, layer = divmod(int(np.linalg.eigvalsh(moments.covariance)[:, 0].argmin()), self.model.layers)
-        family = self.model.families[group.members[member]]
+        worst = int(np.linalg.eigvalsh(moments.covariance)[:, 0].argmin())
         return ComputationError(
-            f"the covariance is no longer positive definite at tau = {tau:.6g}, family {family.name!r}, layer {layer}"
+            f"the covariance is no longer positive definite at tau = {tau:.6g}, {self._name(group, worst)}: the "
+            "density is narrower than a cell; raise density.cells or density.degree, or take density.frame = "
+            '"lagrangian"'
         )
+
+    def _check_width(self, tau: float, group: Group, frame: Frame, moments: VelocityMoments, risk: float) -> None:
+        """Does the potential still vary over the density by more than its rounding errors?
+
+        These are ε R, of the risk R. In the frame they are speeds of ε R |D|, D = A⁻¹A⁻ᵀ; a density that they move
+        through its own width in the time τ so far is a point to double precision, and steps shrink without end.
+
+        Raises:
+            ComputationError: on every rank alike, when it does not.
+        """
+        noise = np.finfo(float).eps * risk * np.linalg.norm(frame.metric, axis=(1, 2)) * tau
+        worst = int(noise.argmax())
+        if not noise[worst] > 1.0:
+            return
+        variance = np.diagonal(frame.matrix[worst] @ moments.covariance[worst] @ frame.matrix[worst].T)
+        raise ComputationError(
+            f"the density is a point at tau = {tau:.6g}, {self._name(group, worst)}: its standard deviation "
+            f"{np.sqrt(variance.min()):.2g} is lost in the rounding of the potential, and a co-moving "
+            'frame cannot follow it; density.frame = "lagrangian" can'
+        )
+
+    def _name(self, group: Group, block: int) -> str:
+        """Family and layer of a group's block."""
+        member, layer = divmod(block, self.model.layers)
+        return f"family {self.model.families[group.members[member]].name!r}, layer {layer}"
 
     def _check(self, tau: float, outcome: Outcome) -> None:
         assert outcome.gradient is not None  # noqa: S101

@@ -16,6 +16,7 @@ from mpi4py import MPI
 
 from mfpde.checks import existing
 from mfpde.errors import InputError
+from mfpde.limit import seams
 from mfpde.parallel import agree
 
 _TENSOR = {1: dmesh.CellType.interval, 2: dmesh.CellType.quadrilateral, 3: dmesh.CellType.hexahedron}
@@ -28,6 +29,7 @@ _FILE_CELLS = {
     "tetra": ("tetrahedron", 3, [0, 1, 2, 3]),
     "hexahedron": ("hexahedron", 3, [0, 1, 3, 2, 4, 5, 7, 6]),
 }
+_EXPORT = "export it from gmsh with -format msh22, without Mesh.SaveAll, Mesh.SaveParametric and partitions"
 _FLAT = 1e-10  # a cell whose edges span less than this part of what they would at right angles
 
 
@@ -77,12 +79,12 @@ def _load(path: Path, dim: int) -> tuple[str, np.ndarray, np.ndarray]:
     try:
         last = path.read_bytes().rstrip().rpartition(b"\n")[2]
         if not last.startswith(b"$End"):
-            raise ValueError("it ends inside a section: truncated?")
+            raise OSError("it ends inside a section: truncated?")
         with redirect_stderr(io.StringIO()):  # its warnings
             content = meshio.gmsh.read(path)
     except Exception as error:  # a parser meets anything in a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"density.mesh = {str(path)!r}: not a readable gmsh file ({reason})") from error
+        reason = f" ({error.strerror or error})" if isinstance(error, OSError) else ""  # others speak of the parser
+        raise InputError(f"density.mesh = {str(path)!r}: not a readable gmsh file{reason}; {_EXPORT}") from error
     kinds = {block.type for block in content.cells if block.type in _FILE_CELLS and _FILE_CELLS[block.type][1] == dim}
     if len(kinds) != 1:
         found = ", ".join(sorted({block.type for block in content.cells})) or "no cells"
@@ -110,6 +112,9 @@ def _validate(path: Path, points: np.ndarray, cells: np.ndarray, name: str, dim:
     shared = np.unique(np.sort(facets, axis=1), axis=0, return_counts=True)[1].max()
     if shared > 2 or len(np.unique(np.sort(cells, axis=1), axis=0)) < len(cells):
         raise InputError(f"density.mesh = {str(path)!r}: cells overlap; a facet must belong to one cell or two")
+    reason = seams.fault(points[:, :dim], cells, name)
+    if reason is not None:
+        raise InputError(f"density.mesh = {str(path)!r}: {reason}; fragment or fuse them in gmsh before meshing")
 
 
 def _degenerate(x: np.ndarray, cells: np.ndarray, tensor: bool) -> np.ndarray:

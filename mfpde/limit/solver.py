@@ -62,7 +62,8 @@ class Solver:
         sweep = training(comm, model, problem.task)
         self.flow = Flow(model, self.groups, sweep, problem.training.weight_decay, diffusion, carried)
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
-        state = initial_state(self.groups, model, problem.densities, problem.margin, carried)
+        self.cautions: list[str] = []  # of the initial laws, the same on every rank
+        state = initial_state(self.groups, model, problem.densities, problem.margin, carried, self.cautions.append)
         if saved is not None:
             with understood():
                 state = saved.state(comm, self.groups, like=state)

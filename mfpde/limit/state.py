@@ -6,7 +6,7 @@ layers is one *block* of that mesh's arrays, all layers of a family side by side
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,9 +20,10 @@ from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
 from mfpde.limit.exact_sum import collapse, share_of
 from mfpde.limit.frame import Frame, box_frame
+from mfpde.limit.held import WHOLE, judge
 from mfpde.limit.lagrangian import Carried, Material, build_material
 from mfpde.limit.positivity import Limiter, build_limiter
-from mfpde.limit.space import Space, build_space, tabulate
+from mfpde.limit.space import Space, Tables, build_space, tabulate
 from mfpde.limit.transport import Transport
 from mfpde.limit.units import Units, build_units
 from mfpde.problem.family import Family
@@ -31,6 +32,7 @@ from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 _LARGEST_DIMENSION = 3
+_FINEST = 30  # exactness of the quadrature that settles how much of a law a mesh holds
 _MOST_CELLS = 2**27  # of a box; more do not even have a number in PETSc's 32 bits once there are several unknowns each
 
 
@@ -158,6 +160,7 @@ def initial_state(
     densities: Mapping[str, Density],
     margin: float = 1.0,
     carried: tuple[Material, ...] = (),
+    warn: Callable[[str], None] | None = None,
 ) -> State:
     """Each block's initial law, projected to DG_p in its frame and given mass one; collective.
 
@@ -167,13 +170,19 @@ def initial_state(
         densities: of each family, with the radius of its mesh.
         margin: by which the meshes are wider than that.
         carried: the families that are in no group.
+        warn: is given a line for each family whose law is cut by its mesh.
 
     Raises:
-        InputError: when a law has no mass on its mesh.
+        InputError: when a mesh holds much less than its law.
     """
     frames = tuple(_frame(group, model, densities, margin) for group in groups)
-    start = tuple(_project(g, f, model) for g, f in zip(groups, frames, strict=True))
-    return limited(groups, State(0.0, start, frames, tuple(material.start(margin) for material in carried)))
+    start = []
+    for group, frame in zip(groups, frames, strict=True):
+        coefficients, mass = _project(group, frame, model)
+        _judge(group, frame, model, densities, mass, warn or _ignore)
+        start.append(coefficients / mass)
+    nodes = tuple(material.start(densities[material.family.name], margin, warn or _ignore) for material in carried)
+    return limited(groups, State(0.0, tuple(start), frames, nodes))
 
 
 def limited(groups: Sequence[Group], state: State) -> State:
@@ -210,31 +219,69 @@ def _radius(family: Family, mean: Array, std: Array, density: Density) -> Array:
     return np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).copy()
 
 
-def _project(group: Group, frame: Frame, model: Transformer) -> Array:
-    """L² projection of ρ̂(ξ) = |det A| ρ₀(c + A ξ), by a quadrature finer than the scheme's."""
+def _project(group: Group, frame: Frame, model: Transformer) -> tuple[Array, Array]:
+    """L² projection of ρ₀(c + A ξ), by a quadrature finer than the scheme's, and its masses ∫ … dξ (b,)."""
     space = group.space
     tables = tabulate(space.cell, space.degree, 1, 2 * space.degree + 6)
     coefficients = np.empty(group.shape)
+    for cells, part, b, values in _laws(group, frame, model, tables):
+        load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, part.scale_at(tables.points), values)
+        coefficients[cells, :, b] = part.invert_mass(load[:, :, None])[:, :, 0]
     per_cell = np.empty((space.owned, group.transport.blocks))
+    for cells in space.batches(len(tables.weights) * group.transport.blocks):
+        scale = space.part(cells).scale_at(tables.points)
+        per_cell[cells] = np.einsum("q,qi,cq,cib->cb", tables.weights, tables.density, scale, coefficients[cells])
+    return coefficients, _over_ranks(space, per_cell)
+
+
+def _laws(group: Group, frame: Frame, model: Transformer, tables: Tables) -> Iterator[tuple[slice, Space, int, Array]]:
+    """A batch of cells, their space, a block's number, and its initial law at the points of a quadrature (c, q)."""
+    space = group.space
     for cells in space.batches(len(tables.weights) * group.transport.blocks * space.dim):
         part = space.part(cells)
         points = part.points(tables.vertex)
         theta = frame.theta(points)  # (c, q, d, b)
-        scale = part.scale_at(tables.points)
         for f, place in enumerate(group.members):
             for layer in range(model.layers):
                 b = f * model.layers + layer
                 law = model.families[place].law(layer)
                 values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
-                load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
-                coefficients[cells, :, b] = part.invert_mass(load[:, :, None])[:, :, 0]
-        per_cell[cells] = np.einsum("q,qi,cq,cib->cb", tables.weights, tables.density, scale, coefficients[cells])
-    mass = collapse(parallel.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
+                yield cells, part, b, values
+
+
+def _over_ranks(space: Space, per_cell: Array) -> Array:
+    """Sums (b,) over the cells (owned, b) of all ranks; collective."""
+    return collapse(parallel.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
+
+
+def _judge(
+    group: Group,
+    frame: Frame,
+    model: Transformer,
+    densities: Mapping[str, Density],
+    mass: Array,
+    warn: Callable[[str], None],
+) -> None:
+    """Does the mesh hold the initial laws? Where the projection says no, a finer quadrature has the last word."""
+    space, layers = group.space, model.layers
+    if (np.abs(mass * frame.determinant - 1.0) < WHOLE).all():
+        return
+    tables = tabulate(space.cell, 0, 1, _FINEST)
+    per_cell = np.empty((space.owned, group.transport.blocks))
+    for cells, part, b, values in _laws(group, frame, model, tables):
+        per_cell[cells, b] = np.einsum("q,cq,cq->c", tables.weights, part.scale_at(tables.points), values)
+    held = _over_ranks(space, per_cell) * frame.determinant
+    mine = np.ptp(space.vertices[: space.owned], axis=1).max(axis=0, initial=0.0)
+    widest = np.empty_like(mine)
+    space.comm.Allreduce(mine, widest, op=MPI.MAX)
     for f, place in enumerate(group.members):
-        if not (mass[f * model.layers : (f + 1) * model.layers] > 0.0).all():
-            raise InputError(
-                f"initial.{model.families[place].name}: the law has no mass on its mesh; "
-                "enlarge density.radius or density.cells"
-            )
-    coefficients /= mass
-    return coefficients
+        family, blocks = model.families[place], slice(f * layers, (f + 1) * layers)
+        std = np.array([family.law(layer).std for layer in range(layers)])
+        width = (np.diagonal(frame.matrix[blocks], axis1=1, axis2=2) * widest / std).max(axis=1)
+        line = judge(family.name, densities[family.name], held[blocks], width)
+        if line is not None:
+            warn(line)
+
+
+def _ignore(_line: str) -> None:
+    """Where nobody listens."""

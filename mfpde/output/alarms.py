@@ -1,9 +1,11 @@
-"""Warnings: an indicator that crosses its threshold is told once, with where and when, and what helps."""
+"""Warnings: issued when an indicator crosses its threshold, and again at every tenfold, with place and remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mfpde.output.report import BlockIndicators, Report
 
@@ -16,17 +18,30 @@ class Threshold:
         name: the indicator, a column of indicators.csv.
         most: largest value that needs no word.
         remedy: what to do, after the name of the family.
+        severe: the same for ten times the bound and more; `remedy` unless given.
     """
 
     name: str
     most: float
     remedy: str
+    severe: str = ""
 
     def value(self, block: BlockIndicators) -> float:
         """The block's indicator."""
         return float(getattr(block, self.name))
 
+    def level(self, value: float) -> int:
+        """By how many factors of ten a value is above the bound, plus one; 0 up to the bound."""
+        if not value > self.most:
+            return 0
+        return 1 + int(math.log10(min(value / self.most, _LARGEST)))
 
+    def advice(self, value: float) -> str:
+        """What to do about a value above the bound."""
+        return self.severe if self.severe and self.level(value) > 1 else self.remedy
+
+
+_LARGEST = 1e300  # an indicator that overflows is as large
 THRESHOLDS = (
     Threshold("mass_error", 1e-10, "the step is unstable: lower time.step, or give time.tolerance instead"),
     Threshold("boundary_mass", 1e-3, "the density leaves its mesh: raise density.radius"),
@@ -34,8 +49,10 @@ THRESHOLDS = (
     Threshold(
         "negative_mass",
         0.05,
-        "the density oscillates, and pictures of it mislead; the risk may still be right, --estimate-error tells; "
-        "more density.cells help",
+        "the density oscillates, and pictures of it mislead; the risk may still be right, which --estimate-error "
+        "checks; more density.cells help",
+        "the density oscillates, and the risk can be wrong by several per cent: check it with --estimate-error, raise "
+        "density.cells or density.degree, or take density.frame = 'lagrangian'",
     ),
 )
 
@@ -43,35 +60,47 @@ THRESHOLDS = (
 class Alarms:
     """Watches the reports of a run."""
 
-    def __init__(self, tell: Callable[[str], None], written: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(self, tell: Callable[[str], None], written: Mapping[str, Any] | None = None) -> None:
         """No alarm has gone off but those that `written` names.
 
         Args:
             tell: what shows a line to the user.
             written: what `written` gave, of a run to continue.
         """
-        self.told = list(written["told"]) if written else []
+        self.told: list[str] = list(written["told"]) if written else []
         self._tell = tell
-        self._quiet = [t for t in THRESHOLDS if written is None or t.name in written["quiet"]]
+        self._levels = {threshold.name: 0 for threshold in THRESHOLDS}
+        if written is not None:
+            self._levels |= _levels(written)
 
     @property
-    def written(self) -> dict[str, list[str]]:
-        """What a checkpoint must know: the lines told, and the alarms that have not gone off."""
-        return {"told": list(self.told), "quiet": [t.name for t in self._quiet]}
+    def written(self) -> dict[str, Any]:
+        """What a checkpoint must know: the lines told, and how far each alarm has gone off."""
+        return {"told": list(self.told), "levels": dict(self._levels)}
+
+    def say(self, line: str) -> None:
+        """Issue a warning that comes from no threshold."""
+        self.told.append(line)
+        self._tell(line)
 
     def report(self, report: Report) -> None:
-        """Tell of thresholds that this report is the first to cross, each with its worst block."""
-        for threshold in [t for t in self._quiet if any(t.value(b) > t.most for b in report.indicators)]:
-            self._quiet.remove(threshold)
-            line = _line(threshold, report)
-            self.told.append(line)
-            self._tell(line)
+        """Warn of thresholds, and of tens of them, that this report is the first to cross, with the worst block."""
+        for threshold in THRESHOLDS:
+            level = max((threshold.level(threshold.value(b)) for b in report.indicators), default=0)
+            if level > self._levels[threshold.name]:
+                self._levels[threshold.name] = level
+                self.say(_line(threshold, report))
+
+
+def _levels(written: Mapping[str, Any]) -> dict[str, int]:
+    """How far each alarm had gone off; checkpoints of earlier versions name those that had not."""
+    if "levels" in written:
+        return {name: int(level) for name, level in written["levels"].items()}
+    return {threshold.name: int(threshold.name not in written["quiet"]) for threshold in THRESHOLDS}
 
 
 def _line(threshold: Threshold, report: Report) -> str:
     worst = max(report.indicators, key=threshold.value)
+    value = threshold.value(worst)
     where = f"tau = {report.tau:.6g}, family {worst.family!r}, layer {worst.layer}"
-    return (
-        f"warning: {threshold.name} = {threshold.value(worst):.3g} (above {threshold.most:g}) at {where}: "
-        f"{threshold.remedy}"
-    )
+    return f"warning: {threshold.name} = {value:.3g} (above {threshold.most:g}) at {where}: {threshold.advice(value)}"

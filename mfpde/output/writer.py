@@ -111,6 +111,10 @@ class RunWriter:
         if self._progress is not None:
             self._progress.warn(line)
 
+    def warn(self, line: str) -> None:
+        """Show a warning, and keep it for summary.json."""
+        self._alarms.say(line)
+
     def note(self, facts: Mapping[str, object]) -> None:
         """Keep further entries for summary.json."""
         self._facts |= facts
