@@ -44,6 +44,7 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
 }
 _LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}
 _MODEL_KEYS = ("layers", "step", "depth")
+_USER = "mfpde_user_"  # before the name of a user's file, as a module
 _OTHER = {"task": "model", "model": "task"}  # what a function may ask for, by the name of a parameter
 
 
@@ -191,14 +192,30 @@ def _from_file(where: str, text: object, base: Path, modules: dict[Path, ModuleT
 
 
 def _module(where: str, path: Path) -> ModuleType:
-    """Run a user's file, as an import would."""
-    spec = importlib.util.spec_from_file_location(f"mfpde_user_{path.stem}", path)
+    """Run a user's file, as a script would: it may import what stands beside it, now or when it is called."""
+    spec = importlib.util.spec_from_file_location(f"{_USER}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{where}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    _make_importable(path.resolve().parent)
     sys.modules[spec.name] = module  # dataclasses and pickles look there
     _run(f"{where}: failed to import", spec.loader.exec_module, {"module": module})
     return module
+
+
+def _make_importable(folder: Path) -> None:
+    """Put a folder first among those that imports look into.
+
+    What another user's file of this process has imported from beside itself must not pass for a file of the same name
+    that stands here.
+    """
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    others = {Path(file).resolve().parent for name, file in files.items() if file and name.startswith(_USER)}
+    for name, file in files.items():
+        stale = file and Path(file).parent in others - {folder}
+        if stale and not name.startswith(_USER) and (folder / Path(file).name).is_file():
+            del sys.modules[name]
+    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
 
 
 def _run(failing: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

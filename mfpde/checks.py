@@ -57,15 +57,20 @@ def _float(value: object) -> float:
         return math.inf
 
 
+def is_whole(value: object) -> bool:
+    """Is it a whole number, Python's or NumPy's?"""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def whole(key: str, value: object, least: int, most: int) -> int:
     """A whole number between least and most.
 
     Raises:
         InputError: naming key, value and what is allowed.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+    if not is_whole(value) or not least <= int(value) <= most:  # type: ignore[call-overload]
         raise InputError(f"{key} = {show(value)}: must be a whole number, {least} … {most}")
-    return int(value)
+    return int(value)  # type: ignore[call-overload,no-any-return]
 
 
 def one_of(key: str, value: object, allowed: Sequence[str], available: Sequence[str] | None = None) -> None:

@@ -220,7 +220,8 @@ def _override(content: dict[str, Any], text: str) -> None:
 def _validate(source: str, path: Path | None, content: dict[str, Any], directory: str | Path | None) -> RunFile:
     reject_unknown("", content, ("name", *_TABLES))
     _check_sizes("", content)
-    base = path.parent if path is not None else Path("runs")
+    beside = path.parent if path is not None else Path("runs")
+    base = path.resolve().parent if path is not None and path.is_symlink() else beside  # its files are where it is
     name = content.setdefault("name", path.stem if path is not None else "quickstart")
     if file_name("name", name, "a text without path separators").name != name or name == "..":
         raise InputError(f"name = {show(name)}: must be a text without path separators")
@@ -229,7 +230,7 @@ def _validate(source: str, path: Path | None, content: dict[str, Any], directory
         with inside(f"[density.{family}]"):
             _density(own, base, _common(content))
     output = _settings(Output, "output", {"directory": name, **content.get("output", {})})
-    where = base / str(output.directory) if directory is None else directory
+    where = beside / str(output.directory) if directory is None else directory
     return RunFile(
         source=source,
         base=base,

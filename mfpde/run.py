@@ -21,7 +21,7 @@ from mfpde.limit.certificate import gap_kind
 from mfpde.limit.footprint import check as check_memory
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.restart import Saved, understood
-from mfpde.limit.solver import Solver
+from mfpde.limit.solver import STEPS, Solver
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
@@ -196,11 +196,17 @@ def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Re
         if writer is not None:
             writer.last_steps(solver.stepper.history)
         raise
+    ending = solver.ending()
     if writer is not None:
-        writer.note(solver.ending())
+        writer.note(ending)
     if reported != before:
         keeper.save()
-    elif resumed is not None and writer is not None:
+    if ending["ended"] == STEPS:
+        raise ComputationError(
+            f"ended at tau = {solver.stepper.state.tau:.6g}, before training.horizon = {times[-1]:g}, and saved: "
+            "PETSc's option -ts_max_steps, which PETSC_OPTIONS or a .petscrc may hold, allows no more steps"
+        )
+    if reported == before and resumed is not None and writer is not None:
         writer.say(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
 
 

@@ -85,7 +85,8 @@ def coordinates(source: object) -> list[str]:
         walk.InitTraversal()
         blocks = [walk.GetCurrentDataObject()]
     array = blocks[0].GetFieldData().GetAbstractArray("coordinates")
-    return [array.GetValue(k) for k in range(array.GetNumberOfValues())]
+    values = [array.GetValue(k) for k in range(array.GetNumberOfValues())]
+    return values if array.IsA("vtkStringArray") else bytes(values).decode().split("\0")[:-1]
 
 
 def only(source: object, layer: int) -> object:

@@ -30,6 +30,7 @@ from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
 from mfpde.settings import Time
 
+STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
 _CERTIFIED = 10  # every so many reports have a gap, which costs some ten sweeps
 _SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
 _FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
@@ -143,7 +144,7 @@ class Solver:
         `stationary` is the number that was small enough, (1/L) Σ∫|ρ||∇V|²; None where the run has not ended by it.
         """
         settled, tau = self.stepper.settled, self.stepper.state.tau
-        limit = "horizon" if tau >= self.problem.training.horizon else "limit of the steps"
+        limit = "horizon" if tau >= self.problem.training.horizon else STEPS
         return {"ended": limit if settled is None else "stationary", "stationary": settled}
 
     def _march(self, target: float, watch: Watch | None) -> bool:

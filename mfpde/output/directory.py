@@ -14,6 +14,11 @@ from mfpde.output.tables import TABLES
 MANIFEST = "manifest.json"
 RUN_FILE = "run.toml"
 SUMMARY = "summary.json"
+FIGURES = "figures"
+_DRAWN = (
+    "history.pdf", "history.png", "densities.pdf", "densities.png", "density_*.pdf", "density_*.png",
+    "potential_*.pdf", "potential_*.png", "volume_*.png", "animation.gif", "animation.mp4", "report.html",
+)  # fmt: skip
 
 
 def check_writable(directory: Path) -> None:
@@ -69,7 +74,8 @@ def check_resumable(directory: Path) -> None:
 def prepare(directory: Path, overwrite: bool) -> None:
     """Check the directory, create it, or remove the run that it holds.
 
-    Only files that a solve writes are removed (`run_files`); what other commands or the user put there stays.
+    Only files that a solve writes are removed (`run_files`), and what `mfpde plot` has drawn of them; what other
+    commands or the user put there stays.
 
     Raises:
         InputError: as `check`, and when the file system refuses.
@@ -79,7 +85,10 @@ def prepare(directory: Path, overwrite: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for path in list(run_files(directory)):
             path.unlink()
-        for folder in (directory / FOLDER, directory / CHECKPOINTS):
+        for pattern in _DRAWN:
+            for path in list((directory / FIGURES).glob(pattern)):
+                path.unlink()
+        for folder in (directory / FOLDER, directory / CHECKPOINTS, directory / FIGURES):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
     except OSError as error:

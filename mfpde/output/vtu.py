@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
-from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkPoints, vtkStringArray, vtkStringOutputWindow
+from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkPoints, vtkStringOutputWindow
 from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkUnstructuredGrid
 from vtkmodules.vtkCommonMisc import vtkErrorCode
 from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructuredGridWriter
@@ -103,12 +103,8 @@ def _add(data: object, name: str, values: NDArray) -> None:
 
 
 def _name(grid: vtkUnstructuredGrid, title: str, names: tuple[str, ...] | list[str]) -> None:
-    """Text as field data."""
-    array = vtkStringArray()
-    array.SetName(title)
-    for name in names:
-        array.InsertNextValue(name)
-    grid.GetFieldData().AddArray(array)
+    """Text as field data, in bytes with a 0 after each name: there are readers (meshio) that stop at VTK's strings."""
+    _add(grid.GetFieldData(), title, np.frombuffer("".join(f"{name}\0" for name in names).encode(), np.uint8).copy())
 
 
 def read_vtu(path: Path) -> Snapshot:
@@ -158,6 +154,8 @@ def _is_complete(grid: vtkUnstructuredGrid) -> bool:
 
 
 def _names(grid: vtkUnstructuredGrid, title: str) -> tuple[str, ...]:
-    """Text that `_name` wrote."""
+    """Text that `_name` wrote, or an earlier version as VTK's strings."""
     array = grid.GetFieldData().GetAbstractArray(title)
-    return tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))
+    if array.IsA("vtkStringArray"):
+        return tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))
+    return tuple(bytes(vtk_to_numpy(array)).decode().split("\0")[:-1])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mfpde.checks import show
+from mfpde.checks import is_whole, plain, show
 from mfpde.errors import InputError
 from mfpde.problem.laws import Law
 from mfpde.problem.program import trace
@@ -52,16 +52,18 @@ class Family:
         if not isinstance(self.name, str) or not self.name.isidentifier() or len(self.name) > _LONGEST_NAME:
             allowed = f"letters, digits and underscores, at most {_LONGEST_NAME}"
             raise InputError(f"family name {show(self.name)}: must be {allowed}")
-        if not isinstance(self.dim, int) or isinstance(self.dim, bool) or self.dim < 1:
+        if not is_whole(self.dim) or self.dim < 1:
             raise InputError(f"family {self.name!r}: dim = {self.dim!r}: must be a whole number, at least 1")
+        object.__setattr__(self, "dim", int(self.dim))
         if not callable(self.update):
             raise InputError(f"family {self.name!r}: update must be a function (tokens, theta) -> tokens")
+        object.__setattr__(self, "linear", plain(self.linear))
         if not isinstance(self.linear, Sequence) or not isinstance(self.coordinates, Sequence):
             raise InputError(f"family {self.name!r}: linear and coordinates must be lists, one entry per coordinate")
         linear = tuple(self.linear)
-        if len(set(linear)) != len(linear) or not all(isinstance(a, int) and 0 <= a < self.dim for a in linear):
+        if not all(is_whole(a) and 0 <= a < self.dim for a in linear) or len(set(linear)) != len(linear):
             raise InputError(f"family {self.name!r}: linear = {linear}: must be distinct indices below {self.dim}")
-        object.__setattr__(self, "linear", tuple(sorted(linear)))
+        object.__setattr__(self, "linear", tuple(sorted(int(axis) for axis in linear)))
         names = tuple(self.coordinates) or tuple(f"theta_{k}" for k in range(self.dim))
         if len(names) != self.dim or not all(isinstance(name, str) for name in names):
             raise InputError(f"family {self.name!r}: coordinates = {names}: needs {self.dim} names")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -296,6 +296,14 @@ def teacher(
     return Task(stream[:samples], targets[:samples], *test)
 
 
+def _array(archive: Mapping[str, NDArray], name: str) -> NDArray:
+    """One array of an archive, which an error names."""
+    try:
+        return archive[name]
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
+
+
 def from_npz(path: Path) -> Task:
     """A task from a NumPy archive with `tokens`, `targets` and optionally `test_tokens`, `test_targets`.
 
@@ -307,7 +315,7 @@ def from_npz(path: Path) -> Task:
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
-            arrays = {} if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
+            arrays = {} if isinstance(archive, np.ndarray) else {name: _array(archive, name) for name in archive.files}
     except Exception as error:  # a parser meets anything in a damaged file
         reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise InputError(f"{where}: not a readable archive of arrays ({reason[:160]})") from error

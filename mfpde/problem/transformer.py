@@ -16,7 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from mfpde.checks import real
+from mfpde.checks import is_whole, real
 from mfpde.errors import InputError
 from mfpde.problem.family import Family, Tried, check_family, integrate
 from mfpde.problem.program import Program, trace
@@ -64,8 +64,9 @@ class Transformer:
         names = [family.name for family in self.families]
         if len(set(names)) != len(names):
             raise InputError(f"model: families must have different names; they are {', '.join(names)}")
-        if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 1:
+        if not is_whole(self.layers) or self.layers < 1:
             raise InputError(f"model.layers = {self.layers!r}: must be a whole number, at least 1")
+        object.__setattr__(self, "layers", int(self.layers))
         if not callable(self.readout):
             raise InputError("model: readout must be a function of the final tokens")
         if self.loss not in ("squared", "cross_entropy"):

@@ -1,9 +1,11 @@
-"""Warnings: once for each indicator, at the first report that crosses its threshold, naming the worst block."""
+"""Warnings: at the first report that crosses an indicator's threshold, and a tenfold of it, naming the worst block."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
 from mfpde.output.alarms import THRESHOLDS, Alarms
@@ -37,3 +39,27 @@ def test_a_report_may_cross_several():
     lines = []
     Alarms(lines.append).report(report(0.0, dataclasses.replace(CALM, resolution=0.9, negative_mass=0.3)))
     assert [line.split()[1] for line in lines] == ["resolution", "negative_mass"]
+
+
+def test_what_grows_by_orders_of_magnitude_is_told_again():
+    """A negative mass of 1e4 after one of 0.06; and what a checkpoint keeps says how far it had come."""
+    lines = []
+    alarms = Alarms(lines.append)
+    for tau, value in enumerate((0.06, 0.2, 0.6, 0.7, 0.06, 9080.0, np.inf)):
+        alarms.report(report(float(tau), CALM, dataclasses.replace(CALM, layer=1, negative_mass=value)))
+    assert [line.partition(" at ")[0].split()[3] for line in lines] == ["0.06", "0.6", "9.08e+03", "inf"]
+    assert "the risk may still be right" in lines[0]
+    assert not any("may still be right" in line for line in lines[1:])
+    again = Alarms(lines.append, json.loads(json.dumps(alarms.written)))
+    again.report(report(9.0, dataclasses.replace(CALM, negative_mass=1e5, boundary_mass=0.01)))
+    assert [line.split()[1] for line in lines[4:]] == ["boundary_mass"]
+    assert again.told == lines
+
+
+def test_checkpoints_that_name_the_alarms_that_have_not_gone_off():
+    """As earlier versions wrote them: one level was all."""
+    lines = []
+    alarms = Alarms(lines.append, {"told": ["before"], "quiet": ["resolution"]})
+    alarms.report(report(1.0, dataclasses.replace(CALM, resolution=0.9, negative_mass=0.3, boundary_mass=0.5)))
+    assert [line.split()[1] for line in lines] == ["boundary_mass", "resolution"]
+    assert alarms.told == ["before", *lines]

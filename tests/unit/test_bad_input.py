@@ -352,6 +352,10 @@ ARCHIVES = {
     "nan": ({"tokens": TOKENS * np.nan, "targets": TARGETS}, "24 values that are not finite"),
     "text": ({"tokens": TOKENS.astype(str), "targets": TARGETS}, "must be an array of numbers"),
     "objects": ({"tokens": TOKENS.astype(object), "targets": TARGETS}, "allow_pickle=False"),
+    "other objects": (
+        {"tokens": TOKENS, "targets": TARGETS, "names": np.array([{}, None])},
+        "('names': Object arrays cannot",
+    ),
     "half labels": ({"tokens": TOKENS, "targets": np.full(4, 0.5)}, "labels 0, 1, 2"),
     "test alone": ({"tokens": TOKENS, "targets": TARGETS, "test_tokens": TOKENS}, "come together"),
 }
@@ -443,6 +447,51 @@ def test_petsc_options_that_cannot_be(tmp_path, capsys):
     assert not (tmp_path / "case").exists()
 
 
+def test_steps_that_petsc_limits_end_a_run_with_an_error(tmp_path, capsys):
+    """As from a .petscrc; the run is saved, and goes on without the limit."""
+    from petsc4py import PETSc
+
+    path, options = write(tmp_path, density="cells = 8\n[time]\nstep = 0.1"), PETSc.Options()
+    options["ts_max_steps"] = "2"
+    try:
+        assert main([str(path)]) == 3
+        line = capsys.readouterr().err
+        assert line.startswith("mfpde: ended at tau = 0.05, before training.horizon = 0.5, and saved: PETSc's option ")
+        assert main([str(path), "--resume"]) == 3
+    finally:
+        options.delValue("ts_max_steps")
+    assert json.loads((tmp_path / "case" / "summary.json").read_text())["outcome"].startswith("ComputationError")
+    assert main([str(path), "--resume"]) == 0
+    assert json.loads((tmp_path / "case" / "summary.json").read_text())["outcome"] == "done"
+
+
+def test_a_users_file_may_import_what_stands_beside_it(tmp_path):
+    """At once, and when its functions are called; and in one process, not what stands beside another user's file."""
+    for k, folder in enumerate((tmp_path / "one", tmp_path / "two")):
+        folder.mkdir()
+        (folder / "helper_beside.py").write_text(f"WEIGHT = {k + 1.0}\n")
+        (folder / "helper_late.py").write_text(f"LAYERS = {k + 2}\n")
+        late = "def model():\n    import helper_late\n    return transformer(family(), layers=helper_late.LAYERS)\n"
+        task = "def task(): return mfpde.Task(np.full((4, 3, 2), helper_beside.WEIGHT), np.ones((4, 1)))\n"
+        path = write(folder, BY_USER, density="", user="import helper_beside\n" + task + late)
+        model, made = config.load(path).build()
+        assert (model.layers, made.tokens[0, 0, 0]) == (k + 2, k + 1.0)
+
+
+def test_a_link_to_a_run_file(tmp_path):
+    """Its files are where the file is, its results beside the link."""
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "there", BY_USER, density="")
+    (tmp_path / "here" / "case.toml").symlink_to(Path("..") / "there" / "case.toml")
+    run = config.load(tmp_path / "here" / "case.toml")
+    assert run.build()[0].layers == 2
+    assert run.output.directory == tmp_path / "here" / "case"
+    copy = tmp_path / "here" / "copy.toml"
+    copy.write_text(run.text(tmp_path / "here"))
+    assert config.load(copy).build()[0].layers == 2
+
+
 def test_finite_transformers_need_a_horizon(tmp_path, capsys):
     settings = ["--set", "training={weight_decay = 0.1, stationary = 1e-3}"]
     assert particles.main([str(write(tmp_path)), "--units", "2", "--seeds", "1", *settings]) == 2
@@ -497,6 +546,21 @@ def test_numbers_of_numpy_are_numbers():
     density = mfpde.Density(degree=np.int64(1), cells=np.int32(3), radius=np.array([1.0, 2.0]))
     assert (density.degree, density.cells, density.radius) == (1, 3, (1.0, 2.0))
     assert mfpde.Time(step=np.float32(0.5)).step == 0.5
+    normal = mfpde.Normal([0.0, 0.0], [1.0, 1.0])
+    for linear in ((np.int64(1),), np.array([1]), [np.uint8(1)]):
+        head = mfpde.Family("head", np.int64(2), lambda t, p: p[0] * p[1] * t, normal, linear)
+        assert (head.dim, head.linear) == (2, (1,))
+        assert type(head.dim) is type(head.linear[0]) is int
+    model = mfpde.Transformer([[head]], np.int64(3), lambda tokens: tokens[-1, :1])
+    assert (model.layers, type(model.layers)) == (3, int)
+    for wrong in (np.float64(2.0), np.bool_(True), np.int64(0)):
+        with pytest.raises(InputError, match=r"model\.layers = .*: must be a whole number, at least 1"):
+            mfpde.Transformer([[head]], wrong, lambda tokens: tokens[-1, :1])
+        with pytest.raises(InputError, match=r"dim = .*: must be a whole number, at least 1"):
+            mfpde.Family("head", wrong, lambda t, _: t, normal)
+    for wrong in ((np.float64(1.0),), (np.bool_(True),), (np.int64(2),), (np.int64(1), 1)):
+        with pytest.raises(InputError, match=r"must be distinct indices below 2"):
+            mfpde.Family("head", 2, lambda t, _: t, normal, wrong)
 
 
 def test_a_mistyped_key_on_two_ranks(tmp_path):

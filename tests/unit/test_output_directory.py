@@ -70,13 +70,22 @@ def test_a_run_is_refused_and_untouched_unless_overwritten(tmp_path):
 def test_overwriting_leaves_what_a_solve_did_not_write(tmp_path):
     make_run(tmp_path, taus=(0.0, 0.5, 1.0))
     foreign = ["notes.txt", "particles/history.csv", "figures/risk.png", "density/mine.vtu", "density_mine.pvd"]
-    for name in foreign:
+    drawn = ["figures/history.png", "figures/density_head_0.pdf", "figures/animation.gif", "figures/report.html"]
+    for name in foreign + drawn:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
     prepare(tmp_path, overwrite=True)
     assert {name for name, content in contents(tmp_path).items() if content} == set(foreign)
     make_run(tmp_path, taus=(0.0,))
     assert len(list((tmp_path / "density").glob("density_*.vtu"))) == 2
+
+
+def test_the_figures_of_a_run_that_is_replaced_go_with_it(tmp_path):
+    make_run(tmp_path, taus=(0.0, 0.5))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "report.html").write_text("of the old run")
+    prepare(tmp_path, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
