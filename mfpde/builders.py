@@ -209,13 +209,21 @@ def _make_importable(folder: Path) -> None:
     What another user's file of this process has imported from beside itself must not pass for a file of the same name
     that stands here.
     """
-    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    others = {Path(file).resolve().parent for name, file in files.items() if file and name.startswith(_USER)}
-    for name, file in files.items():
-        stale = file and Path(file).parent in others - {folder}
-        if stale and not name.startswith(_USER) and (folder / Path(file).name).is_file():
+    files = {name: getattr(module, "__file__", None) or "" for name, module in list(sys.modules.items())}
+    others = {Path(file).resolve().parent for name, file in files.items() if name.startswith(_USER)} - {folder}
+    stale = {
+        name for name in files if _beside(folder, name) and files[name] in (_beside(other, name) for other in others)
+    }
+    for name in files:
+        if name.partition(".")[0] in stale:
             del sys.modules[name]
     sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
+
+
+def _beside(folder: Path, name: str) -> str:
+    """The file of a module or package of this name in a folder; empty where there is none."""
+    files = (folder / f"{name}.py", folder / name / "__init__.py")
+    return next((str(file) for file in files if file.is_file()), "")
 
 
 def _run(failing: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

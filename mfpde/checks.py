@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TypeGuard
 
 from mfpde.errors import InputError
 
@@ -57,7 +58,7 @@ def _float(value: object) -> float:
         return math.inf
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Is it a whole number, Python's or NumPy's?"""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -68,9 +69,9 @@ def whole(key: str, value: object, least: int, most: int) -> int:
     Raises:
         InputError: naming key, value and what is allowed.
     """
-    if not is_whole(value) or not least <= int(value) <= most:  # type: ignore[call-overload]
+    if not is_whole(value) or not least <= int(value) <= most:
         raise InputError(f"{key} = {show(value)}: must be a whole number, {least} … {most}")
-    return int(value)  # type: ignore[call-overload,no-any-return]
+    return int(value)
 
 
 def one_of(key: str, value: object, allowed: Sequence[str], available: Sequence[str] | None = None) -> None:

@@ -63,13 +63,15 @@ class Density:
             itself nonnegative after every step, under no bound on the step, with the mass to rounding: at the points of
             a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss points of each cell;
             so what the Transformer sees is a positive measure (`limit.positivity`). Between these points it can be
-            negative, which `min_density` and `negative_mass` tell; copies are made as for "output". For co-moving
-            frames the risk is as accurate as without, in fixed frames less so (docs/positivity.md).
+            negative, which `min_density` and `negative_mass` tell; copies are made as for "output". In co-moving
+            frames the risk is as accurate as without only while ridges are not far thinner than a cell, on
+            in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so (docs/positivity.md).
         remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it (`limit.remap`).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" lets the flow carry
             the nodes of a uniform grid (`limit.lagrangian`): nonnegative and with constant mass under every setting of
-            positivity, no bound on the step but its error. The nodes are potential_degree (4 unless given) per cell
-            and direction, their radius is in initial standard deviations, 5.5 unless given; degree says nothing.
+            positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes are
+            potential_degree (4 unless given) per cell and direction, their radius is in initial standard deviations,
+            5.5 unless given; degree says nothing.
     """
 
     degree: int = 2

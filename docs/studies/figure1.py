@@ -42,7 +42,8 @@ FURTHER: dict[str, list[str]] = {  # a run directory beside the first, and what 
 }
 IMAGES = 200  # training images
 type Curves = Mapping[str, Any]
-"""`tau` (t,), and per quantity of QUANTITIES (t,) for the limit or (seeds, t) for a number of heads."""
+"""`tau` (t,), and per quantity of QUANTITIES (t,) for the limit or (seeds, t) for a number M of units."""
+FAMILIES = 40  # of heads in a layer of runs/figure-1.toml, each with M units
 
 
 def commands() -> list[list[str]]:
@@ -144,12 +145,12 @@ def last(curves: Curves, quantity: str) -> tuple[float, float]:
 
 
 def sizes(curves: Mapping[str, Curves]) -> list[int]:
-    """The numbers of heads that were trained."""
+    """The numbers M of units that were trained."""
     return [m for m in HEADS if str(m) in curves]
 
 
 def ordered(curves: Mapping[str, Curves], quantity: str = "risk") -> bool:
-    """Does the mean final loss fall with every number of heads?"""
+    """Does the mean final loss fall with every M?"""
     ends = [last(curves[str(m)], quantity)[0] for m in sizes(curves)]
     return all(more < fewer for fewer, more in pairwise(ends))
 
@@ -177,7 +178,7 @@ def figure(found: Mapping[str, Any]) -> None:
     """Loss and accuracy against τ: the low-dimensional Transformer with its limit, and the Vision Transformer."""
     canvas, axes = plt.subplots(2, 2, figsize=(9.2, 6.4), sharex="col", layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.15, len(HEADS)))
-    titles = {LOW: "heads of 2 parameters, and their limit", VISION: "Vision Transformer"}
+    titles = {LOW: f"{FAMILIES} families of M heads of 2 parameters", VISION: "Vision Transformer of M heads"}
     for column, (name, title) in enumerate(titles.items()):
         for row, (key, label) in enumerate((("risk", "training loss"), ("accuracy", "training accuracy"))):
             panel = axes[row, column]
@@ -216,17 +217,20 @@ def percent(value: float) -> str:
     return f"{100.0 * value:.1f} %"
 
 
-def ends(curves: Mapping[str, Curves]) -> str:
-    """A row per number of heads, and one for the limit."""
+def ends(curves: Mapping[str, Curves], families: int = 1) -> str:
+    """A row per M, and one for the limit; with the number of heads a layer where that is another."""
     rows = []
     for label in [*map(str, sizes(curves)), *(["limit"] if "limit" in curves else [])]:
         whole = label == "limit"
         risk, error = last(curves[label], "risk")
         seeds = len(np.atleast_2d(curves[label]["risk"]))
         rows.append(["∞ (PDE)", "", f"{risk:.4f}"] if whole else [label, str(seeds), f"{risk:.4f} ± {error:.4f}"])
+        if families > 1:
+            rows[-1].insert(1, "∞" if whole else f"{families * int(label):,}")
         rows[-1] += [percent(last(curves[label], "accuracy")[0]), f"{last(curves[label], 'test_risk')[0]:.3f}"]
         rows[-1].append(percent(last(curves[label], "test_accuracy")[0]))
-    return table(["M", "seeds", "training loss", "training accuracy", "test loss", "test accuracy"], rows)
+    head = ["M", *(["heads a layer"] if families > 1 else [])]
+    return table([*head, "seeds", "training loss", "training accuracy", "test loss", "test accuracy"], rows)
 
 
 def unfinished(found: Mapping[str, Any]) -> str:
@@ -316,7 +320,7 @@ def along(curves: Mapping[str, Curves]) -> str:
 
 
 def closer(found: Mapping[str, Any]) -> str:
-    """The ends once more: other cells, another tolerance, more heads, other learning rates."""
+    """The ends once more: other cells, another tolerance, more units, other learning rates."""
     low, more = found[LOW], found["further"]
     named = [
         ("∞, 24 cells", low["limit"]), ("∞, 16 cells", more.get("16")),
@@ -351,7 +355,7 @@ def steps_of_descent(found: Mapping[str, Any]) -> str:
             error, spread = (each.std(ddof=1) / np.sqrt(len(each)) for each in (bias, flow))
             said.append(
                 f"- From 0.01 and {name}, {len(other)} seeds: steps of 0.01 add {bias.mean():.4f} ± {error:.4f}; the "
-                f"flow of 40 heads ends at {flow.mean():.4f} ± {spread:.4f}, {flow.mean() - limit:+.4f} from the limit."
+                f"flow of M = 40 ends at {flow.mean():.4f} ± {spread:.4f}, {flow.mean() - limit:+.4f} from the limit."
             )
     return (
         "Gradient descent is not the flow; carried on to it from two learning rates, as if the error were of first "
@@ -375,10 +379,13 @@ def page(found: Mapping[str, Any]) -> str:
         "of heads. Here is the same sweep for Transformers whose limit can be computed, with that limit, and for an "
         "ordinary Vision Transformer. Both read the 8×8 digits in four patches, with cross-entropy; readouts are drawn "
         "from a seed and never fitted. Lines are means over seeds, bands all of them.\n",
-        "![Training loss and accuracy against τ for M = 4, 10, 20, 40 and the limit; the same for a Vision "
-        "Transformer](figures/figure-1.png)\n",
+        f"In the first, M is the number of units in each of {FAMILIES} head families and of the families of neurons: "
+        f"M = {HEADS[0]} … {HEADS[-1]} are {FAMILIES * HEADS[0]} … {FAMILIES * HEADS[-1]:,} heads a layer. In the "
+        "second it is the number of heads a layer, as in the paper.\n",
+        f"![Training loss and accuracy against τ for M = 4, 10, 20, 40 units in each of {FAMILIES} head families, and "
+        "the limit; the same for a Vision Transformer of M heads](figures/figure-1.png)\n",
         "## Heads of two parameters, and the PDE\n",
-        ends(low),
+        ends(low, FAMILIES),
         "± is the standard error over the seeds.\n",
         unfinished(found),
         verdict(low),
@@ -387,7 +394,7 @@ def page(found: Mapping[str, Any]) -> str:
         f"At every report; one image of {IMAGES} is {percent(1.0 / IMAGES)} of accuracy:\n",
         along(low),
         "What is minimised is the loss; accuracy counts images on the right side of a border.\n",
-        "Does it depend on how it was computed? The ends with other cells, tolerances, heads and learning rates:\n",
+        "Does it depend on how it was computed? The ends with other cells, tolerances, M and learning rates:\n",
         closer(found),
         steps_of_descent(found),
         f"The solve took {solve['wall'] / 60.0:.1f} minutes on {solve['ranks']} rank: {solve['steps']:.0f} steps, "

@@ -5,15 +5,19 @@ The reference grid is carried to θ = X(ξ, τ) by Ẋ_j = −∇V(X_j) at its n
     ρ̂(ξ) = ρ(X) det ∇_ξ X does not change,   m_j = ω_j ρ̂(ξ_j),   ∫φ dρ := Σ_j m_j φ(X_j),   d/dτ log ρ(X_j) = ΔV(X_j)
 
 with the weights ω_j of the trapezoidal rule on a uniform grid, which are positive, and exact to all orders for smooth
-densities that vanish at its ends. So ρ ≥ 0 at all nodes, the mass is constant, no step is too long to be stable, and
+densities that vanish at its ends. So ρ ≥ 0 at all nodes, the mass is constant, and
 
     dQ/dτ = −(1/L) Σ_{ℓ,c} Σ_j m_j |∇V(X_j)|²
 
-holds in the semi-discrete scheme to rounding. The nodes' distinct nonlinear coordinates q soon are as many as the
-nodes. The Transformer is evaluated on a *table* of q instead, a uniform grid that covers the nodes of each layer:
-f(T, (q, v)) ≈ Σ_a v_a Σ_g ℓ_g(q) f(T, (q_g, e_a)) with local polynomials ℓ_g of degree 7. This is part of the
-discretisation: V is the interpolant of the exact gradient at the table's points, and the gradient of the discrete risk
-in X_j is the interpolant's. The table's error falls with the eighth power of `density.cells`.
+holds in the semi-discrete scheme to rounding. How close nodes come to each other bounds no step; the rates of the flow
+do. The explicit pair is stable while Δ times the largest of them is below 5: of λ + V″, and of the density's feedback
+on V, which large readouts make stiff. The error estimate sees to that; a fixed `time.step` has to be chosen so.
+
+The nodes' distinct nonlinear coordinates q soon are as many as the nodes. The Transformer is evaluated on a *table* of
+q instead, a uniform grid that covers the nodes of each layer: f(T, (q, v)) ≈ Σ_a v_a Σ_g ℓ_g(q) f(T, (q_g, e_a)) with
+local polynomials ℓ_g of degree 7. This is part of the discretisation: V is the interpolant of the exact gradient at
+the table's points, and the gradient of the discrete risk in X_j is the interpolant's. The table's error falls with the
+eighth power of `density.cells`.
 
 Every rank has all nodes, some megabytes at most; samples are shared out as for the other frames. Sources:
 docs/equations.md; Carrillo, Craig & Patacchini, *Calc. Var.* 58 (2019), for gradient flows by particles.
@@ -192,18 +196,18 @@ class Material:
         begin, width = low - _MARGIN * size, (1.0 + 2.0 * _MARGIN) * size
         return replace(carried, low=begin, spacing=width / np.maximum(np.array(self.count) - 1.0, 1.0))
 
-    def start(self, density: Density, margin: float, warn: Callable[[str], None]) -> Carried:
+    def start(self, settings: Density, margin: float, warn: Callable[[str], None]) -> Carried:
         """The initial laws at the nodes of a grid around each layer's mean.
 
         Args:
-            density: the family's settings, for messages.
+            settings: the family's, for messages.
             margin: by which the grid is wider than the settings say, but for laws of bounded support.
             warn: is given a line when a law is cut.
 
         Raises:
             InputError: when a law has little mass there.
         """
-        self._judge(density, margin, warn)
+        self._judge(settings, margin, warn)
         positions, logs, masses = [], [], []
         for layer in range(self.layers):
             law = self.family.law(layer)
@@ -228,12 +232,13 @@ class Material:
         )
         return replace(made, patience=np.array([PATIENCE if self.remapped else np.inf]))
 
-    def _judge(self, density: Density, margin: float, warn: Callable[[str], None]) -> None:
+    def _judge(self, settings: Density, margin: float, warn: Callable[[str], None]) -> None:
         """Do the grids hold the initial laws?"""
         laws = [self.family.law(layer) for layer in range(self.layers)]
         reach = np.array([self._reach(law, margin) for law in laws])
-        shares = [share_of_box(law, half * np.asarray(law.std)) for law, half in zip(laws, reach, strict=True)]
-        line = judge(self.family.name, density, np.array(shares), 2.0 * reach.max(axis=1) / density.cells)
+        std = np.array([law.std for law in laws])
+        shares = [share_of_box(law, half) for law, half in zip(laws, reach * std, strict=True)]
+        line = judge(self.family.name, settings, np.array(shares), 2.0 * reach.max(axis=1) / settings.cells)
         if line is not None:
             warn(line)
 

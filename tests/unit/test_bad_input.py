@@ -470,8 +470,12 @@ def test_a_users_file_may_import_what_stands_beside_it(tmp_path):
     for k, folder in enumerate((tmp_path / "one", tmp_path / "two")):
         folder.mkdir()
         (folder / "helper_beside.py").write_text(f"WEIGHT = {k + 1.0}\n")
-        (folder / "helper_late.py").write_text(f"LAYERS = {k + 2}\n")
-        late = "def model():\n    import helper_late\n    return transformer(family(), layers=helper_late.LAYERS)\n"
+        (folder / "helper_late").mkdir()
+        for name in ("__init__", "deep"):
+            (folder / "helper_late" / f"{name}.py").write_text(f"LAYERS = {k + 2}\n")
+        late = (
+            "def model():\n    import helper_late.deep as deep\n    return transformer(family(), layers=deep.LAYERS)\n"
+        )
         task = "def task(): return mfpde.Task(np.full((4, 3, 2), helper_beside.WEIGHT), np.ones((4, 1)))\n"
         path = write(folder, BY_USER, density="", user="import helper_beside\n" + task + late)
         model, made = config.load(path).build()
