@@ -25,14 +25,14 @@ docs/equations.md; Carrillo, Craig & Patacchini, *Calc. Var.* 58 (2019), for gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.limit.held import judge, share_of_box
+from mfpde.limit.held import share_of_box
 from mfpde.limit.stencils import TABLE, collect, spread, spread_change
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law
@@ -196,18 +196,15 @@ class Material:
         begin, width = low - _MARGIN * size, (1.0 + 2.0 * _MARGIN) * size
         return replace(carried, low=begin, spacing=width / np.maximum(np.array(self.count) - 1.0, 1.0))
 
-    def start(self, settings: Density, margin: float, warn: Callable[[str], None]) -> Carried:
+    def start(self, margin: float = 1.0) -> Carried:
         """The initial laws at the nodes of a grid around each layer's mean.
 
         Args:
-            settings: the family's, for messages.
             margin: by which the grid is wider than the settings say, but for laws of bounded support.
-            warn: is given a line when a law is cut.
 
         Raises:
-            InputError: when a law has little mass there.
+            InputError: when a law has no mass there.
         """
-        self._judge(settings, margin, warn)
         positions, logs, masses = [], [], []
         for layer in range(self.layers):
             law = self.family.law(layer)
@@ -232,15 +229,13 @@ class Material:
         )
         return replace(made, patience=np.array([PATIENCE if self.remapped else np.inf]))
 
-    def _judge(self, settings: Density, margin: float, warn: Callable[[str], None]) -> None:
-        """Do the grids hold the initial laws?"""
+    def held(self, margin: float = 1.0) -> tuple[Array, Array]:
+        """∫ρ₀ over each layer's grid, and the width of its widest cell in standard deviations, both (L,)."""
         laws = [self.family.law(layer) for layer in range(self.layers)]
         reach = np.array([self._reach(law, margin) for law in laws])
         std = np.array([law.std for law in laws])
         shares = [share_of_box(law, half) for law, half in zip(laws, reach * std, strict=True)]
-        line = judge(self.family.name, settings, np.array(shares), 2.0 * reach.max(axis=1) / settings.cells)
-        if line is not None:
-            warn(line)
+        return np.array(shares), 2.0 * self.per_cell * reach.max(axis=1) / (max(self.shape) - 1)
 
     def _reach(self, law: Law, margin: float) -> Array:
         """Half-widths of the initial grid in standard deviations, (d,)."""

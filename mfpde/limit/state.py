@@ -181,8 +181,9 @@ def initial_state(
         coefficients, mass = _project(group, frame, model)
         _judge(group, frame, model, densities, mass, warn or _ignore)
         start.append(coefficients / mass)
-    nodes = tuple(material.start(densities[material.family.name], margin, warn or _ignore) for material in carried)
-    return limited(groups, State(0.0, tuple(start), frames, nodes))
+    for material in carried:
+        _tell(material.family.name, densities, *material.held(margin), warn or _ignore)
+    return limited(groups, State(0.0, tuple(start), frames, tuple(material.start(margin) for material in carried)))
 
 
 def limited(groups: Sequence[Group], state: State) -> State:
@@ -224,8 +225,8 @@ def _project(group: Group, frame: Frame, model: Transformer) -> tuple[Array, Arr
     space = group.space
     tables = tabulate(space.cell, space.degree, 1, 2 * space.degree + 6)
     coefficients = np.empty(group.shape)
-    for cells, part, b, values in _laws(group, frame, model, tables):
-        load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, part.scale_at(tables.points), values)
+    for cells, part, scale, b, values in _laws(group, frame, model, tables):
+        load = np.einsum("q,qi,cq,cq->ci", tables.weights, tables.density, scale, values)
         coefficients[cells, :, b] = part.invert_mass(load[:, :, None])[:, :, 0]
     per_cell = np.empty((space.owned, group.transport.blocks))
     for cells in space.batches(len(tables.weights) * group.transport.blocks):
@@ -234,19 +235,22 @@ def _project(group: Group, frame: Frame, model: Transformer) -> tuple[Array, Arr
     return coefficients, _over_ranks(space, per_cell)
 
 
-def _laws(group: Group, frame: Frame, model: Transformer, tables: Tables) -> Iterator[tuple[slice, Space, int, Array]]:
-    """A batch of cells, their space, a block's number, and its initial law at the points of a quadrature (c, q)."""
+def _laws(
+    group: Group, frame: Frame, model: Transformer, tables: Tables
+) -> Iterator[tuple[slice, Space, Array, int, Array]]:
+    """Batches of cells, their space, |det J| (c, q), a block's number, and its law at a quadrature's points (c, q)."""
     space = group.space
     for cells in space.batches(len(tables.weights) * group.transport.blocks * space.dim):
         part = space.part(cells)
         points = part.points(tables.vertex)
         theta = frame.theta(points)  # (c, q, d, b)
+        scale = part.scale_at(tables.points)
         for f, place in enumerate(group.members):
             for layer in range(model.layers):
                 b = f * model.layers + layer
                 law = model.families[place].law(layer)
                 values = law.density(theta[..., b].reshape(-1, space.dim)).reshape(points.shape[:2])
-                yield cells, part, b, values
+                yield cells, part, scale, b, values
 
 
 def _over_ranks(space: Space, per_cell: Array) -> Array:
@@ -268,8 +272,8 @@ def _judge(
         return
     tables = tabulate(space.cell, 0, 1, _FINEST)
     per_cell = np.empty((space.owned, group.transport.blocks))
-    for cells, part, b, values in _laws(group, frame, model, tables):
-        per_cell[cells, b] = np.einsum("q,cq,cq->c", tables.weights, part.scale_at(tables.points), values)
+    for cells, _, scale, b, values in _laws(group, frame, model, tables):
+        per_cell[cells, b] = np.einsum("q,cq,cq->c", tables.weights, scale, values)
     held = _over_ranks(space, per_cell) * frame.determinant
     mine = np.ptp(space.vertices[: space.owned], axis=1).max(axis=0, initial=0.0)
     widest = np.empty_like(mine)
@@ -278,9 +282,14 @@ def _judge(
         family, blocks = model.families[place], slice(f * layers, (f + 1) * layers)
         std = np.array([family.law(layer).std for layer in range(layers)])
         width = (np.diagonal(frame.matrix[blocks], axis1=1, axis2=2) * widest / std).max(axis=1)
-        line = judge(family.name, densities[family.name], held[blocks], width)
-        if line is not None:
-            warn(line)
+        _tell(family.name, densities, held[blocks], width, warn)
+
+
+def _tell(name: str, densities: Mapping[str, Density], held: Array, width: Array, warn: Callable[[str], None]) -> None:
+    """Judge how much of a family's laws is held; see `held.judge`."""
+    line = judge(name, densities[name], held, width)
+    if line is not None:
+        warn(line)
 
 
 def _ignore(_line: str) -> None:

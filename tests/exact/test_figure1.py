@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -107,3 +108,17 @@ def test_the_verdicts_can_be_no():
             beaten["limit"][test + key][-1] = value
             assert not figure.beyond(beaten, test)
             assert figure.beyond(beaten, "" if test else "test_")
+
+
+def test_the_page_is_what_the_study_writes():
+    """M is said to be units in each of 40 head families wherever it stands beside the paper's numbers of heads."""
+    figure = study()
+    found = json.loads((ROOT / "docs" / "figure-1.json").read_text())
+    text = (ROOT / "docs" / "figure-1.md").read_text()
+    assert text == figure.page(found)
+    assert "| 40 | 1,600 |" in text
+    assert config.load(ROOT / "runs" / "figure-1.toml").content["model"]["heads"] == figure.FAMILIES
+    for path in ("README.md", "runs/figure-1.toml", "docs/figure-1.md"):
+        flat = " ".join((ROOT / path).read_text().replace("#", " ").split())
+        assert "units in each of 40 head families" in flat
+        assert "4 … 40 heads" not in flat

@@ -146,6 +146,19 @@ def test_the_readme_lists_every_run_file():
     assert listed == {str(path.relative_to(ROOT)) for path in (ROOT / "runs").glob("*.toml")}
 
 
+def test_contributing_lists_every_folder_of_tests():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted({path.parent.name for path in (ROOT / "tests").glob("*/*.py")} - {"cases"})
+
+
+def test_no_command_removes_an_environments_own_dolfinx():
+    """uv takes away what its lock does not name, unless it is told `--inexact`."""
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    for command in re.findall(r"uv sync[^`\n#]*--no-group dolfinx", text):
+        assert "--inexact" in command
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(find_spec(name) for name in ("sphinx", "myst_parser", "furo")),
