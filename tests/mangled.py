@@ -278,16 +278,21 @@ def _audit(event: str, words: tuple[Any, ...]) -> None:
 
 @contextmanager
 def guarded(*allowed: Path) -> Iterator[None]:
-    """Nothing is started, unpickled, connected to or written meanwhile, but for files in the allowed folders."""
+    """Nothing is started, unpickled, connected to or written meanwhile, but for files in the allowed folders.
+
+    What is imported for the first time leaves no bytecode: whether it is there already depends on what ran before.
+    """
     global _seen  # noqa: PLW0603  (an audit hook can never be taken away)
     if _audit not in _installed:
         sys.addaudithook(_audit)
         _installed.append(_audit)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     _seen = []
     try:
         yield
     finally:
         seen, _seen = _seen, None
+        sys.dont_write_bytecode = before
     bad = [line for line in seen if not any(str(folder) in line for folder in (*allowed, cache_directory()))]
     assert not bad, bad
 

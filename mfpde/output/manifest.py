@@ -33,6 +33,8 @@ def describe(
 ) -> dict[str, object]:
     """The content of manifest.json; enters no collective, and imports nothing that starts MPI.
 
+    A copy of the source outside of git, as in a container image, takes its revision from `MFPDE_REVISION`.
+
     Args:
         ranks: number of MPI processes.
         run_hash: hash of what determines the solution.
@@ -46,7 +48,7 @@ def describe(
         "seed": seed,
         "ranks": ranks,
         "options": [_ABSOLUTE.sub(r"\1", word) for word in options],
-        "revision": revision(Path(__file__).parent),
+        "revision": revision(Path(__file__).parent) or os.environ.get("MFPDE_REVISION") or None,
         "versions": versions(),
         "host": host(),
     }
