@@ -1,4 +1,8 @@
-"""Lagrange cells as basix numbers their points, and as VTK does.
+"""Cells with Lagrange points as basix numbers them, and as VTK does.
+
+VTK has cells of its own for degree 1 and 2, whose points are numbered as in its Lagrange cells of any degree. When it
+clips, slices or contours Lagrange quadrilaterals, hexahedra and curves, it reads their cell arrays out of bounds
+(`vtkHigherOrderQuadrilateral::Clip` looks for the grid's number of a cell in arrays of this cell alone; 9.2 to 9.7).
 
 Source of VTK's order: its own index functions, so that no table of ours can disagree with the library that reads it.
 """
@@ -12,11 +16,20 @@ import basix
 import numpy as np
 from numpy.typing import NDArray
 from vtkmodules.vtkCommonDataModel import (
+    VTK_BIQUADRATIC_QUAD,
+    VTK_HEXAHEDRON,
     VTK_LAGRANGE_CURVE,
     VTK_LAGRANGE_HEXAHEDRON,
     VTK_LAGRANGE_QUADRILATERAL,
     VTK_LAGRANGE_TETRAHEDRON,
     VTK_LAGRANGE_TRIANGLE,
+    VTK_LINE,
+    VTK_QUAD,
+    VTK_QUADRATIC_EDGE,
+    VTK_QUADRATIC_TRIANGLE,
+    VTK_TETRA,
+    VTK_TRIANGLE,
+    VTK_TRIQUADRATIC_HEXAHEDRON,
     vtkLagrangeHexahedron,
     vtkLagrangeQuadrilateral,
     vtkLagrangeTetra,
@@ -31,24 +44,42 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CellKind:
-    """One of the five cells: its name in basix, dimension, number in VTK, and whether it is a product of intervals."""
+    """One of the five cells.
+
+    Attributes:
+        name: in basix.
+        dim: its dimension.
+        vtk: types in VTK of degree 1, of degree 2 and of any degree.
+        tensor: is it a product of intervals?
+    """
 
     name: str
     dim: int
-    vtk: int
+    vtk: tuple[int, int, int]
     tensor: bool
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        CellKind("interval", 1, VTK_LAGRANGE_CURVE, tensor=True),
-        CellKind("triangle", 2, VTK_LAGRANGE_TRIANGLE, tensor=False),
-        CellKind("quadrilateral", 2, VTK_LAGRANGE_QUADRILATERAL, tensor=True),
-        CellKind("tetrahedron", 3, VTK_LAGRANGE_TETRAHEDRON, tensor=False),
-        CellKind("hexahedron", 3, VTK_LAGRANGE_HEXAHEDRON, tensor=True),
+        CellKind("interval", 1, (VTK_LINE, VTK_QUADRATIC_EDGE, VTK_LAGRANGE_CURVE), tensor=True),
+        CellKind("triangle", 2, (VTK_TRIANGLE, VTK_QUADRATIC_TRIANGLE, VTK_LAGRANGE_TRIANGLE), tensor=False),
+        CellKind("quadrilateral", 2, (VTK_QUAD, VTK_BIQUADRATIC_QUAD, VTK_LAGRANGE_QUADRILATERAL), tensor=True),
+        # VTK_QUADRATIC_TETRA finds a point to 1e-5 of its size only, and Lagrange simplices are cut correctly
+        CellKind("tetrahedron", 3, (VTK_TETRA, VTK_LAGRANGE_TETRAHEDRON, VTK_LAGRANGE_TETRAHEDRON), tensor=False),
+        CellKind("hexahedron", 3, (VTK_HEXAHEDRON, VTK_TRIQUADRATIC_HEXAHEDRON, VTK_LAGRANGE_HEXAHEDRON), tensor=True),
     )
 }
+
+
+def vtk_type(cell: str, degree: int) -> int:
+    """VTK's number of a cell's type."""
+    return KINDS[cell].vtk[min(degree, 3) - 1]
+
+
+def can_have_cell_arrays(degree: int) -> bool:
+    """Do VTK's filters keep the cell arrays of cells of this degree, whatever their shape?"""
+    return degree <= 2
 
 
 @cache
@@ -76,16 +107,18 @@ def insideness(cell: str, points: Array) -> Array:
 
 @cache
 def degree_of(vtk: int, size: int) -> tuple[str, int]:
-    """The cell's name and degree from VTK's number and the number of points.
+    """The cell's name and degree from VTK's type and the number of points.
+
+    Lagrange cells of degree 1 and 2 are in files of earlier versions.
 
     Raises:
-        InputError: when no Lagrange cell is like that.
+        InputError: when no cell is like that.
     """
     for kind in KINDS.values():
         for degree in range(1, 8):
-            if kind.vtk == vtk and element(kind.name, degree).dim == size:
+            if vtk in (vtk_type(kind.name, degree), kind.vtk[-1]) and element(kind.name, degree).dim == size:
                 return kind.name, degree
-    raise InputError(f"density file: no Lagrange cell of VTK type {vtk} has {size} points")
+    raise InputError(f"density file: no cell of VTK type {vtk} has {size} points")
 
 
 @cache

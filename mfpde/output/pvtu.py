@@ -8,12 +8,10 @@ from xml.etree import ElementTree as ET
 
 from mfpde.errors import InputError
 from mfpde.output.files import write_text
+from mfpde.output.lattice import can_have_cell_arrays
 
-_ARRAYS = {
-    "PPointData": (("density", "Float64", 1), ("potential", "Float64", 1), ("velocity", "Float64", 3)),
-    "PCellData": (("layer", "Int32", 1), ("cell", "Int64", 1)),
-    "PPoints": (("Points", "Float64", 3),),
-}
+_NUMBERS = (("layer", "Int32", 1), ("cell", "Int64", 1))
+_VALUES = (("density", "Float64", 1), ("potential", "Float64", 1), ("velocity", "Float64", 3))
 
 
 def piece_name(path: Path, rank: int) -> str:
@@ -21,13 +19,24 @@ def piece_name(path: Path, rank: int) -> str:
     return f"{path.stem}-p{rank:04d}.vtu"
 
 
-def write_pvtu(path: Path, ranks: Sequence[int]) -> None:
-    """Name the pieces of these ranks, which `vtu.write_vtu` has written beside it; no cell is in two of them."""
+def write_pvtu(path: Path, ranks: Sequence[int], degree: int) -> None:
+    """Name the pieces of these ranks, which `vtu.write_vtu` has written beside it; no cell is in two of them.
+
+    Args:
+        path: of the .pvtu.
+        ranks: those that hold cells.
+        degree: of the Lagrange polynomials.
+    """
+    arrays = {
+        "PPointData": _VALUES + _NUMBERS,
+        "PCellData": _NUMBERS if can_have_cell_arrays(degree) else (),
+        "PPoints": (("Points", "Float64", 3),),
+    }
     root = ET.Element("VTKFile", type="PUnstructuredGrid", version="1.0")
     grid = ET.SubElement(root, "PUnstructuredGrid", GhostLevel="0")
-    for place, arrays in _ARRAYS.items():
+    for place, members in arrays.items():
         found = ET.SubElement(grid, place)
-        for name, kind, size in arrays:
+        for name, kind, size in members:
             ET.SubElement(found, "PDataArray", type=kind, Name=name, NumberOfComponents=str(size))
     grid[0].set("Scalars", "density")
     for rank in ranks:

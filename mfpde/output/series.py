@@ -63,7 +63,7 @@ class DensitySeries:
         if snapshot.piece is None:
             write_vtu(target, snapshot)
         else:
-            write_pvtu(target, snapshot.piece.ranks)
+            write_pvtu(target, snapshot.piece.ranks, snapshot.degree)
         self._entries.append((tau, f"{FOLDER}/{target.name}"))
         write_pvd(self.path, self._entries)
         return target

@@ -1,7 +1,8 @@
 """One snapshot, or one rank's piece of it, as a .vtu file, written and read back through VTK.
 
 Each layer stands in its own true θ. For d < 3 the layers are stacked along the next axis at (layer + ½)/L; for d = 3
-they overlap, and `layer` chooses. Points are not shared between cells, so that jumps are seen.
+they overlap, and `layer` chooses. Points are not shared between cells, so that jumps are seen; and the layer of a cell
+is that of its points, too, where every filter keeps it, glyphs and resampling among them.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructured
 
 from mfpde.errors import InputError
 from mfpde.output.files import replacing
-from mfpde.output.lattice import KINDS, degree_of, vtk_order
+from mfpde.output.lattice import KINDS, can_have_cell_arrays, degree_of, vtk_order, vtk_type
 from mfpde.output.snapshot import Piece, Snapshot
 
 ARRAYS = ("density", "potential", "velocity")
+LAYER = "layer"  # of each cell, from 0
 CELL = "cell"  # of a piece: the number of each cell in the mesh's own order
 
 
 def write_vtu(path: Path, snapshot: Snapshot) -> None:
-    """One snapshot as Lagrange cells in VTK's point order.
+    """One snapshot as cells of its degree in VTK's point order.
 
     Raises:
         OSError: when the disk refuses.
@@ -64,7 +66,7 @@ def _complaints() -> Iterator[vtkStringOutputWindow]:
 
 def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     layers, cells, size, dim = snapshot.points.shape
-    kind, order = KINDS[snapshot.cell], vtk_order(snapshot.cell, snapshot.degree)
+    order = vtk_order(snapshot.cell, snapshot.degree)
     points = _three(snapshot.points, order)
     if dim < 3:
         points[..., dim] = ((np.arange(layers) + 0.5) / layers)[:, None, None]
@@ -74,15 +76,15 @@ def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     grid.SetPoints(places)
     connectivity = vtkCellArray()
     connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size)))
-    grid.SetCells(kind.vtk, connectivity)
+    grid.SetCells(vtk_type(snapshot.cell, snapshot.degree), connectivity)
     values = (snapshot.density, snapshot.potential, snapshot.velocity)
     for name, array in zip(ARRAYS, values, strict=True):
         flat = array[:, :, order].reshape(-1) if array.ndim == 3 else _three(array, order).reshape(-1, 3)
         _add(grid.GetPointData(), name, flat)
     grid.GetPointData().SetActiveScalars("density")
-    _add(grid.GetCellData(), "layer", np.repeat(np.arange(layers, dtype=np.int32), cells))
+    _number(grid, snapshot, LAYER, np.repeat(np.arange(layers, dtype=np.int32), cells))
     if snapshot.piece is not None:
-        _add(grid.GetCellData(), CELL, np.tile(snapshot.piece.cells.astype(np.int64), layers))
+        _number(grid, snapshot, CELL, np.tile(snapshot.piece.cells.astype(np.int64), layers))
     _name(grid, "family", [snapshot.family])
     _name(grid, "coordinates", snapshot.coordinates)
     return grid
@@ -94,6 +96,13 @@ def _three(vectors: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.
     for layer, each in zip(padded, vectors, strict=True):
         layer[..., : vectors.shape[-1]] = each[:, order]
     return padded
+
+
+def _number(grid: vtkUnstructuredGrid, snapshot: Snapshot, name: str, numbers: NDArray[np.integer]) -> None:
+    """A number of each cell (L·cells,), at its points and, where VTK's filters can bear it, at the cell itself."""
+    _add(grid.GetPointData(), name, np.repeat(numbers, snapshot.points.shape[2]))
+    if can_have_cell_arrays(snapshot.degree):
+        _add(grid.GetCellData(), name, numbers)
 
 
 def _add(data: object, name: str, values: NDArray) -> None:
@@ -123,14 +132,16 @@ def read_vtu(path: Path) -> Snapshot:
     if complaints.GetOutput() or not _is_complete(grid):
         raise InputError(f"{path} is not a density file")
     cell, degree = degree_of(grid.GetCellType(0), grid.GetCell(0).GetNumberOfPoints())
-    layers = int(vtk_to_numpy(grid.GetCellData().GetArray("layer")).max()) + 1
+    layers = int(_numbers(grid, LAYER).max()) + 1
     back, dim = np.argsort(vtk_order(cell, degree)), KINDS[cell].dim
 
     def values(array: object) -> NDArray[np.float64]:
         flat = vtk_to_numpy(array)
         return np.ascontiguousarray(flat.reshape(layers, -1, len(back), *flat.shape[1:])[:, :, back])
 
-    data, numbers = grid.GetPointData(), grid.GetCellData().GetArray(CELL)
+    data, piece = grid.GetPointData(), None
+    if _has_numbers(grid, CELL):
+        piece = Piece((), _numbers(grid, CELL).reshape(layers, -1)[0].copy())
     return Snapshot(
         family=_names(grid, "family")[0],
         coordinates=_names(grid, "coordinates"),
@@ -140,7 +151,7 @@ def read_vtu(path: Path) -> Snapshot:
         density=values(data.GetArray("density")),
         potential=values(data.GetArray("potential")),
         velocity=np.ascontiguousarray(values(data.GetArray("velocity"))[..., :dim]),
-        piece=None if numbers is None else Piece((), vtk_to_numpy(numbers).reshape(layers, -1)[0].copy()),
+        piece=piece,
     )
 
 
@@ -148,9 +159,21 @@ def _is_complete(grid: vtkUnstructuredGrid) -> bool:
     return (
         grid.GetNumberOfCells() > 0
         and all(grid.GetPointData().HasArray(name) for name in ARRAYS)
-        and bool(grid.GetCellData().HasArray("layer"))
+        and _has_numbers(grid, LAYER)
         and all(grid.GetFieldData().HasArray(title) for title in ("family", "coordinates"))
     )
+
+
+def _has_numbers(grid: vtkUnstructuredGrid, name: str) -> bool:
+    return bool(grid.GetPointData().HasArray(name) or grid.GetCellData().HasArray(name))
+
+
+def _numbers(grid: vtkUnstructuredGrid, name: str) -> NDArray[np.integer]:
+    """What `_number` wrote, (L·cells,); files of earlier versions have it at the cells alone."""
+    at_points = grid.GetPointData().GetArray(name)
+    if at_points is None:
+        return vtk_to_numpy(grid.GetCellData().GetArray(name))
+    return vtk_to_numpy(at_points)[:: grid.GetCell(0).GetNumberOfPoints()]
 
 
 def _names(grid: vtkUnstructuredGrid, title: str) -> tuple[str, ...]:

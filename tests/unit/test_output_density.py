@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 import pyvista as pv
 
+from launch import run
 from mfpde.errors import InputError
 from mfpde.output import lattice
 from mfpde.output.pvd import read_pvd, series_family, series_name
 from mfpde.output.series import DensitySeries
+from mfpde.output.snapshot import Piece
 from mfpde.output.vtu import read_vtu, write_vtu
 from snapshots import CELLS, DEGREES, make_snapshot, polynomial
 
 ARRAYS = ("points", "density", "potential", "velocity")
+TYPES = {  # in VTK, of degree 1, 2 and above
+    "interval": (3, 21, 68), "triangle": (5, 22, 69), "quadrilateral": (9, 28, 70), "tetrahedron": (10, 71, 71),
+    "hexahedron": (12, 29, 72),
+}  # fmt: skip
 
 
 def interior(cell, count, seed=0):
@@ -73,17 +79,41 @@ def test_names_in_files_of_earlier_versions(tmp_path):
 
 @pytest.mark.parametrize("degree", DEGREES)
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("piece", [None, Piece((0, 1), np.array([3, 1]))], ids=["whole", "piece"])
+def test_files_of_earlier_versions_are_read(tmp_path, cell, degree, piece):
+    """They have Lagrange cells of every degree, and the numbers of cells at the cells alone."""
+    snapshot = make_snapshot(cell, degree, count=2).select(np.array([1, 0]), piece)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    new = pv.read(tmp_path / "a.vtu")
+    old = pv.UnstructuredGrid(new.cells, np.full(new.n_cells, TYPES[cell][2], dtype=np.uint8), new.points)
+    old.point_data.update({name: new.point_data[name] for name in ARRAYS[1:]})
+    for name in ("layer", "cell"):
+        if name in new.point_data:
+            old.cell_data[name] = new.point_data[name].reshape(new.n_cells, -1)[:, 0]
+    old.field_data.update({name: new.field_data[name] for name in ("family", "coordinates")})
+    old.save(tmp_path / "b.vtu")
+    read, again = read_vtu(tmp_path / "a.vtu"), read_vtu(tmp_path / "b.vtu")
+    for name in ARRAYS:
+        assert np.array_equal(getattr(again, name), getattr(read, name)), name
+    assert (again.family, again.coordinates) == (read.family, read.coordinates)
+    assert (again.cell, again.degree, again.layers) == (cell, degree, snapshot.layers)
+    assert (again.piece is None) == (read.piece is None) == (piece is None)
+    assert piece is None or again.piece.cells.tolist() == read.piece.cells.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_vtk_evaluates_the_same_polynomial(tmp_path, cell, degree):
-    """A polynomial of θ, evaluated in every cell by VTK's own Lagrange cells, at θ by VTK's own map."""
+    """A polynomial of θ, evaluated in every cell by VTK's own cells, at θ by VTK's own map."""
     dim = lattice.KINDS[cell].dim
     density = polynomial(dim, degree)
     snapshot = make_snapshot(cell, degree, count=2, density=density)
     write_vtu(tmp_path / "a.vtu", snapshot)
     grid = pv.read(tmp_path / "a.vtu")
-    assert {*grid.celltypes} == {lattice.KINDS[cell].vtk}
+    assert {*grid.celltypes} == {TYPES[cell][min(degree, 3) - 1]}
     values, (cells, size) = grid["density"], snapshot.points.shape[1:3]
     for number in range(grid.n_cells):
-        layer = grid.cell_data["layer"][number]
+        layer = grid.point_data["layer"][number * size]
         assert layer == number // cells
         for x in interior(cell, 3, seed=number):
             place, weights = [0.0] * 3, [0.0] * size
@@ -111,6 +141,20 @@ def test_pyvista_probes_the_polynomial(tmp_path, cell):
         probed = pv.PolyData(np.hstack([theta, height])).sample(inside)
         assert probed["vtkValidPointMask"].all()
         assert np.allclose(probed["density"], density(theta), rtol=1e-6)
+
+
+def test_every_filter_keeps_the_layer(tmp_path):
+    names = [f"{cell}-{degree}.vtu" for cell in CELLS for degree in DEGREES]
+    for name in names:
+        cell, degree = name.removesuffix(".vtu").split("-")
+        write_vtu(tmp_path / name, make_snapshot(cell, int(degree), distortion=0.1, density=bump))
+    ended = run(Path(__file__).parents[1] / "cuts.py", *names, directory=tmp_path)
+    assert ended.stdout.splitlines() == [f"{name}: all keep the layer" for name in names]
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def bump(theta):
+    return np.exp(-(theta**2).sum(axis=-1))
 
 
 def test_jumps_between_cells_are_kept(tmp_path):
