@@ -111,6 +111,7 @@ PROGRAM = "mfpde/problem/program.py"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[teacher]"
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
+LATTICE, CUT = "mfpde/output/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
 RESUME = "tests/restart/test_resume.py::"
 SOLVER = "mfpde/limit/solver.py"
@@ -400,6 +401,8 @@ FAULTS = (
     Fault("preconditioner-not-remembered", "mfpde/limit/imex.py",
           '        self._implicit.recall(memory["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
+    Fault("lagrange-cells-of-every-degree", LATTICE, "vtk[min(degree, 3) - 1]", "vtk[-1]", CUT),
+    Fault("cell-arrays-at-lagrange-cells", LATTICE, "return degree <= 2", "return degree <= 9", CUT),
     Fault("pieces-in-the-order-of-the-ranks", "mfpde/output/snapshot.py", "every.select(np.argsort(numbers), None)",
           "every.select(np.arange(len(numbers)), None)",
           "tests/unit/test_pieces.py::test_pieces_are_read_as_the_whole"),

@@ -2,11 +2,15 @@
 
     pvpython docs/paraview/standard_view.py runs/in-context                  writes runs/in-context/figures/paraview.png
     pvbatch docs/paraview/standard_view.py DIR --family head_0 --tau 2 --still a.png
-    xvfb-run -a pvbatch docs/paraview/standard_view.py DIR                   on a machine without a screen
+
+On a machine without a screen (`-noreset`, or the X server may start again between the program's first two connections):
+
+    xvfb-run -a -s "-screen 0 1280x1024x24 -noreset" pvbatch docs/paraview/standard_view.py DIR
 
 The same view in ParaView's window: Tools → Python Shell → Run Script, or open `density_FAMILY.pvd` and colour by
 `density`: for one and two coordinates no filter is needed. Depth is the last axis, from 0 to 1; it is stretched here to
-the size of the others. For three coordinates, `--layer` chooses the layer, by a threshold on the cell array `layer`.
+the size of the others. For three coordinates, `--layer` chooses the layer, by a threshold on the array `layer`.
+What cannot be shown ends with one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from typing import NoReturn
+from urllib.parse import quote, unquote
 
 from paraview import simple
 
@@ -24,7 +29,7 @@ def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("directory", type=Path, help="a run directory")
     p.add_argument("--family", help="default: the first by name")
-    p.add_argument("--tau", type=float, help="default: the last report")
+    p.add_argument("--tau", type=float, help="the report nearest to it; default: the last")
     p.add_argument("--array", default="density", choices=("density", "potential", "velocity"))
     p.add_argument("--layer", type=int, help="this layer alone; for three coordinates layer 0 unless given")
     p.add_argument("--still", type=Path, help="default: DIR/figures/paraview.png")
@@ -32,22 +37,30 @@ def arguments() -> argparse.Namespace:
     return p.parse_args()
 
 
+def refuse(line: str) -> NoReturn:
+    """End with one line."""
+    sys.stderr.write(f"standard_view.py: {line}\n")
+    sys.exit(2)
+
+
 def series(directory: Path, family: str | None) -> Path:
     """The collection of a family."""
-    if family is not None:
-        return directory / f"density_{quote(family, safe='')}.pvd"
     found = sorted(directory.glob("density_*.pvd"))
     if not found:
-        sys.exit(f"{directory}: holds no density_FAMILY.pvd")
-    return found[0]
+        refuse(f"{directory}: holds no density_FAMILY.pvd")
+    if family is None:
+        return found[0]
+    path = directory / f"density_{quote(family, safe='')}.pvd"
+    if path not in found:
+        names = ", ".join(unquote(each.stem.removeprefix("density_")) for each in found)
+        refuse(f"--family {family}: there is no such family; allowed: {names}")
+    return path
 
 
 def main() -> None:
     """Open, colour, look, save."""
     given = arguments()
     path = series(given.directory, given.family)
-    if not path.is_file():
-        sys.exit(f"{path}: does not exist")
     source = simple.PVDReader(FileName=str(path.resolve()))
     simple.RenameSource(path.stem, source)
     source.UpdatePipeline()
@@ -58,9 +71,12 @@ def main() -> None:
     view.ViewTime = tau
     source.UpdatePipeline(tau)
     names = coordinates(source)
+    where, layers = layers_of(source)
+    if given.layer is not None and given.layer not in range(layers):
+        refuse(f"--layer {given.layer}: there is no such layer; allowed: 0 to {layers - 1}")
     shown = source
     if given.layer is not None or len(names) == 3:
-        shown = only(source, given.layer or 0)
+        shown = only(source, where, given.layer or 0)
         if len(names) == 3:  # a volume needs a grid; rendering cells of higher degree as one takes minutes
             shown = simple.ResampleToImage(Input=shown)
             shown.SamplingDimensions = [48, 48, 48]
@@ -89,10 +105,18 @@ def coordinates(source: object) -> list[str]:
     return values if array.IsA("vtkStringArray") else bytes(values).decode().split("\0")[:-1]
 
 
-def only(source: object, layer: int) -> object:
+def layers_of(source: object) -> tuple[str, int]:
+    """Where the array `layer` is, and the number of layers; files of early versions have it at the cells alone."""
+    array, where = source.PointData.GetArray("layer"), "POINTS"
+    if array is None:
+        array, where = source.CellData.GetArray("layer"), "CELLS"
+    return where, int(array.GetRange()[1]) + 1
+
+
+def only(source: object, where: str, layer: int) -> object:
     """The cells of one layer; the filter's bounds are spelt differently before ParaView 5.10."""
     picked = simple.Threshold(Input=source)
-    picked.Scalars = ["CELLS", "layer"]
+    picked.Scalars = [where, "layer"]
     picked.LowerThreshold, picked.UpperThreshold = layer, layer
     return picked
 

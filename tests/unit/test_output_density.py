@@ -157,6 +157,16 @@ def bump(theta):
     return np.exp(-(theta**2).sum(axis=-1))
 
 
+def test_pyvista_hands_a_density_on_to_meshio(tmp_path):
+    """Which by itself reads no file with texts among its field data."""
+    snapshot = make_snapshot("quadrilateral", 2)
+    write_vtu(tmp_path / "a.vtu", snapshot)
+    mesh = pv.to_meshio(pv.read(tmp_path / "a.vtu"))
+    assert [block.type for block in mesh.cells] == ["quad9"]
+    order = lattice.vtk_order("quadrilateral", 2)
+    assert np.array_equal(mesh.point_data["density"], snapshot.density[:, :, order].ravel())
+
+
 def test_jumps_between_cells_are_kept(tmp_path):
     snapshot = make_snapshot("quadrilateral", 1, layers=1, count=2)
     write_vtu(tmp_path / "a.vtu", snapshot)

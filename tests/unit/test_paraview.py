@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import pyvista as pv
 from PIL import Image
 
+from blocks import DOCUMENTS
 from drawn import make_run
 from mfpde.output.pvd import series_name
 from mfpde.output.series import DensitySeries, write_pieces
@@ -46,13 +48,40 @@ def test_paraview_shows_pieces_as_the_whole(tmp_path):
     assert differing.mean() < 2e-3  # where two cells meet, one is drawn after the other
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (Debian: apt install paraview xvfb xauth)")
+@pytest.mark.parametrize(("words", "line"), [
+    (["--layer", "2"], "--layer 2: there is no such layer; allowed: 0 to 1"),
+    (["--layer", "-1"], "--layer -1: there is no such layer; allowed: 0 to 1"),
+    (["--family", "head"], "--family head: there is no such family; allowed: attention"),
+])  # fmt: skip
+def test_what_is_not_there_is_refused_in_one_line(tmp_path, words, line):
+    make_run(tmp_path / "run", {"attention": 2}, taus=(0.0,))
+    ended = view(tmp_path, *words)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"standard_view.py: {line}\n")
+    assert not (tmp_path / "run" / "figures").exists()
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, SCRIPT], ids=lambda path: path.name)
+def test_the_virtual_screen_is_never_reset(path):
+    """Its server may start again as soon as nobody is connected, and ParaView connects twice."""
+    found = re.findall(r"xvfb-run (?:(?!pvbatch).)*pvbatch", path.read_text())
+    assert [command for command in found if command != " ".join([*SCREEN, "pvbatch"])] == []
+
+
+SCREEN = ("xvfb-run", "-a", "-s", '"-screen 0 1280x1024x24 -noreset"')
+
+
+def view(tmp_path, *words):
+    """What became of the script on the run there."""
+    screen = [word.strip('"') for word in SCREEN]
+    command = [*screen, "pvbatch", str(SCRIPT), str(tmp_path / "run"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
 def still(tmp_path, dim):
     """The picture (300, 400, 3) that the script makes of the run there, at τ = 0."""
-    words = ["xvfb-run", "-a", "pvbatch", str(SCRIPT), str(tmp_path / "run"), "--tau", "0", "--size", "400", "300"]
-    for _ in range(3):  # on a busy machine xvfb-run may start the program before its screen is there
-        ended = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
-        if "bad X server connection" not in ended.stderr:
-            break
+    ended = view(tmp_path, "--tau", "0", "--size", "400", "300")
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert f"tau = 0, coordinates {', '.join(('q', 'v', 'b')[:dim])}" in ended.stdout
     with Image.open(tmp_path / "run" / "figures" / "paraview.png") as image:
@@ -68,7 +97,7 @@ def test_what_paraview_shows_without_a_filter(tmp_path, dim):
     assert tuple(reader.time_values) == (0.0, 0.5, 1.0)
     (grid,) = reader.read()
     assert {"density", "potential", "velocity"} <= set(grid.point_data)
-    assert set(np.unique(grid.cell_data["layer"])) == {0, 1}
+    assert set(np.unique(grid.cell_data["layer"])) == set(np.unique(grid.point_data["layer"])) == {0, 1}
     size = np.prod(run.snapshot(tau=0.0, family="attention").points.shape[1:3])
     assert grid.n_points == 2 * size  # no point is shared: jumps are kept
     if dim < 3:
