@@ -23,7 +23,8 @@ from mfpde.problem.family import Family
 Array = NDArray[np.float64]
 
 LARGEST_FILE = 2.0**30  # bytes, before it is compressed
-_POINT = 72  # bytes of a point in a file: three coordinates, three values of two scalars and a vector, its number
+# bytes of a point in a file: three coordinates, two scalars and a vector, its number; its layer compresses to nothing
+_POINT = 72
 
 
 def in_pieces(ranks: int, points: float) -> bool:
