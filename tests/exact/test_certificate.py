@@ -140,7 +140,7 @@ def test_neurons_gap_against_brute_force_and_other_measures() -> None:
             assert said.blocks[0].mean == pytest.approx(mean, rel=1e-9)
         for k in (0, 1):
             assert gaps[k] >= energies[k] - energies[-1] > 0.0
-        assert gap_kind(model, task.tokens) == "bound"
+        assert gap_kind(model, task.tokens) == "best found"
 
 
 @pytest.mark.parametrize(("depth", "bias"), [("residual", True), ("continuum", False)])
@@ -167,7 +167,7 @@ def test_no_random_point_is_below_the_minimum(depth: str, bias: bool) -> None:
         theta, shares, _ = solver.flow.units(solver.stepper.state)
         weights = solver.flow.sweep.sum_over_ranks(shares)
     mean, families = jnp.full(6, 1.0 / 6), model.families
-    assert gap_kind(model, task.tokens) == "stationarity gap"
+    assert gap_kind(model, task.tokens) == "stationarity"
 
     @jax.jit
     def by_weights(probes: list[jax.Array]) -> list[jax.Array]:

@@ -37,7 +37,7 @@ def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missi
     best = Programme(INPUTS, np.asarray(task.targets)[:, 0], decay).solve()
     assert best.gap < 1e-12
     assert list(best.mass) == [1.0]  # one cluster
-    assert gap_kind(model, task.tokens) == "bound"
+    assert gap_kind(model, task.tokens) == "best found"
 
     training = Training(decay, horizon=400.0, stationary=stationary)
     density = {
