@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from mfpde import parallel
 from mfpde.command import Parser
 from mfpde.errors import InputError
+from mfpde.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -16,6 +18,7 @@ examples:
   mpirun -n 2 python -m mfpde.compare runs/in-context           # missing depths are solved on both ranks
   python -m mfpde.compare runs/in-context --depth 4,8,16,32,64  # the error of a finite number of layers
 """
+_KEPT = "stopped; depths that were solved are kept, and the same command goes on"
 
 
 def parser() -> Parser:
@@ -24,28 +27,27 @@ def parser() -> Parser:
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
     p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR or the files it names were moved")
     p.add_argument("--depth", default="", metavar="L,…", help="depths to compare with L = ∞, at least two")
+    p.add_argument("--change", metavar="c", help="relative change of λ and of η that must have been seen; default 0.05")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (docs/commands.md). A verdict of either kind is a command that was done."""
+    """Entry point; returns the exit code (docs/commands.md). A verdict of any kind is a command that was done."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(
-        lambda: _compare(words), "stopped; depths that were solved are kept, and the same command goes on"
-    )
+    signals = Signals(_KEPT)
+    return parallel.run_command(lambda: _compare(words, signals), _KEPT, signals)
 
 
-def _compare(words: list[str]) -> int:
+def _compare(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
-    depths = _depths(given.depth)
+    depths, change = _depths(given.depth), _change(given.change)
     comm = parallel.start()
     parallel.start_petsc()
     from mfpde.comparison import compare  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    said = compare(given.directory, given.run, depths)
+    found = compare(given.directory, given.run, depths, change, signals)
     if comm.rank == 0:
-        verdict = "undecided whether the PDE matches" if said == "undecided" else f"the PDE {said}"
-        sys.stdout.write(f"{verdict}: {given.directory / 'compare' / 'report.html'}\n")
+        sys.stdout.write(f"{found.sentence}: {given.directory / 'compare' / 'report.html'}\n{found.why}\n")
     return 0
 
 
@@ -54,6 +56,16 @@ def _depths(text: str) -> list[int]:
     if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in words) or len(set(words)) == 1:
         raise InputError(f"--depth {text}: must be at least two whole numbers, 1 … 100000, as in 4,8,16")
     return sorted({int(word) for word in words})
+
+
+def _change(text: str | None) -> float | None:
+    try:
+        value = None if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if value is not None and not 0.0 < value < 1.0:
+        raise InputError(f"--change {text}: must be a number between 0 and 1, as in 0.05 for 5 %")
+    return value
 
 
 if __name__ == "__main__":

@@ -15,18 +15,24 @@ from mpi4py import MPI
 from mfpde import config, parallel
 from mfpde.checks import existing, inside
 from mfpde.config import RunFile
-from mfpde.errors import InputError
+from mfpde.errors import InputError, Stopped
 from mfpde.finite.records import Record, load_all
 from mfpde.limit.problem import refined
 from mfpde.named_files import overrides, seen_from
 from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
 from mfpde.run import Manner, Source, solve_into
+from mfpde.signals import Signals
 from mfpde.study import FOLDER as PARTICLES
-from mfpde.validation import measures, pictures, verdict
-from mfpde.validation.depth import depth_checks, depth_rows
+from mfpde.validation import exponents, grids, measures, pictures, verdict
+from mfpde.validation.check import percent
+from mfpde.validation.depth import depth_rows
+from mfpde.validation.effects import CHANGE, Effect, effects, witness
 from mfpde.validation.evidence import Evidence, History
 from mfpde.validation.report import Findings, page
 from mfpde.wiring import problem_of
@@ -51,13 +57,21 @@ class Material:
     coarser: Sequence[Record] = ()
 
 
-def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int] = ()) -> str:
+def compare(
+    directory: Path,
+    run_file: Path | None = None,
+    depths: Sequence[int] = (),
+    change: float | None = None,
+    signals: Signals | None = None,
+) -> verdict.Verdict:
     """Compare, and write DIR/compare; collective.
 
     Args:
         directory: the run directory.
         run_file: the run file, where the directory was moved and its own copy does not find the files that it names.
         depths: L of the study of depth; none unless given.
+        change: relative, of λ and of η, that must have been seen; `CHANGE` unless given.
+        signals: that may save and end a depth that is being solved, and the comparison with it.
 
     Returns:
         The verdict.
@@ -65,34 +79,49 @@ def compare(directory: Path, run_file: Path | None = None, depths: Sequence[int]
     Raises:
         InputError: when there is nothing to compare, before anything is written.
         ComputationError: when a depth that is solved here fails.
+        Stopped: when a signal ended a solve, after a checkpoint from which the same call goes on.
     """
+    signals = signals or Signals()
     material = parallel.agree(lambda: _material(directory, run_file, bool(depths)))
     first = MPI.COMM_WORLD.rank == 0
     with ExitStack() as stack:
         parallel.agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
-        return _compare(directory, material, depths)
+        return _compare(directory, material, depths, CHANGE if change is None else change, signals)
 
 
-def _compare(directory: Path, material: Material, depths: Sequence[int]) -> str:
+def _compare(
+    directory: Path, material: Material, depths: Sequence[int], change: float, signals: Signals
+) -> verdict.Verdict:
     """Solve what is missing, judge, and write; collective."""
     run, own = material.run, _layers(material.run)
     folder = directory / FOLDER
     layers = sorted({own, *(r.job.layers for r in material.records)})
-    solved = {n: directory if n == own else _solve(run.with_layers(n), folder / f"layers-{n}") for n in layers}
-    weighted = sorted({r.job.layers for r in material.records if r.job.initial != "sampled"})
-    finer = {n: _solve(run.with_layers(n), folder / f"finer-{n}", finer=True) for n in weighted}
-    residual = {n: solved.get(n) or _solve(run.with_layers(n), folder / f"layers-{n}") for n in depths}
-    cells = sorted({max(2, max(depths) // 2), max(4, *depths)}) if depths else []
-    continuum = {n: _solve(_continuum(run, n), folder / f"continuum-{n}") for n in cells}
 
-    def judge() -> str:
-        models = {n: run.with_layers(n).build(trial=False)[0] for n in layers}
-        evidence = Evidence(material.records, _histories(solved), _histories(finer), models, material.coarser)
-        findings = _findings(material, evidence, own, _histories(residual), _histories(continuum))
+    def solve(wanted: RunFile, name: str, finer: bool = False) -> Path:
+        return _solve(wanted, folder / name, signals, finer)
+
+    solved = {n: directory if n == own else solve(run.with_layers(n), f"layers-{n}") for n in layers}
+    weighted = sorted({r.job.layers for r in material.records if r.job.initial != "sampled"})
+    finer = {n: solve(run.with_layers(n), f"finer-{n}", finer=True) for n in weighted}
+    residual = {n: solved.get(n) or solve(run.with_layers(n), f"layers-{n}") for n in depths}
+    cells = sorted({max(2, max(depths) // 2), max(4, *depths)}) if depths else []
+    continuum = {n: solve(_continuum(run, n), f"continuum-{n}") for n in cells}
+
+    def judge() -> tuple[Evidence, Findings]:
+        evidence = _evidence(material, solved, finer, change)
+        return evidence, _findings(material, evidence, own, _histories(residual), _histories(continuum))
+
+    first = MPI.COMM_WORLD.rank == 0
+    judged = parallel.agree(lambda: judge() if first else None)
+    signals.keep()  # what is written from here on is written to the end
+
+    def write() -> verdict.Verdict:
+        assert judged is not None  # noqa: S101  (on rank 0)
+        evidence, findings = judged
         _write(folder, findings, evidence)
         return findings.verdict
 
-    return parallel.from_first(judge)
+    return parallel.from_first(write)
 
 
 def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
@@ -173,58 +202,109 @@ def _continuum(run: RunFile, cells: int) -> RunFile:
     return dataclasses.replace(deep, content={**deep.content, "model": model})
 
 
-def _solve(run: RunFile, directory: Path, finer: bool = False) -> Path:
-    """Solve the run file there, unless that was done before; collective.
+def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path:
+    """Solve the run file there, unless that was done before, from where it was stopped; collective.
 
     Args:
         run: at the depth wanted.
         directory: where.
+        signals: that may save and end the solve.
         finer: solve the refined problem instead.
+
+    Raises:
+        Stopped: when one did.
     """
     identity = f"{run.hash()}-{run.training.horizon!r}{'-finer' if finer else ''}"
 
-    def done() -> bool:
-        if not (directory / "manifest.json").is_file():
-            return False
-        there = open_run(directory)
-        return there.manifest.get("run_hash") == identity and (there.summary or {}).get("outcome") == "done"
-
     first = MPI.COMM_WORLD.rank == 0
-    if parallel.from_first(done):
+    done, begun = parallel.from_first(lambda: _found(directory, identity))
+    if done:
         return directory
     if first:
-        sys.stdout.write(f"solving {directory}\n")
+        sys.stdout.write(f"{'going on with' if begun else 'solving'} {directory}\n")
         sys.stdout.flush()
     problem = parallel.agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem
         source = Source(run.text(directory), run.decisive(), identity, run.problem_hash())
-        solve_into(solved, output, source, Manner(overwrite=True, quiet=True))
+        manner = Manner(overwrite=not begun, resume=begun, quiet=True, signals=signals)
+        try:
+            solve_into(solved, output, source, manner)
+        except Stopped as stopped:
+            where = str(stopped).partition(";")[0]
+            raise Stopped(f"{directory}: {where}; the same command goes on", stopped.signal) from stopped
+    signals.free()
     return directory
+
+
+def _found(directory: Path, identity: str) -> tuple[bool, bool]:
+    """Is this very solve done there; or has it been stopped after a checkpoint that is sound?"""
+    if not (directory / "manifest.json").is_file():
+        return False, False
+    there = open_run(directory)
+    if there.manifest.get("run_hash") != identity:
+        return False, False
+    try:
+        Generations(directory).newest()
+    except LookupError:
+        return (there.summary or {}).get("outcome") == "done", False
+    return (there.summary or {}).get("outcome") == "done", True
+
+
+def _evidence(material: Material, solved: Mapping[int, Path], finer: Mapping[int, Path], change: float) -> Evidence:
+    """All that is judged; effects are measured at the depths at which something is."""
+    models, found = {}, {}
+    for layers in solved:
+        model, task = material.run.with_layers(layers).build(trial=False)
+        models[layers] = model
+        mine = [r for r in material.records if r.job.layers == layers]
+        if len({(r.job.initial, r.job.size) for r in mine}) > 1:
+            found[layers] = _effects(witness(mine, model), model, task, material.run, change)
+    return Evidence(
+        records=material.records,
+        limits=_histories(solved),
+        finer=_histories(finer),
+        models=models,
+        coarser=material.coarser,
+        effects=found,
+        change=change,
+        moments=_moments(solved, finer),
+    )
+
+
+def _effects(record: Record, model: Transformer, task: Task, run: RunFile, change: float) -> dict[str, Effect]:
+    sys.stdout.write(f"training {record.job.name} again with λ and with η larger by {percent(change)}\n")
+    sys.stdout.flush()
+    with np.errstate(all="ignore"):
+        return effects(record, model, task, run.training, change)
 
 
 def _histories(directories: Mapping[int, Path]) -> dict[int, History]:
     return {n: open_run(directory).history for n, directory in directories.items()}
 
 
+def _moments(solved: Mapping[int, Path], finer: Mapping[int, Path]) -> dict[int, tuple[History, History]]:
+    return {n: (open_run(solved[n]).moments, open_run(directory).moments) for n, directory in finer.items()}
+
+
 def _findings(
     material: Material, evidence: Evidence, own: int, residual: Mapping[int, History], continuum: Mapping[int, History]
 ) -> Findings:
     run = open_run(material.directory)
-    slopes = verdict.risk_slopes(evidence)
+    slopes = exponents.risk_slopes(evidence)
     mine = [r for r in evidence.drawn if r.job.layers == own]
     distances = measures.distances(run, mine, _last_kept(run, mine))
     dims = {family.name: family.dim for family in evidence.models[own].families}
-    far = measures.distance_slopes(distances, own, dims)
+    far = measures.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
     taus = [float(t) for t in run.taus if t > 0.0]
     depth = depth_rows(residual, continuum, taus) if residual else []
-    judged = [row for row in (*slopes, *far) if row.wanted == verdict.RATE]
+    judged = [row for row in (*slopes, *far) if row.wanted == exponents.RATE]
     checks = [
         *verdict.mean_checks(evidence),
-        *verdict.grid_checks(evidence),
-        *verdict.slope_checks(judged),
-        *depth_checks(depth),
+        *grids.grid_checks(evidence),
+        *verdict.refinement_checks(evidence),
+        *exponents.slope_checks(judged, evidence.change),
     ]
     facts = {
         "problem_hash": material.run.problem_hash(),
@@ -235,8 +315,8 @@ def _findings(
         "weight_decay": material.run.training.weight_decay,
     }
     rows = [asdict(d) for d in distances]
-    governed = verdict.width_or_depth(evidence)
-    return Findings(material.run.name, checks, [*slopes, *far], governed, depth, rows, facts)
+    governed = exponents.width_or_depth(evidence)
+    return Findings(material.run.name, checks, [*slopes, *far], governed, depth, rows, facts, evidence.change)
 
 
 def _last_kept(run: Run, records: Sequence[Record]) -> list[float]:

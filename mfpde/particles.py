@@ -19,7 +19,7 @@ _EXAMPLES = """\
 examples:
   python -m mfpde.particles runs/in-context.toml --units 10,40,160 --seeds 8
   mpirun -n 2 python -m mfpde.particles runs/in-context.toml --units 40 --seeds 8 --layers 4,8,16
-  python -m mfpde.particles runs/in-context.toml --units 48x24,64x32 --initial grid  # weighted, nothing drawn
+  python -m mfpde.particles runs/in-context.toml --units 32x20,48x24 --initial grid --set training.horizon=1
   python -m mfpde.particles runs/in-context.toml --units 40 --seeds 4 --learning-rate 0.05
 
 A study that was stopped goes on where it was; finished Transformers are not trained again.

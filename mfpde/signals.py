@@ -39,10 +39,16 @@ class Signals:
         started: monotonic clock when the command began.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, line: str = "ended before the first step; nothing was lost") -> None:
+        """Nothing has come.
+
+        Args:
+            line: said where a signal ends the job at once, since there is nothing to save.
+        """
         self.ending = 0
         self.save = False
         self.started = time.monotonic()
+        self._line = line
         self._polite = False
         self._last = -float("inf")
         self._before: dict[int, object] = {}
@@ -52,6 +58,12 @@ class Signals:
     def keep(self) -> None:
         """From now on there is something to save: signals are noted, and end nothing by themselves."""
         self._polite = True
+
+    def free(self) -> None:
+        """From now on there is nothing to save: a signal ends the job at once, as does one that was noted before."""
+        self._polite = False
+        if self.ending:
+            _end(self.ending, self._line)
 
     def __enter__(self) -> Self:
         if not in_main_thread():
@@ -92,7 +104,7 @@ class Signals:
         self._last = now
         self.ending = max(self.ending, number)
         if not self._polite:
-            _end(number, "ended before the first step; nothing was lost")
+            _end(number, self._line)
         if again:
             _end(number, "a second time: ended at once; --resume goes on from the last checkpoint")
 

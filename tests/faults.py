@@ -71,6 +71,7 @@ TWO_RANKS = "tests/parallel/test_two_ranks.py"
 FINITE_TRAIN = "mfpde/finite/train.py"
 PARTICLES = "tests/unit/test_particles.py::test_{}"
 COMPARE = "tests/exact/test_compare.py::test_{}"
+VERDICT = "tests/exact/test_verdict.py::test_{}"
 NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
 COLUMNS = "tests/exact/test_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
@@ -352,11 +353,30 @@ FAULTS = (
     Fault("interval-without-jackknife-factor", "mfpde/validation/extrapolation.py", "(count - 1) / count * np.sum",
           "1.0 / count * np.sum", COMPARE.format("the_interval_of_the_extrapolation_covers_as_often_as_it_says")),
     Fault("depth-extrapolated-by-order-one", "mfpde/validation/depth.py", "(fine / coarse) ** 2",
-          "(fine / coarse) ** 1", COMPARE.format("depth_is_judged_by_its_slope")),
+          "(fine / coarse) ** 1", COMPARE.format("depth_is_a_table_with_its_slope")),
     Fault("errors-not-squared", "mfpde/validation/slopes.py", "squares = np.asarray(errors) ** 2",
           "squares = np.abs(np.asarray(errors))", COMPARE.format("exponents_and_their_intervals")),
     Fault("steps-length-forgotten", "mfpde/validation/extrapolation.py", "if len(set(steps)) > 1 else []",
           "if False else []", COMPARE.format("the_length_of_steps_is_carried_on_to_zero")),
+    Fault("slope-that-only-reaches", "mfpde/validation/slopes.py", "self.low > wanted + tolerance else None",
+          "self.low > wanted + tolerance else True",
+          VERDICT.format("an_exponent_passes_where_its_whole_interval_does")),
+    Fault("verdict-without-power", "mfpde/validation/verdict.py", "if max(least.values()) > change]",
+          "if False]", VERDICT.format("the_verdict_asks_what_would_have_been_seen")),
+    Fault("power-of-one-check-for-all-depths", "mfpde/validation/verdict.py",
+          "depths.setdefault(check.layers, [])", "depths.setdefault(0, [])",
+          VERDICT.format("the_verdict_asks_what_would_have_been_seen")),
+    Fault("effect-of-twice-the-change", "mfpde/validation/effects.py", "1.0 + change", "1.0 + 2.0 * change",
+          COMPARE.format("effects_on_finite_transformers_are_those_on_the_pde")),
+    Fault("means-of-layers-not-compared", "mfpde/validation/grids.py",
+          "for family in evidence.models[layers].families:", "for family in ():",
+          COMPARE.format("layers_that_change_places_are_seen_in_their_means[order1-differs]")),
+    Fault("run-not-held-to-its-refinement", "mfpde/validation/verdict.py",
+          "passed = bool(abs(value - expected) <= allowed)", "passed = True",
+          COMPARE.format("a_run_that_its_own_refinement_does_not_bear_out")),
+    Fault("stopped-depth-begun-anew", "mfpde/comparison.py", "overwrite=not begun, resume=begun",
+          "overwrite=True, resume=False",
+          "tests/restart/test_compare_stopped.py::test_a_depth_that_is_being_solved_goes_on_bit_for_bit"),
     Fault("hotter-limit", "mfpde/limit/diffusion.py", "self.temperature = temperature",
           "self.temperature = 1.1 * temperature", COMPARE.format("noisy_units_against_the_hot_pde")),
     Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",

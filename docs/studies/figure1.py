@@ -23,6 +23,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -149,10 +150,19 @@ def sizes(curves: Mapping[str, Curves]) -> list[int]:
     return [m for m in HEADS if str(m) in curves]
 
 
-def ordered(curves: Mapping[str, Curves], quantity: str = "risk") -> bool:
-    """Does the mean final loss fall with every M?"""
-    ends = [last(curves[str(m)], quantity)[0] for m in sizes(curves)]
-    return all(more < fewer for fewer, more in pairwise(ends))
+def ordered(curves: Mapping[str, Curves], quantity: str = "risk") -> str:
+    """Does the mean final loss fall with every number of heads? "yes", "no", or "not significant" with the first such.
+
+    A difference between neighbours counts where zero is outside its 95 % interval (seed by seed, Student's t).
+    """
+    finite = {name: curves[name] for name in map(str, sizes(curves))}
+    seeds = min(len(np.atleast_2d(c[quantity])) for c in finite.values())
+    rows = paired(finite, quantity)
+    reach = float(stats.t.ppf(0.975, seeds - 1))
+    if any(mean < -reach * error for _, mean, error in rows):
+        return "no"
+    unclear = [f"{name}: {mean:+.4f} ± {error:.4f}" for name, mean, error in rows if mean <= reach * error]
+    return f"not significant ({', '.join(unclear)})" if unclear else "yes"
 
 
 def beyond(curves: Mapping[str, Curves], test: str = "", single: bool = False) -> bool:
@@ -260,7 +270,7 @@ def verdict(curves: Mapping[str, Curves]) -> str:
     """What is asked of the sweep, on training and on test images, yes or no."""
     said = []
     for kind, test in (("training", ""), ("test", "test_")):
-        said.append(f"- Mean final {kind} loss falls with every M: **{_answer(ordered(curves, test + 'risk'))}**.")
+        said.append(f"- Mean final {kind} loss falls with every M, at 95 %: **{ordered(curves, test + 'risk')}**.")
         if "limit" in curves:
             said.append(
                 f"- The limit's {kind} loss below and its accuracy above those of M = {sizes(curves)[-1]}, or within "

@@ -109,12 +109,13 @@ def read() -> dict[str, Any]:
 def tables(kept: dict[str, Any]) -> str:
     """Markdown: verdicts, checks, slopes, depth, M or L·M."""
     parts = [
-        table("verdicts", ["study", "loss", "finite Transformers", "checks", "failed", "the PDE"], [
-            [n, k["loss"], k["finite_transformers"], len(k["checks"]), len(k["failed"]), k["verdict"]]
+        table("verdicts", ["study", "loss", "finite Transformers", "checks", "failed", "the PDE", "why"], [
+            [n, k["loss"], k["finite_transformers"], len(k["checks"]), len(k["failed"]), k["verdict"], k["why"]]
             for n, k in kept.items()
         ]),
-        table("checks", ["study", "check", "L", "τ", "finite", "limit", "allowed", "passed", "figures"], [
-            [n, c["name"], c["layers"], c["tau"], c["value"], c["expected"], c["allowed"], c["passed"], c["note"]]
+        table("checks", ["study", "check", "L", "τ", "finite", "limit", "allowed", "passed", "seen", "figures"], [
+            [n, c["name"], c["layers"], c["tau"], c["value"], c["expected"], c["allowed"], c["passed"],
+             list(c["seen_in"].values()), c["note"]]
             for n, k in kept.items() for c in k["checks"]
         ]),
         table("slopes", ["study", "of", "L", "τ", "seeds", "M", "root mean squares", "exponent", "95 % interval"], [

@@ -1,4 +1,4 @@
-"""The mean over seeds, carried on to M = ∞.
+"""The mean over seeds, extrapolated to M = ∞.
 
 A risk of M drawn units is R_∞ + b/M + (1/M) Σ_j ψ(θ_j) + O(1/M): the drawn units' chance deviation from their law moves
 it by a linear functional, whose mean is zero. Sample moments of the units at τ = 0, of which the expectations are

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mfpde.finite.records import Record
 from mfpde.output.reader import Run
 from mfpde.validation.distances import draws, exact, nodes, rate, sliced
+from mfpde.validation.effects import Effect
+from mfpde.validation.exponents import SlopeRow
 from mfpde.validation.slopes import slope
-from mfpde.validation.verdict import SlopeRow
 
 Array = NDArray[np.float64]
 _LARGEST = 200  # units from which an exact distance takes too long
@@ -96,8 +97,17 @@ def _moments(table: Mapping[str, NDArray], tau: float, family: str, layer: int, 
     return mean, np.array([[upper[min(i, j), max(i, j)] for j in range(dim)] for i in range(dim)])
 
 
-def distance_slopes(found: Sequence[Distance], layers: int, dims: Mapping[str, int]) -> list[SlopeRow]:
-    """Exponents in M of distances, root mean squares over layers and seeds; of the exact one against its own rate."""
+def distance_slopes(
+    found: Sequence[Distance], layers: int, dims: Mapping[str, int], effects: Mapping[str, Effect]
+) -> list[SlopeRow]:
+    """Exponents in M of distances, root mean squares over layers and seeds; of the exact one against its own rate.
+
+    Args:
+        found: distances of drawn units.
+        layers: L.
+        dims: per family d.
+        effects: per parameter what a change of it does.
+    """
     rows = []
     for tau in sorted({d.tau for d in found}):
         for family, dim in dims.items():
@@ -111,7 +121,8 @@ def distance_slopes(found: Sequence[Distance], layers: int, dims: Mapping[str, i
                 rms = [float(e) for e in np.sqrt((errors**2).mean(axis=0))]
                 name = f"{kind} W₁ of {family}" + (f" in its rate for d = {dim}" if kind == "exact" else "")
                 wanted = 1.0 if kind == "exact" else -0.5
-                rows.append(SlopeRow(name, layers, tau, sizes, rms, len(errors), fitted, wanted))
+                moved = {p: effect.of_distance(family, tau) for p, effect in effects.items()}
+                rows.append(SlopeRow(name, layers, tau, sizes, rms, len(errors), fitted, wanted, moved))
     return rows
 
 

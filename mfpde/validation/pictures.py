@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from mfpde.finite.records import Record
 from mfpde.validation.depth import DepthRow
 from mfpde.validation.evidence import Evidence, History
+from mfpde.validation.exponents import SlopeRow
 from mfpde.validation.slopes import Governed
-from mfpde.validation.verdict import SlopeRow
 
 _BLACK = "#111111"
 

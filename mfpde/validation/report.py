@@ -8,9 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mfpde.validation.depth import DepthRow
+import numpy as np
+
+from mfpde.validation.check import CONFIDENCE, SYMBOLS, Check, percent
+from mfpde.validation.depth import ORDER, ORDER_WITHIN, DepthRow
+from mfpde.validation.effects import CHANGE
+from mfpde.validation.exponents import SlopeRow
 from mfpde.validation.slopes import Governed
-from mfpde.validation.verdict import Check, SlopeRow, word
+from mfpde.validation.verdict import Verdict, decide
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #111 }
@@ -19,7 +24,7 @@ td, th { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: left; v
 .no { color: #b00020; font-weight: bold } .yes { color: #1b6e20 } .open { color: #777 }
 img { max-width: 100% }
 """
-_MARKS = {True: ("yes", "yes"), False: ("no", "no"), None: ("open", "cannot tell")}
+_MARKS = {True: ("yes", "agrees"), False: ("no", "differs"), None: ("open", "undecided")}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Findings:
         depth: errors of a finite number of layers.
         distances: rows of measures, as plain numbers.
         facts: what was compared: seeds, sizes, methods, hashes.
+        change: relative, of λ and of η, that must have been seen.
     """
 
     name: str
@@ -43,16 +49,21 @@ class Findings:
     depth: Sequence[DepthRow]
     distances: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    change: float = CHANGE
 
     @property
-    def verdict(self) -> str:
-        """One word."""
-        return word(self.checks)
+    def verdict(self) -> Verdict:
+        """What all checks say together."""
+        return decide(self.checks, self.change)
 
     def plain(self) -> dict[str, Any]:
         """The content of summary.json."""
+        verdict = self.verdict
         return {
-            "verdict": self.verdict,
+            "verdict": verdict.word,
+            "why": verdict.why,
+            "seen": dict(verdict.seen),
+            "change": self.change,
             "failed": [f"{c.name}, L = {c.layers}, tau = {c.tau:g}" for c in self.checks if c.passed is False],
             "checks": [asdict(check) for check in self.checks],
             "slopes": [asdict(row) for row in self.slopes],
@@ -65,20 +76,37 @@ class Findings:
 
 def page(findings: Findings, images: Mapping[str, bytes]) -> str:
     """The HTML text, with its pictures inside."""
+    verdict = findings.verdict
     parts = [
-        f"<h1>{html.escape(findings.name)}: the PDE <em>{findings.verdict}</em></h1>",
-        "<p>Finite Transformers against their limit; each check with its figures. A check passes where the difference "
-        "of the two numbers is at most what is allowed.</p>",
+        f"<h1>{html.escape(findings.name)}: <em>{verdict.sentence}</em></h1>",
+        f"<p>{html.escape(verdict.why)}.</p><p>{html.escape(_rule(findings.change))}</p>",
         _checks(findings.checks),
         *(_picture(name, image) for name, image in images.items()),
         _slopes(findings.slopes),
+        _depth(findings.depth),
         _governed(findings.governed),
         "<h2>What was compared</h2>",
         _table(["", ""], ([str(k), str(v)] for k, v in findings.facts.items())),
     ]
-    title = html.escape(f"{findings.name}: {findings.verdict}")
+    title = html.escape(f"{findings.name}: {verdict.sentence}")
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _rule(change: float) -> str:
+    """What `verdict` and `exponents` do, in words."""
+    share, sure = percent(change), percent(CONFIDENCE)
+    return (
+        "Finite Transformers against their limit. A check differs where its two numbers are further apart than is "
+        f"allowed: for a mean, half the width of its interval (all of them hold with {sure} confidence) and the PDE's "
+        "own error; for a grid, twice what refining the grid or the PDE changes; for the refinement of the PDE, what "
+        f"{share} of λ or η make. Where it does not differ it agrees if it would have seen a change of λ or of η by "
+        f"{share}, and is undecided otherwise. What it would have seen is a difference of twice what is allowed, and "
+        "nothing where refinement still changes a thousandth of the risk. A slope agrees where its whole interval "
+        f"({sure}, all slopes together) is within what is allowed of theory, differs where all of it is beyond, and is "
+        "undecided where only a part of it is within. The PDE differs where a check does; it matches where none "
+        "does and, at every depth, some check would have seen the change of λ and some check that of η."
+    )
 
 
 def _checks(checks: Sequence[Check]) -> str:
@@ -86,10 +114,17 @@ def _checks(checks: Sequence[Check]) -> str:
     for c in checks:
         mark, said = _MARKS[c.passed]
         numbers = [f"{c.value:.8g}", f"{c.expected:.8g}", f"{abs(c.value - c.expected):.2g}", f"{c.allowed:.2g}"]
-        cells = [c.name, str(c.layers), f"{c.tau:g}", *numbers, c.note]
+        power = [f"{c.seen:.2g}" if np.isfinite(c.seen) else "–", *(_share(c.seen_in.get(p)) for p in SYMBOLS)]
+        cells = [c.name, str(c.layers), f"{c.tau:g}", *numbers, *power, c.note]
         rows.append(f'<tr>{_cells(cells)}<td class="{mark}">{said}</td></tr>')
-    head = _heads(["check", "L", "τ", "finite", "limit or theory", "difference", "allowed", "by", "passed"])
-    return f"<h2>Checks</h2><table>{head}{''.join(rows)}</table>"
+    numbers = ["finite", "limit or theory", "difference", "allowed"]
+    power = ["would have seen", *(f"in {symbol}" for symbol in SYMBOLS.values())]
+    head = _heads(["check", "L", "τ", *numbers, *power, "by", "outcome"])
+    return f"<h2>Checks</h2><table>{head}{''.join(rows)}</table>" if checks else ""
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)
 
 
 def _slopes(rows: Sequence[SlopeRow]) -> str:
@@ -100,6 +135,17 @@ def _slopes(rows: Sequence[SlopeRow]) -> str:
     )  # fmt: skip
     heads = ["of", "L", "τ", "exponent", "95 %", "theory", "seeds", "M: root mean square"]
     return f"<h2>Exponents in M</h2>{_table(heads, body)}" if rows else ""
+
+
+def _depth(rows: Sequence[DepthRow]) -> str:
+    body = (
+        [f"{r.tau:g}", f"{r.limit:.8g}", ", ".join(f"{n}: {e:.3g}" for n, e in zip(r.layers, r.errors, strict=True)),
+         f"{r.slope:.3f}", "yes" if r.of_order else "no"]
+        for r in rows
+    )  # fmt: skip
+    heads = ["τ", "risk at L = ∞", "L: |risk − its limit|", "exponent", f"{ORDER:g} within {ORDER_WITHIN:g}"]
+    about = "<p>Both sides are solves of the PDE: how it converges with L, and no verdict on it.</p>"
+    return f"<h2>Depth</h2>{about}{_table(heads, body)}" if rows else ""
 
 
 def _governed(found: Mapping[float, Governed]) -> str:

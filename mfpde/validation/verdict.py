@@ -1,76 +1,110 @@
-"""Does the PDE match? Every check, its figures, and one word.
+"""Does the PDE match? Every check with what it would have seen, and one word.
 
-    mean    the mean over seeds, extrapolated in 1/M to ∞ (and in the learning rate to 0, where there are several),
-            against the limit's risk at up to five τ and at every depth, inside one joint 95 % region (Bonferroni)
-    grid    weighted grids of units, refined, against the PDE, refined: nothing is drawn, so that the difference must be
-            no more than the target or what the two refinements leave
-    slope   the root mean square over seeds of the risk's error, and of the sliced Wasserstein distance, falls like
-            M^(−1/2)
+    mean        the mean over seeds, extrapolated in 1/M to ∞ (and in the learning rate to 0, where there are several),
+                against the limit's risk at up to five τ and at every depth, inside one joint 95 % region (Bonferroni)
+    grid        risk, and means per layer, of weighted grids of units, refined, against the PDE, refined (`grids`)
+    refinement  the run against its own refinement: no further apart than a small change of λ or η would make it
+    slope       the root mean square over seeds of the risk's error, and of the sliced Wasserstein distance, falls like
+                M^(−1/2) (`exponents`)
 
-A wrong PDE leaves an error that does not fall: each of the three can fail.
+A wrong PDE leaves an error that does not fall: each can fail. That none does says something only where it would have.
+What is compared is within what is allowed of the truth (means with joint 95 % confidence), so that a true difference of
+twice what is allowed cannot pass: this is what the check would have seen. In units of a parameter it is the relative
+change that moves the risk of finite Transformers by as much (`effects`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.validation.evidence import Evidence, at, has, matrix
-from mfpde.validation.extrapolation import deviations, extrapolate
-from mfpde.validation.slopes import Governed, Slope, governed, slope
+from mfpde.validation.check import CONFIDENCE, SURE, SYMBOLS, Check, judge, percent
+from mfpde.validation.evidence import Evidence, at, has
+from mfpde.validation.extrapolation import Limit, deviations, extrapolate
 
-Array = NDArray[np.float64]
-CONFIDENCE = 0.95
-GRID_TARGET = 1e-6  # relative; how closely refined grids and a refined PDE are to agree
-RATE, RATE_WITHIN = -0.5, 0.1
-_RESOLVED = 1e-3  # relative; a grid or a PDE whose refinement changes the risk by more says nothing
-_SLACK = 2.0  # by which what refinements leave may be exceeded
-_SIZES, _SEEDS = 3, 8  # from which a slope is judged
+_MOST_SEEDS = 10_000  # above that many, seeds are no advice
+_NO_EVIDENCE = (
+    "no finite Transformers that decide: python -m mfpde.particles trains them, weighted ones (--initial grid, two "
+    "sizes) or drawn ones (two sizes, three seeds at least)"
+)
 
 
 @dataclass(frozen=True)
-class Check:
-    """One comparison of a number with what it should be.
+class Verdict:
+    """What all checks say together.
 
     Attributes:
-        name: "mean", "grid", "slope of the risk's error", …
-        layers: L.
-        tau: τ.
-        value: from finite Transformers.
-        expected: from the limit, or from theory.
-        allowed: largest |value − expected| that passes.
-        passed: whether it does; None where the figures cannot tell.
-        note: what the figures are.
+        word: "matches", "differs" or "undecided".
+        why: one line.
+        seen: per parameter the smallest relative change that would have been seen at every depth; empty where nothing
+            would.
     """
 
-    name: str
-    layers: int
-    tau: float
-    value: float
-    expected: float
-    allowed: float
-    passed: bool | None
-    note: str
+    word: str
+    why: str
+    seen: Mapping[str, float]
+
+    @property
+    def sentence(self) -> str:
+        """As the end of "run: …"."""
+        return "undecided whether the PDE matches" if self.word == "undecided" else f"the PDE {self.word}"
 
 
-def word(checks: Sequence[Check]) -> str:
-    """The word "matches" if checks passed and none failed, "does not match" if one failed, else "undecided"."""
-    said = [check.passed for check in checks if check.passed is not None]
-    if not said:
-        return "undecided"
-    return "matches" if all(said) else "does not match"
+def decide(checks: Sequence[Check], change: float) -> Verdict:
+    """The PDE differs where a check fails, and matches where none does though, at every depth, one would have.
+
+    Args:
+        checks: all of them.
+        change: relative, of every parameter, that must have been seen.
+    """
+    depths: dict[int, list[Check]] = {}
+    for check in checks:
+        if check.seen_in:
+            depths.setdefault(check.layers, []).append(check)
+    power = {n: _least(mine) for n, mine in depths.items()}
+    seen = {name: max(p[name] for p in power.values()) for name in next(iter(power.values()), {})}
+    failed = [check for check in checks if check.passed is False]
+    if failed:
+        worst = max(failed, key=lambda c: abs(c.value - c.expected) / max(c.allowed, 1e-300))
+        return Verdict("differs", f"{len(failed)} of {len(checks)} checks differ; the most, {_said(worst)}", seen)
+    if not depths:
+        return Verdict("undecided", _NO_EVIDENCE, seen)
+    blind = [n for n, least in power.items() if max(least.values()) > change]
+    if not blind:
+        where = ", ".join(map(str, sorted(depths)))
+        return Verdict("matches", f"a change {_changes(seen)} would have been seen (L = {where})", seen)
+    layers = min(blind)
+    best = min(depths[layers], key=lambda c: (not c.more, max(c.seen_in.values())))
+    advice = f"; {best.more} ({best.name}, tau = {best.tau:g}) would decide" if best.more else ""
+    why = f"at L = {layers} only a change {_changes(power[layers])} would have been seen, not {percent(change)}{advice}"
+    return Verdict("undecided", why, seen)
+
+
+def _least(checks: Sequence[Check]) -> dict[str, float]:
+    """Per parameter the smallest relative change that one of these checks would have seen."""
+    return {name: min(check.seen_in[name] for check in checks) for name in checks[0].seen_in}
+
+
+def _changes(seen: Mapping[str, float]) -> str:
+    return " or ".join(f"of {SYMBOLS[name]} by {percent(value)}" for name, value in seen.items())
+
+
+def _said(check: Check) -> str:
+    return (
+        f"{check.name} at L = {check.layers}, tau = {check.tau:g}: {check.value:.6g} against {check.expected:.6g}, "
+        f"{check.allowed:.2g} allowed"
+    )
 
 
 def mean_checks(evidence: Evidence) -> list[Check]:
-    """Particle means carried on to M = ∞, against the limit."""
-    places = [(n, tau) for n in sorted(evidence.limits) for tau in evidence.judged(n)]
+    """Particle means, extrapolated to M = ∞, against the limit."""
+    drawn = [*evidence.drawn, *(r for r in evidence.coarser if r.job.initial == "sampled")]
+    places = [(n, tau) for n in sorted(evidence.limits) for tau in evidence.judged(n, drawn)]
     confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(places))
     checks = []
     for layers, tau in places:
-        drawn = [*evidence.drawn, *(r for r in evidence.coarser if r.job.initial == "sampled")]
         mine = [r for r in drawn if r.job.layers == layers and has(r.columns, tau)]
         if not mine:
             continue
@@ -79,114 +113,50 @@ def mean_checks(evidence: Evidence) -> list[Check]:
         sizes, seeds = [r.job.size[0] for r in mine], [r.job.seed for r in mine]
         rates = [r.job.method.learning_rate or 0.0 for r in mine]
         found = extrapolate(sizes, seeds, risks, controls, confidence, rates)
-        if found is None:
-            continue
-        expected = at(evidence.limits[layers], "risk", tau)
-        allowed = found.half_width + evidence.error(layers, tau)
-        note = f"{found.seeds} seeds, M = {', '.join(map(str, sorted(set(sizes))))}, {found.controls} control variates"
-        if any(rates):
-            note += f", learning rates {', '.join(f'{h:g}' for h in sorted(set(rates)))}"
-        inside = bool(abs(found.value - expected) <= allowed)
-        checks.append(Check("mean", layers, tau, found.value, expected, allowed, inside, note))
+        if found is not None:
+            checks.append(_mean_check(evidence, layers, tau, found, sizes, rates))
     return checks
 
 
-def grid_checks(evidence: Evidence) -> list[Check]:
-    """Weighted units, refined, against the limit, refined."""
+def _mean_check(
+    evidence: Evidence, layers: int, tau: float, found: Limit, sizes: Sequence[int], rates: Sequence[float]
+) -> Check:
+    expected, error = at(evidence.limits[layers], "risk", tau), evidence.error(layers, tau)
+    allowed = found.half_width + error
+    note = f"{found.seeds} seeds, M = {', '.join(map(str, sorted(set(sizes))))}, {found.controls} control variates"
+    if any(rates):
+        note += f", learning rates {', '.join(f'{h:g}' for h in sorted(set(rates)))}"
+    room = _room(evidence, layers, tau) - error
+    check = Check("mean", layers, tau, found.value, expected, allowed, None, note)
+    return judge(check, evidence.risk_effects(layers, tau), evidence.change, _seeds(found, room))
+
+
+def _seeds(found: Limit, room: float) -> str:
+    """How many would make the interval as narrow as there is room."""
+    if room <= 0.0:
+        return "smaller cells or a smaller time.tolerance, since the PDE's own error is too large,"
+    ratio = (found.half_width / room) ** 2
+    seeds = int(np.ceil(found.seeds * ratio))
+    if seeds > _MOST_SEEDS:
+        return "weighted units instead of drawn ones (--initial grid)"
+    return f"about {seeds} seeds instead of {found.seeds}, or {ratio:.2g} times the units"
+
+
+def refinement_checks(evidence: Evidence) -> list[Check]:
+    """The run against its own refinement, where there is one: says whether it is resolved, and nothing of the limit."""
     checks = []
-    for layers in sorted(evidence.limits):
-        for kind in ("grid", "gauss"):
-            mine = [r for r in evidence.weighted if r.job.layers == layers and r.job.initial == kind]
-            mine.sort(key=lambda r: r.job.count(evidence.models[layers]))
-            for tau in evidence.judged(layers) if len(mine) > 1 else ():
-                both = [at(r.columns, "risk", tau) for r in mine[-2:] if has(r.columns, tau)]
-                if len(both) == 2:
-                    checks.append(_grid_check(evidence, layers, tau, both[0], both[1], kind))
+    note = f"the PDE as it was solved against a finer solve; what {percent(evidence.change)} of λ or η make is allowed"
+    for layers, finer in sorted(evidence.finer.items()):
+        effects = evidence.effects.get(layers, {}).values()
+        taus = evidence.judged(layers, evidence.records)
+        allowed = max((effect.of_risk(t) for effect in effects for t in taus), default=float("inf"))
+        for tau in taus:
+            value, expected = (at(table, "risk", tau) for table in (evidence.limits[layers], finer))
+            passed = bool(abs(value - expected) <= allowed)
+            checks.append(Check("refinement", layers, tau, value, expected, allowed, passed, note))
     return checks
 
 
-def _grid_check(evidence: Evidence, layers: int, tau: float, coarse: float, fine: float, kind: str) -> Check:
-    limit = evidence.finer.get(layers, evidence.limits[layers])
-    expected = at(limit, "risk", tau)
-    left = (abs(fine - coarse), evidence.error(layers, tau))
-    allowed = max(GRID_TARGET * expected, _SLACK * max(left))
-    resolved = max(left) <= _RESOLVED * expected and layers in evidence.finer
-    passed = bool(abs(fine - expected) <= allowed) if resolved else None
-    note = (
-        f"relative difference {abs(fine - expected) / expected:.2g}; refining the grid changes {left[0] / expected:.2g}"
-        + (f", the PDE {left[1] / expected:.2g}" if layers in evidence.finer else ", no finer PDE")
-    )
-    return Check(kind, layers, tau, fine, expected, allowed, passed, note)
-
-
-@dataclass(frozen=True)
-class SlopeRow:
-    """A fitted exponent, and the errors behind it.
-
-    Attributes:
-        of: what falls.
-        layers: L.
-        tau: τ.
-        sizes: M.
-        errors: root mean squares.
-        seeds: how many.
-        slope: the exponent.
-        wanted: what it should be.
-    """
-
-    of: str
-    layers: int
-    tau: float
-    sizes: list[int]
-    errors: list[float]
-    seeds: int
-    slope: Slope
-    wanted: float = RATE
-
-
-def risk_slopes(evidence: Evidence) -> list[SlopeRow]:
-    """Exponents of the RMS error of the risk in M, at every depth and judged τ with three sizes or more."""
-    rows = []
-    for layers in sorted(evidence.limits):
-        mine = [r for r in evidence.drawn if r.job.layers == layers]
-        for tau in evidence.judged(layers):
-            sizes, seeds, risks = matrix(mine, tau)
-            if len(sizes) < _SIZES or len(seeds) < 2:
-                continue
-            errors = risks - at(evidence.limits[layers], "risk", tau)
-            rms = [float(e) for e in np.sqrt((errors**2).mean(axis=0))]
-            rows.append(SlopeRow("risk", layers, tau, sizes, rms, len(seeds), slope(sizes, errors)))
-    return rows
-
-
-def slope_checks(rows: Sequence[SlopeRow]) -> list[Check]:
-    """Of each kind and depth the row with most sizes, the last of those, judged by its interval."""
-    checks = []
-    for of, layers in dict.fromkeys((row.of, row.layers) for row in rows):
-        mine = [row for row in rows if (row.of, row.layers) == (of, layers) and row.seeds >= _SEEDS]
-        if not mine:
-            continue
-        row = max(mine, key=lambda r: (len(r.sizes), r.tau))
-        passed = row.slope.meets(row.wanted, RATE_WITHIN)
-        note = f"95 % interval {row.slope.low:.3f} … {row.slope.high:.3f}, {row.seeds} seeds, M = {row.sizes}"
-        checks.append(
-            Check(f"slope of {row.of}", layers, row.tau, row.slope.value, row.wanted, RATE_WITHIN, passed, note)
-        )
-    return checks
-
-
-def width_or_depth(evidence: Evidence) -> dict[float, Governed]:
-    """Per τ that all depths share: does the error fall with M or with L·M?"""
-    depths = sorted({r.job.layers for r in evidence.drawn} & set(evidence.limits))
-    found = {}
-    for tau in evidence.judged(depths[0]) if len(depths) > 1 else ():
-        errors: dict[tuple[int, int], Array] = {}
-        for layers in depths:
-            mine = [r for r in evidence.drawn if r.job.layers == layers]
-            sizes, seeds, risks = matrix(mine, tau)
-            if len(seeds) >= _SIZES and has(evidence.limits[layers], tau):
-                left = risks - at(evidence.limits[layers], "risk", tau)
-                errors |= {(m, layers): left[:, k] for k, m in enumerate(sizes)}
-        if len({m for m, _ in errors}) > 1 and len({n for _, n in errors}) > 1:
-            found[tau] = governed(errors)
-    return found
+def _room(evidence: Evidence, layers: int, tau: float) -> float:
+    """What may be allowed so that a change of any parameter is seen: half of what the least of them makes."""
+    return min(evidence.risk_effects(layers, tau).values(), default=float("inf")) / SURE

@@ -87,7 +87,7 @@ def test_the_verdicts_can_be_no():
 
     found = {str(m): curves(0.5 - 0.001 * m, 0.52 - 0.001 * m) for m in figure.HEADS}
     found["limit"] = {key: values[0] for key, values in curves(0.46).items()}
-    assert figure.ordered(found)
+    assert figure.ordered(found) == "yes"
     assert figure.beyond(found)
     assert np.isclose(figure.last(found["40"], "risk")[0], 0.47)
     for test in ("risk", "test_risk"):
@@ -97,7 +97,10 @@ def test_the_verdicts_can_be_no():
         np.testing.assert_allclose([error for _, _, error in apart], [0.0, 0.0, 0.0, 0.01], atol=1e-12)
     worse = copy.deepcopy(found)
     worse["20"] = curves(0.3, 0.3)
-    assert not figure.ordered(worse)
+    assert figure.ordered(worse) == "no"
+    apart = copy.deepcopy(found)
+    apart["4"] = curves(0.496, 0.510)  # 10 units have 0.49 and 0.51: one seed gains, the other does not
+    assert figure.ordered(apart) == "not significant (4 − 10: +0.0030 ± 0.0030)"
     behind = copy.deepcopy(found)
     behind["limit"]["accuracy"][-1] = 0.505  # by 2.5 standard errors of the mean 0.53, and 1.8 deviations of its runs
     assert not figure.beyond(behind)

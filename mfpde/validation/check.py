@@ -1,0 +1,78 @@
+"""One comparison of two numbers, and the smallest difference that it would have seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+CONFIDENCE = 0.95  # joint, of all checks of one kind
+SURE = 2.0  # times what is allowed: a true difference that cannot pass
+SYMBOLS = {"weight_decay": "λ", "step": "η"}
+"""Parameters in which power is stated, by their names in a run file."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a number with what it should be.
+
+    Attributes:
+        name: "mean", "grid", "slope of the risk's error", …
+        layers: L.
+        tau: τ.
+        value: from finite Transformers.
+        expected: from the limit, or from theory.
+        allowed: largest |value − expected| that passes.
+        passed: whether it does; None where the figures cannot tell.
+        note: what the figures are.
+        seen: the smallest true difference that the check would have found.
+        seen_in: the same as a relative change of each parameter; empty where it is not translated.
+        more: what would make an undecided check decide.
+    """
+
+    name: str
+    layers: int
+    tau: float
+    value: float
+    expected: float
+    allowed: float
+    passed: bool | None
+    note: str
+    seen: float = float("nan")
+    seen_in: Mapping[str, float] = field(default_factory=dict)
+    more: str = ""
+
+
+def judge(check: Check, effects: Mapping[str, float], change: float, more: str, resolved: bool = True) -> Check:
+    """The check with its outcome: a difference that is too large fails; none passes where a change would be seen.
+
+    Args:
+        check: its numbers.
+        effects: |Δ_p| of what it compares, per parameter p.
+        change: c, that must be seen of at least one of them.
+        more: what would make it see more.
+        resolved: may it be judged at all?
+    """
+    seen = SURE * check.allowed if resolved else math.inf
+    seen_in = relative(seen, effects, change)
+    passed: bool | None = True if min(seen_in.values(), default=math.inf) <= change else None
+    if resolved and abs(check.value - check.expected) > check.allowed:
+        passed = False
+    blind = max(seen_in.values(), default=math.inf) > change
+    return replace(check, passed=passed, seen=seen, seen_in=seen_in, more=more if blind else "")
+
+
+def percent(share: float) -> str:
+    """A relative change to two digits; "no amount" where it is infinite."""
+    return f"{float(f'{100.0 * share:.2g}'):g} %" if math.isfinite(share) else "no amount"
+
+
+def relative(seen: float, effects: Mapping[str, float], change: float) -> dict[str, float]:
+    """A difference as relative changes of the parameters: c δ/|Δ_p|.
+
+    Args:
+        seen: δ.
+        effects: |Δ_p| per parameter p, of the same quantity.
+        change: c.
+    """
+    return {name: change * seen / effect if effect > 0.0 else float("inf") for name, effect in effects.items()}

@@ -1,0 +1,108 @@
+"""What a small change of λ or of η does to finite Transformers: the units in which the power of a comparison is stated.
+
+    Δ_p(τ) = R(τ; p (1 + c)) − R(τ; p),    p = λ, η
+
+is measured on a finite Transformer that the comparison already has: it is trained again with p (1 + c), from the same
+units, by the same method and with the same noise. Such common random numbers leave an error of Δ that is small against
+Δ itself, of relative size (L M)^(−1/2) (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8). The PDE,
+being what is judged, takes no part in it. A difference δ of the risk is what a relative change c δ/|Δ_p| of p makes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from mfpde.finite.records import Record
+from mfpde.finite.training import School
+from mfpde.problem.task import Task
+from mfpde.problem.transformer import Transformer
+from mfpde.settings import Training
+
+Array = NDArray[np.float64]
+CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to see unless it is given another
+_ENOUGH = 400  # units in all layers of a family, from which Δ is known to some 5 %
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """What p (1 + c) in place of p changes along training.
+
+    Attributes:
+        tau: τ (t,).
+        risk: Δ_p (t,).
+        means: per family the change of E θ (t, L, d).
+    """
+
+    tau: Array
+    risk: Array
+    means: Mapping[str, Array]
+
+    def of_risk(self, tau: float) -> float:
+        """|Δ_p| at the report nearest to τ."""
+        return float(abs(self.risk[self._at(tau)]))
+
+    def of_means(self, family: str, tau: float) -> float:
+        """The largest change of a mean, over layers and coordinates."""
+        return float(np.abs(self.means[family][self._at(tau)]).max())
+
+    def of_distance(self, family: str, tau: float) -> float:
+        """A lower bound of the sliced W₁ by which a family's density moves, root mean square over layers.
+
+        W₁ between two laws on a line is at least the difference of their means (Kantorovich and Rubinstein); over the
+        directions e of a sliced distance that is |E θ' − E θ| E|e₁|, E|e₁| = Γ(d/2)/(√π Γ((d+1)/2)).
+        """
+        moved = self.means[family][self._at(tau)]
+        dim = moved.shape[-1]
+        share = np.exp(gammaln(0.5 * dim) - gammaln(0.5 * (dim + 1.0))) / np.sqrt(np.pi)
+        return float(share * np.sqrt(np.mean(np.sum(moved**2, axis=-1))))
+
+    def _at(self, tau: float) -> int:
+        return int(np.abs(self.tau - tau).argmin())
+
+
+def witness(records: Sequence[Record], model: Transformer) -> Record:
+    """The record on which effects are measured: the smallest of the longest with enough units, else the largest.
+
+    Args:
+        records: of one depth, at least one.
+        model: at that depth.
+    """
+    longest = max(len(r.tau) for r in records)
+    whole = sorted((r for r in records if len(r.tau) == longest), key=lambda r: (r.job.count(model), r.job.seed))
+    enough = [r for r in whole if model.layers * r.job.count(model) >= _ENOUGH]
+    return enough[0] if enough else whole[-1]
+
+
+def effects(record: Record, model: Transformer, task: Task, training: Training, change: float) -> dict[str, Effect]:
+    """Effects of λ, where it is not zero, and of η, by their names in a run file: `weight_decay` and `step`.
+
+    Args:
+        record: a finite Transformer of this problem.
+        model: at its depth.
+        task: with its samples.
+        training: with λ and β⁻¹.
+        change: c.
+
+    Raises:
+        ComputationError: when the changed Transformer cannot be trained.
+    """
+    decay, factor = training.weight_decay, 1.0 + change
+    changed = {"step": School(dataclasses.replace(model, step=factor * model.step), task, decay, training.temperature)}
+    if decay > 0.0:
+        changed = {"weight_decay": School(model, task, factor * decay, training.temperature), **changed}
+    times = [float(tau) for tau in record.tau]
+    again = {name: school.train(record.job, times, times[-1:]) for name, school in changed.items()}
+    return {
+        name: Effect(
+            record.tau,
+            other.columns["risk"] - record.columns["risk"],
+            {family: other.means[family] - means for family, means in record.means.items()},
+        )
+        for name, other in again.items()
+    }
