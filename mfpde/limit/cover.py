@@ -30,10 +30,10 @@ Array = NDArray[np.float64]
 _CURVES = 2.0  # κ
 _TAIL = 0.75  # gain · gain″ / gain′² above which the gain grows like an exponential; 1 for one, ½ at a zero of v·G
 _LARGEST = 700.0  # exponent
-_INTERVALS = {1: 28, 2: 6, 3: 3}  # of a coordinate between the innermost and the outermost radius, at the start
+_INTERVALS = {1: 28, 2: 10, 3: 4}  # of a coordinate between the innermost and the outermost radius, at the start
 _OUTWARD = {1: 6, 2: 3, 3: 2}  # that a round further out adds
 _SPACING = {1: 2048, 2: 64, 3: 16}  # boxes across the region, where the gain vanishes
-MOST_POINTS = {1: 4096, 2: 8192, 3: 8192}  # of one block
+MOST_POINTS = {1: 8192, 2: 8192, 3: 8192}  # of one block
 
 
 @dataclass
@@ -136,12 +136,11 @@ class Cover:
         self._waiting = [(centre[count:], half[count:])] if len(centre) > count else []
         return self._asked[0]
 
-    def learn(self, value: Array, gain: Array, gradient: Array, hessian: Array) -> None:
-        """W and its derivatives, and the gain, at the centres that were asked for."""
+    def learn(self, value: Array, slope: Array, gain: Array, gain_slope: Array, gain_curvature: Array) -> None:
+        """W and its slope, the gain and its derivatives at the centres that were asked for."""
         centre, half = self._asked
         self.count += len(centre)
-        curvature = self._decay * np.eye(self._m) - hessian
-        new = _Boxes(centre, half.copy(), value, gradient, gain, self._decay * centre - gradient, curvature)
+        new = _Boxes(centre, half.copy(), value, slope, gain, gain_slope, gain_curvature)
         self._known = _Boxes.joined([self._known, new])
 
     def _falls(self, boxes: _Boxes) -> Array:

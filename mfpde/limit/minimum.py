@@ -14,12 +14,13 @@ lower bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.cover import Cover
-from mfpde.limit.probes import Jet, Prober
+from mfpde.limit.probes import Derivatives, Jet, Prober
 
 Array = NDArray[np.float64]
 _INNERMOST = 0.02  # half-width of the innermost box, in largest |q| of the mesh
@@ -102,10 +103,11 @@ class Search:
 
     def learn(self, jet: Jet) -> None:
         """Take in what was found at the points that `next` gave."""
-        gradient, hessian = derivatives(jet)
+        known = derivatives(jet)
         for layer, (cover, n) in enumerate(zip(self._covers, self._lengths, strict=True)):
             if n:
-                cover.learn(jet.value[layer, :n], jet.gain[layer, :n], gradient[layer, :n], hessian[layer, :n])
+                parts = (jet.value, known.slope, jet.gain, known.gain_slope, known.gain_curvature)
+                cover.learn(*(part[layer, :n] for part in parts))
         self.best = np.minimum(self.best, jet.value.min(axis=1))
         self.gain = np.maximum(self.gain, jet.gain.max(axis=1))
 
@@ -222,9 +224,9 @@ def _polish(prober: Prober, searches: Sequence[Search]) -> None:
 
 def _newton(jet: Jet, radius: Array) -> tuple[Array, Array]:
     """Steps (L, s, m) that lower the quadratic model within the radius (L, s), and by how much."""
-    gradient, hessian = derivatives(jet)
-    curvature, axes = np.linalg.eigh(hessian)
-    slope = np.einsum("lsij,lsi->lsj", axes, gradient)
+    known = derivatives(jet)
+    curvature, axes = np.linalg.eigh(known.curvature)
+    slope = np.einsum("lsij,lsi->lsj", axes, known.slope)
     size = np.maximum(np.abs(curvature), 1e-12 * np.abs(curvature).max(axis=2, keepdims=True) + 1e-300)
     along = -slope / size
     length = np.sqrt((along**2).sum(axis=2))
@@ -246,12 +248,12 @@ def _choose(where: NDArray[np.bool_], one: Jet, other: Jet) -> Jet:
     def pick(a: Array, b: Array) -> Array:
         return np.where(where.reshape(*where.shape, *[1] * (a.ndim - 2)), a, b)
 
-    slopes = [pick(a, b) for a, b in zip(derivatives(one), derivatives(other), strict=True)]
-    return Jet(pick(one.value, other.value), pick(one.gain, other.gain), *slopes)
+    parts = [[getattr(derivatives(jet), field.name) for field in fields(Derivatives)] for jet in (one, other)]
+    both = Derivatives(*(pick(a, b) for a, b in zip(*parts, strict=True)))
+    return Jet(pick(one.value, other.value), pick(one.gain, other.gain), both)
 
 
-def derivatives(jet: Jet) -> tuple[Array, Array]:
-    """∂W/∂q (L, u, m) and the second derivatives (L, u, m, m) of a jet that was asked for with them."""
-    assert jet.gradient is not None  # noqa: S101
-    assert jet.hessian is not None  # noqa: S101
-    return jet.gradient, jet.hessian
+def derivatives(jet: Jet) -> Derivatives:
+    """The derivatives of a jet that was asked for with them."""
+    assert jet.derivatives is not None  # noqa: S101
+    return jet.derivatives

@@ -43,14 +43,29 @@ class Jet:
     Attributes:
         value: W (L, u).
         gain: what the data can win there, in W = λ/2 |q|² − gain (L, u).
-        gradient: ∂W/∂q (L, u, m), or None if derivatives were not asked for.
-        hessian: (L, u, m, m), likewise.
+        derivatives: of W and of the gain, or None if they were not asked for.
     """
 
     value: Array
     gain: Array
-    gradient: Array | None = None
-    hessian: Array | None = None
+    derivatives: Derivatives | None = None
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """First and second derivatives in q; the gain's may be far smaller than those of λ/2 |q|².
+
+    Attributes:
+        slope: ∂W/∂q (L, u, m).
+        curvature: ∂²W/∂q² (L, u, m, m).
+        gain_slope: of the gain, likewise.
+        gain_curvature: of the gain, likewise.
+    """
+
+    slope: Array
+    curvature: Array
+    gain_slope: Array
+    gain_curvature: Array
 
 
 def reduce_linear(linear: bool, weight_decay: float, points: Array, table: Array) -> Jet:
@@ -76,12 +91,13 @@ def reduce_linear(linear: bool, weight_decay: float, points: Array, table: Array
     for column, (i, j) in enumerate(_pairs(m)):
         second[..., i, j] = second[..., j, i] = table[..., m + 1 + column]
     if linear:
-        gradient = decay * points - np.einsum("lua,luai->lui", data, slope) / decay
+        gain_slope = np.einsum("lua,luai->lui", data, slope) / decay
         curved = np.einsum("luai,luaj->luij", slope, slope) + np.einsum("lua,luaij->luij", data, second)
-        hessian = decay * np.eye(m) - curved / decay
+        gain_curvature = curved / decay
     else:
-        gradient, hessian = decay * points + slope[:, :, 0], decay * np.eye(m) + second[:, :, 0]
-    return Jet(value, gain, np.nan_to_num(gradient), np.nan_to_num(hessian))
+        gain_slope, gain_curvature = -slope[:, :, 0], -second[:, :, 0]
+    parts = (decay * points - gain_slope, decay * np.eye(m) - gain_curvature, gain_slope, gain_curvature)
+    return Jet(value, gain, Derivatives(*(np.nan_to_num(part) for part in parts)))
 
 
 class Prober:
