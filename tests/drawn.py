@@ -43,6 +43,7 @@ def make_report(tau, dims, layers, negative):
         indicators=tuple(BlockIndicators(b.family, b.layer, 1e-9, 0.1, -1e-3, 1e-4, 1e-15) for b in moments),
         steps=(),
         gaps=tuple((b.family, b.layer, 0.3) for b in moments),
+        gap_margin=0.0,
         timings={"tau": tau, "wall": 10.0 * tau, "sweep": 4.0 * tau, "transport": 3.0 * tau, "output": 1.0},
         snapshots=tuple(snapshots),
     )

@@ -108,7 +108,8 @@ FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
-PROGRAM = "mfpde/problem/program.py"
+PROGRAM, MINIMUM, COVER = "mfpde/problem/program.py", "mfpde/limit/minimum.py", "mfpde/limit/cover.py"
+FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[teacher]"
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
@@ -340,7 +341,11 @@ FAULTS = (
     # The certificate.
     Fault("minimum-over-the-mesh", GAP, "enumerate(searches) if search.m)", "enumerate(searches) if search.m > 3)",
           NEURON_GAP),
-    Fault("minimum-not-polished", GAP, "        _polish(prober, searched)", "        pass", NEURON_GAP),
+    Fault("minimum-not-polished", MINIMUM, "_STEPS = 8", "_STEPS = 0", NEURON_GAP),
+    Fault("boxes-never-divided", MINIMUM, "np.flatnonzero(~self.unbounded)", "()", FOUND),
+    Fault("tails-as-flat-as-their-curvature", COVER, "_TAIL = 0.75", "_TAIL = np.inf", FOUND),
+    Fault("nothing-seen-is-nothing-there", COVER, "np.where(_blind(boxes) & wide, -np.inf", "np.where(False, -np.inf",
+          FOUND),
     Fault("gap-half-lost", PROBES, "/ (2.0 * decay)", "/ decay", HEAD_GAP),
     Fault("gap-without-penalty", GAP, "0.5 * decay * potential.outcome", "0.0 * decay * potential.outcome", HEAD_GAP),
     # The finite Transformer.

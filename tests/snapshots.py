@@ -100,6 +100,7 @@ def make_report(tau, snapshots=(), **history):
         indicators=tuple(BlockIndicators(b.family, b.layer, 1e-9, 0.1, -1e-3, 1e-6, 1e-15) for b in moments),
         steps=(Step(tau, 0.1, 1e-6, True, "error"),),
         gaps=tuple((b.family, b.layer, 0.1 * b.layer) for b in moments),
+        gap_margin=0.0,
         timings={"tau": tau, "wall": 2.5, "right_hand_sides": 12.0},
         snapshots=tuple(snapshots),
     )

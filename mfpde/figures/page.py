@@ -41,6 +41,13 @@ _NUMBERS = (
     ("negative_mass", "negative mass of the evolved density"),
     ("boundary_mass", "mass at the mesh's boundary"),
 )
+_STILL = 1e-3  # relative fall of the energy in as much time again
+_KINDS_OF_GAP = {
+    "bound": "the energy is convex here, and at most this far above its minimum",
+    "best found": "the energy is convex here, and at most this far above its minimum if no potential is lower than the "
+    "lowest found",
+    "stationarity": "a first-order quantity, and no bound",
+}
 _TIMES = (("wall", "wall"), ("sweep", "sweep"), ("transport", "transport"), ("output", "output"))
 
 
@@ -139,22 +146,41 @@ def _error(run: Run) -> str:
 
 
 def _certificate(run: Run, summary: Mapping[str, object] | None) -> str:
-    """The gap of the run, and of each layer and family at the last τ that has one."""
+    """Does the run still move? Then the gap, of the run and of each layer and family, at the last τ that has one."""
     table = run.gap
     if not len(table.get("tau", ())):
-        return '<p class="quiet">The gap is computed at the end of a run.</p>'
+        return f'<p>{_still_moving(run)}</p><p class="quiet">The gap is computed at the end of a run.</p>'
     tau = float(table["tau"][-1])
     rows = np.flatnonzero(np.asarray(table["tau"]) == tau)
     families = list(dict.fromkeys(str(table["family"][k]) for k in rows))
     layers = sorted({int(table["layer"][k]) for k in rows})
     gaps = {(str(table["family"][k]), int(table["layer"][k])): float(table["gap"][k]) for k in rows}
     body = [(name, *(_number(gaps.get((name, layer), math.nan)) for layer in layers)) for name in families]
-    whole = float(run.history["gap"][-1])
-    kind = _safe(str((summary or {}).get("gap_is", "gap")))
+    kind = _safe(str((summary or {}).get("gap_is", "stationarity")))
+    margin = float((summary or {}).get("gap_margin") or 0.0)  # type: ignore[arg-type]
     return (
-        f"<p>Gap {_number(whole)} at τ = {tau:.6g} ({kind}): the mean over layers of what each family could still gain "
-        "if all its mass went to the least value of its potential, over all of R<sup>d</sup>. Zero at a global "
-        "minimiser.</p>" + _table(("family", *(f"layer {layer}" for layer in layers)), body)
+        f"<p>{_still_moving(run)}</p>"
+        f"<p>Gap {_number(run.history['gap'][-1])} at τ = {tau:.6g}: {_KINDS_OF_GAP.get(kind, kind)}. It is the "
+        "linearised gain if all mass of every family jumped to the deepest point of its potential V, however far away; "
+        "it can exceed the energy and is then no forecast. Only its vanishing means something."
+        + (
+            f" By the curvature between the points that were looked at it may be too small by {_number(margin)}."
+            if margin > 0.0
+            else ""
+        )
+        + "</p>"
+        + _table(("family", *(f"layer {layer}" for layer in layers)), body)
+    )
+
+
+def _still_moving(run: Run) -> str:
+    """Energy, dissipation, and what the two say of the time to come."""
+    tau, energy, rate = (float(run.history[name][-1]) for name in ("tau", "energy", "dissipation"))
+    ahead = rate * tau / abs(energy) if energy else math.inf
+    moves = "The run still moves" if ahead > _STILL else "The run hardly moves"
+    return (
+        f"Energy {_number(energy)}, dissipation {_number(rate)} at τ = {tau:.6g}. {moves}: at this rate the energy "
+        f"would fall by {100.0 * ahead:.3g} % in as much time again."
     )
 
 

@@ -71,6 +71,7 @@ class Reporter:
             moments=moments,
             indicators=indicators,
             gaps=tuple((b.family, b.layer, b.gap) for b in (certificate.blocks if certificate else ())),
+            gap_margin=certificate.margin if certificate else float("nan"),
             steps=tuple(march.steps),
             timings={},
             snapshots=tuple(self._snapshots(state, potential)),

@@ -85,6 +85,7 @@ class Report:
         moments: one entry per family and layer.
         indicators: likewise.
         gaps: (family, layer, ∫V dρ − min V), infinite where V has no lower bound.
+        gap_margin: by how much the gap may be too small, by estimates; nan where it was not computed.
         steps: all trial steps since the report before.
         timings: the columns of timings.csv in their order, τ first; totals since the start of the run.
         snapshots: one per family; on other ranks those in pieces at least.
@@ -95,6 +96,7 @@ class Report:
     moments: tuple[BlockMoments, ...]
     indicators: tuple[BlockIndicators, ...]
     gaps: tuple[tuple[str, int, float], ...]
+    gap_margin: float
     steps: tuple[Step, ...]
     timings: Mapping[str, float]
     snapshots: tuple[Snapshot, ...]

@@ -96,7 +96,7 @@ class RunWriter:
             self._tables.append(report)
         self._unsynced |= set(self._tables.paths)
         self._reported = report.tau
-        self._summary = {**report.history, **report.timings}
+        self._summary = {**report.history, **report.timings, "gap_margin": report.gap_margin}
         if self._progress is not None:
             self._progress.report(report)
         self._alarms.report(report)
