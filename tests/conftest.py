@@ -1,5 +1,6 @@
 """MPI ahead of DOLFINx, one thread, and the compiled-code cache: as in every command."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,24 @@ def _forget_compiled_models() -> Iterator[None]:
     import jax
 
     jax.clear_caches()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--shuffle SEED`: modules in an order drawn from the seed, and the tests of each likewise."""
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run modules, and the tests of each, in random order")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of one module stay together, since they share what its fixtures made."""
+    seed = config.getoption("--shuffle")
+    if seed is None:
+        return
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(str(item.path), []).append(item)
+    draw = random.Random(seed)
+    groups = list(modules.values())
+    draw.shuffle(groups)
+    for group in groups:
+        draw.shuffle(group)
+    items[:] = [item for group in groups for item in group]

@@ -88,12 +88,17 @@ def write(folder, text=TEXT, density="cells = 2", user=""):
     return path
 
 
+def contents(folder):
+    """All that lies in a folder, without the bytecode that Python may leave there or may be told not to."""
+    return [path for path in sorted(folder.rglob("*")) if "__pycache__" not in path.parts]
+
+
 def refused(path, *sets, whole=False):
     """The line of a run file that must be refused while it is loaded, or (`whole`) before anything is written."""
-    before = sorted(path.parent.rglob("*"))
+    before = contents(path.parent)
     with pytest.raises(InputError) as caught:
         solve(path, sets) if whole else config.load(path, sets).build()
-    assert [p for p in sorted(path.parent.rglob("*")) if "__pycache__" not in p.parts] == before
+    assert contents(path.parent) == before
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith((f"{path}: ", "--set ")), line
@@ -605,13 +610,13 @@ def test_other_mistakes_on_two_ranks(tmp_path):
     }
     (tmp_path / "cases.json").write_text(json.dumps([["case.toml", "--set", setting] for setting in cases]))
     (tmp_path / "many.py").write_text(MANY)
-    before = sorted(tmp_path.iterdir())
+    before = contents(tmp_path)
     ended = run("many.py", ranks=2, directory=tmp_path, timeout=100)
     assert ended.stdout == f"{[[2, 2]] * len(cases)}\n", ended.stderr
     for line, reason in zip(ended.stderr.splitlines(), cases.values(), strict=True):
         assert line.startswith("mfpde: case.toml: ")
         assert reason in line
-    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
+    assert contents(tmp_path) == before
 
 
 def test_lost_mass_ends_a_run(tmp_path, capsys):
