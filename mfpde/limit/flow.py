@@ -242,7 +242,7 @@ class Flow:
         theta, weights, square = self.units(state)
         outcome = self.sweep(theta, weights, square)
         assert outcome.gradient is not None  # noqa: S101  (a sweep, not an evaluation)
-        self._check(state.tau, outcome)
+        self._check(state.tau, outcome, theta)
         values = self._nodal(state, outcome.gradient)
         penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
         self.clock.sweep += time.perf_counter() - start
@@ -397,10 +397,23 @@ class Flow:
         member, layer = divmod(block, self.model.layers)
         return f"family {self.model.families[group.members[member]].name!r}, layer {layer}"
 
-    def _check(self, tau: float, outcome: Outcome) -> None:
+    def _check(self, tau: float, outcome: Outcome, theta: Sequence[Array]) -> None:
+        """Are risk and gradient finite?
+
+        Raises:
+            ComputationError: on every rank, if not; it names a θ at which an update is not, where there is one.
+        """
         assert outcome.gradient is not None  # noqa: S101
         if np.isfinite(outcome.risk) and all(np.isfinite(g).all() for g in outcome.gradient):
             return
+        for family, points in zip(self.model.families, theta, strict=True):
+            place = self.sweep.not_finite(family, points)
+            if place is not None:
+                at = np.array2string(points[place], precision=4, separator=", ")
+                raise ComputationError(
+                    f"not finite at tau = {tau:.6g}: the update of family {family.name!r} in layer {place[0]} at "
+                    f"theta = {at}; the mesh holds this point, so that the update must be finite there"
+                )
         for tables in (outcome.square, outcome.gradient):
             for family, table in zip(self.model.families, tables, strict=True):
                 bad = ~np.isfinite(table.reshape(self.model.layers, -1)).all(axis=1)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mfpde import parallel
 from mfpde.limit.exact_sum import LEVELS, Share, pack, split_traced, unpack
+from mfpde.problem.family import Family
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units, costates, risk
 
@@ -96,6 +97,16 @@ class Sweep:
         See `mfpde.problem.transformer.costates`; arguments as for `evaluate`.
         """
         return self._run(_costates, _pair(theta, self.sum_over_ranks(weights)))
+
+    def not_finite(self, family: Family, theta: Array) -> tuple[int, int] | None:
+        """Layer and number of the first of θ (L, u, d) at which a family's update of the first sample is not finite."""
+        tokens = self._tiles[0][0, 0]
+        for layer, points in enumerate(theta):
+            updates = jax.vmap(family.update, in_axes=(None, 0))(tokens, jnp.asarray(points))
+            bad = ~np.isfinite(np.asarray(updates).reshape(len(points), -1)).all(axis=1)
+            if bad.any():
+                return layer, int(bad.argmax())
+        return None
 
     def _run[Result](self, function: Callable[..., Result], *arguments: object) -> Result:
         """A compiled function of the model, of arguments and of this rank's tiles; collective at its first call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ def try_out(model: Transformer, task: Task) -> None:
     if not isinstance(model, Transformer) or not isinstance(task, Task):
         given = f"{type(model).__name__} and {type(task).__name__}"
         raise InputError(f"model and task must be a mfpde.Transformer and a mfpde.Task; they are {given}")
+    if not jax.config.jax_enable_x64:
+        raise InputError("model or task: JAX's double precision is switched off (jax_enable_x64); mfpde needs it")
     tokens, targets = jnp.asarray(task.tokens[0]), jnp.asarray(task.targets[0])
     check_model(model, tokens, targets)
     check_traced("model: readout", lambda stream: sample_loss(model, model.readout(stream), targets), tokens)
