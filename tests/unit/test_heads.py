@@ -92,5 +92,5 @@ def test_a_readout_with_a_rule_for_reverse_mode_is_taken() -> None:
 
 def test_a_head_that_is_not_finite_inside_the_mesh_is_named_with_its_parameters(tmp_path: Path) -> None:
     head = model(lambda t, p: p[1] * jnp.where(p[0] > 1.7, jnp.nan, 1.0) * t)
-    with pytest.raises(ComputationError, match="the update of family .head. in layer 0 at theta"):
+    with pytest.raises(ComputationError, match=r"update of family .head. in layer 0 at theta"):
         mfpde.solve_limit(head, TASK, weight_decay=0.1, horizon=0.1, directory=tmp_path / "run")
