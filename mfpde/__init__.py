@@ -3,11 +3,13 @@
 The public names of the Python interface; importing them starts neither MPI nor a compilation.
 """
 
+from mfpde import caches as _caches
 from mfpde import parallel as _parallel
 
 _parallel.limit_threads()
+_caches.prepare()
 
-from mfpde.api import solve_limit  # noqa: E402  (threads are fixed before JAX and numba look at them)
+from mfpde.api import solve_limit  # noqa: E402  (threads and caches are chosen before JAX and numba look for them)
 from mfpde.errors import ComputationError, InputError  # noqa: E402
 from mfpde.output.reader import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402

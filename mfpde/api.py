@@ -13,6 +13,7 @@ from mfpde.checks import file_name, show
 from mfpde.config import decisive
 from mfpde.errors import InputError
 from mfpde.output.reader import Run, open_run
+from mfpde.problem import permissive
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import try_out
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mfpde.limit.problem import Problem
 
 
+@permissive()
 def solve_limit(
     model: Transformer,
     task: Task,
@@ -72,19 +74,24 @@ def solve_limit(
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import Manner, Source, solve_into  # noqa: PLC0415
 
-    training = Training(
-        weight_decay=weight_decay,
-        horizon=horizon,  # type: ignore[arg-type]  # None is looked into there
-        temperature=temperature,
-        stationary=stationary,
-    )
-    where = None if directory is None else file_name("directory", directory, "the name of a folder")
-    output = Output(directory=where, every=every)
-    parallel.agree(lambda: try_out(model, task) if comm.rank == 0 else None)
-    densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
-    problem = Problem(model, task, training, densities, steps)
-    if resume and (overwrite or where is None):
-        raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
+    def stated() -> tuple[Problem, Output]:
+        """What can be wrong on this rank alone."""
+        training = Training(
+            weight_decay=weight_decay,
+            horizon=horizon,  # type: ignore[arg-type]  # None is looked into there
+            temperature=temperature,
+            stationary=stationary,
+        )
+        where = None if directory is None else file_name("directory", directory, "the name of a folder")
+        if resume and (overwrite or where is None):
+            raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
+        output = Output(directory=where, every=every)
+        if comm.rank == 0:
+            try_out(model, task)
+        densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
+        return Problem(model, task, training, densities, steps), output
+
+    problem, output = parallel.agree(stated)
     manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not (progress and sys.stdout))
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)

@@ -109,7 +109,7 @@ def file_name(key: str, value: object, what: str) -> Path:
     Raises:
         InputError: naming key, value and what is allowed.
     """
-    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value) or not is_text(str(value)):
         raise InputError(f"{key} = {show(value)}: must be {what}")
     return Path(value)
 
@@ -127,6 +127,15 @@ def existing(key: str, given: Path) -> Path:
     if not found:
         raise InputError(f"{key} = {str(given)!r}: {'not a file' if given.exists() else 'no such file'}")
     return given
+
+
+def is_text(word: str) -> bool:
+    """Is it a text in UTF-8? Python takes other bytes on the command line, too, and most libraries do not."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plain(value: object) -> object:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mfpde import toml
 from mfpde.builders import build
-from mfpde.checks import existing, file_name, inside, short, show
+from mfpde.checks import existing, file_name, inside, is_text, short, show
 from mfpde.errors import InputError
 from mfpde.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.problem.task import Task
@@ -197,10 +197,8 @@ def _make_room(content: dict[str, Any], text: str) -> None:
 
 def _override(content: dict[str, Any], text: str) -> None:
     told = short(text)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text
-        raise InputError(f"--set {told!a}: must be a text in UTF-8") from error
+    if not is_text(text):
+        raise InputError(f"--set {told!a}: must be a text in UTF-8")
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde import parallel
+from mfpde import caches, parallel
 from mfpde.command import Parser
 
 if TYPE_CHECKING:
@@ -162,22 +162,32 @@ def _cores() -> int:
 
 def _environment() -> Section:
     """Variables that steer threads and JAX, as a run sees them: yours where you set them, else mfpde's."""
-    others = ("NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
-    return {n: os.environ[n] for n in sorted(os.environ) if n.endswith("_NUM_THREADS") or n in others}
+    others = ("NPROC", "XLA_FLAGS")
+    found = {n: os.environ[n] for n in sorted(os.environ) if n.endswith("_NUM_THREADS") or n in others}
+    elsewhere = {n: os.environ[n] for n in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(n, "cpu") != "cpu"}
+    return found | {n: f"{value} (not followed: mfpde computes on the CPU)" for n, value in elsewhere.items()}
 
 
 def _caches() -> Section:
     """Where compiled code is kept; all of it can be deleted at any time."""
     found = {
-        "mfpde (MFPDE_CACHE)": str(parallel.cache_directory()),
+        "mfpde (MFPDE_CACHE)": str(caches.directory()),
         "JAX": os.environ.get("JAX_COMPILATION_CACHE_DIR", "none"),
-        "numba": os.environ.get("NUMBA_CACHE_DIR", "beside the modules"),
+        "numba": _numba_cache(),
     }
     try:
         from dolfinx import jit  # noqa: PLC0415
     except ImportError:
         return found
     return found | {"DOLFINx forms": str(jit.get_options()["cache_dir"])}
+
+
+def _numba_cache() -> str:
+    """Where numba itself says that one of the solver's functions is kept."""
+    from mfpde.limit.exact_sum import add_exactly  # noqa: PLC0415
+
+    stats = getattr(add_exactly, "stats", None)  # a plain function with NUMBA_DISABLE_JIT
+    return "none" if stats is None else str(Path(stats.cache_path))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ DOLFINx, and makes an unexpected exception on one rank end all of them. A hang i
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,6 +26,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+from mfpde import caches
+from mfpde.checks import existing, is_text, short, show
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.signals import Interruption, Signals, in_main_thread, interruptible, name, reinstall
 from mfpde.streams import lasting
@@ -35,7 +39,6 @@ _THREADS = {
     "NUMBA_NUM_THREADS": "1",
     "NPROC": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-    "JAX_PLATFORMS": "cpu",
 }
 _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
@@ -47,36 +50,28 @@ _LAUNCHERS = (  # processes started, by PMI, Open MPI, Intel MPI, MVAPICH, srun,
 )  # fmt: skip
 
 
-def cache_directory() -> Path:
-    """The folder for compiled code that outlives a run (`MFPDE_CACHE`, else the user's cache folder)."""
-    given = os.environ.get("MFPDE_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfpde"
-
-
 def limit_threads() -> None:
-    """One thread per rank and caches on disk, for libraries that read the environment when they are imported.
+    """One thread per rank, for libraries that read the environment when they are imported.
 
     Values that the user has set win.
     """
     for variable, value in _THREADS.items():
         os.environ.setdefault(variable, value)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_directory() / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 def start() -> MPI.Intracomm:
-    """Fix threads and caches, start MPI, and make an unexpected exception on one rank end all; idempotent.
+    """Fix threads, start MPI, and make an unexpected exception on one rank end all; idempotent.
 
     Returns:
         The communicator of all ranks.
 
     Raises:
         InputError: when a launcher started several processes but MPI sees only one of them each, which is what a
-            `mpirun` of another MPI on the PATH looks like, and an `srun` that does not know this MPI.
+            `mpirun` of another MPI on the PATH looks like, and an `srun` that does not know this MPI; in a process
+            forked from one that had started MPI; for arguments or a working directory that no library can start with.
     """
     limit_threads()
+    _check_process()
     from mpi4py import MPI  # noqa: PLC0415  (importing starts MPI; the thread variables come first)
 
     for variable in _LAUNCHERS:
@@ -87,24 +82,68 @@ def start() -> MPI.Intracomm:
                 "than the one that mfpde uses; start with the mpirun that stands beside this Python in the same "
                 f"environment, or a single process with {variable} unset"
             )
-    sys.excepthook = _abort
+    if sys.excepthook is not _abort:
+        sys.excepthook = _abort
+        if MPI.COMM_WORLD.rank == 0 and caches.is_temporary():
+            warn(f"compiled code goes to {caches.directory()}: no other folder can be written; MFPDE_CACHE names one")
     return MPI.COMM_WORLD
+
+
+@cache
+def _starter() -> int:
+    """The process that started MPI; a fork of it remembers."""
+    return os.getpid()
+
+
+def _check_process() -> None:
+    """Can MPI, PETSc and DOLFINx start, or go on, in this process?"""
+    if _starter() != os.getpid():
+        raise InputError(
+            "this process was forked after MPI had started, and cannot use it; start processes that solve by spawning "
+            "them, as with multiprocessing.get_context('spawn')"
+        )
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(f"the working directory: {error.strerror}; change to one that exists") from error
+    for word in sys.argv:
+        if not is_text(word):
+            raise InputError(f"argument {show(word)}: must be a text in UTF-8")
+
+
+def warn(line: str) -> None:
+    """Tell the user what does not end the command; from one rank."""
+    sys.stderr.write(f"mfpde: warning: {line}\n")
+    sys.stderr.flush()
 
 
 def start_petsc(options: Sequence[str] = ()) -> None:
     """Initialise PETSc with options as on a command line, such as `["-ts_monitor"]`; before importing DOLFINx.
 
     Signals stay with Python and the user: PETSc's handlers end the process at SIGHUP, SIGTERM or a broken pipe.
+
+    Raises:
+        InputError: for options, or files of options, that PETSc does not start with.
     """
     import petsc4py  # noqa: PLC0415
 
+    agree(lambda: _check_option_files(options))
     there = "petsc4py.PETSc" in sys.modules
-    petsc4py.init([sys.argv[0], "-no_signal_handler", *options])
+    try:
+        petsc4py.init([sys.argv[0], "-no_signal_handler", *options])
+    except RuntimeError as error:  # PETSc has said what is wrong
+        raise InputError(f"PETSc does not start with its options ({error}), for the reason above") from error
     if there and in_main_thread():  # whoever imported it first may have initialised it, with its handlers
         from petsc4py import PETSc  # noqa: PLC0415
 
         PETSc.Sys.popSignalHandler()
         reinstall()
+
+
+def _check_option_files(options: Sequence[str]) -> None:
+    for option, value in pairwise(options):
+        if option == "-options_file":
+            existing(option, Path(value.removesuffix(":yaml")))
 
 
 def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals: Signals | None = None) -> int:
@@ -124,8 +163,13 @@ def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals
         except InputError as error:
             sys.stderr.write(f"mfpde: {error}\n")
             return error.exit_code
+        from mfpde.problem import permissive  # noqa: PLC0415  (JAX; after the threads are fixed)
+
+        _take_any_letter()
         try:
-            return work()
+            alike({f"argument {k}": word for k, word in enumerate((Path(sys.argv[0]).name, *sys.argv[1:]))})
+            with permissive():
+                return work()
         except (InputError, ComputationError, Stopped) as error:
             _together(comm, f"mfpde: {' '.join(str(error).split())}\n", error.exit_code)
             return error.exit_code
@@ -133,6 +177,12 @@ def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals
             return _interrupted(comm, signal.SIGINT, kept)
         except Interruption as interruption:
             return _interrupted(comm, interruption.number, kept)
+
+
+def _take_any_letter() -> None:
+    """Where the terminal cannot show a letter, such as τ, a question mark stands for it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0) -> None:
@@ -219,6 +269,36 @@ def same(comm: MPI.Intracomm, mine: NDArray[np.float64]) -> bool:
     first = comm.bcast(mine, root=0)
     equal = mine.shape == first.shape and np.allclose(mine, first, rtol=1e-9, atol=0.0, equal_nan=True)
     return bool(sum_over_ranks(comm, np.array([0.0 if equal else 1.0]))[0] == 0.0)
+
+
+def alike(settings: Mapping[str, object]) -> None:
+    """Refuse settings that are not the same on every rank, before a collective that depends on one. Collective.
+
+    Ranks differ where a script takes a value from the rank's number, where `mpirun` starts several command lines, and
+    where a file is another one on another machine.
+
+    Args:
+        settings: name → value; two values are the same if they are written alike.
+
+    Raises:
+        InputError: on every rank, naming the first that differs.
+    """
+    from mpi4py import MPI  # noqa: PLC0415
+
+    comm = MPI.COMM_WORLD
+    mine = {name: repr(value) for name, value in settings.items()}
+    first = comm.bcast(mine, root=0)
+
+    def compare() -> None:
+        for key in (*first, *(n for n in mine if n not in first)):
+            here, there = mine.get(key, "not given"), first.get(key, "not given")
+            if here != there:
+                raise InputError(
+                    f"{key} is {short(there, 60)} on rank 0 and {short(here, 60)} on rank {comm.rank}; "
+                    "it must be the same on every rank"
+                )
+
+    agree(compare)
 
 
 def agree[Result](work: Callable[[], Result]) -> Result:

@@ -27,12 +27,13 @@ from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
 from mfpde.output.manifest import describe, read_manifest
 from mfpde.output.progress import Progress
+from mfpde.output.pvd import series_name
 from mfpde.output.report import Report
 from mfpde.output.series import write_pieces
 from mfpde.output.writer import RunWriter
 from mfpde.settings import Output
 from mfpde.signals import Signals
-from mfpde.wiring import check_same, problem_of, report_times
+from mfpde.wiring import check_compiler, check_same, check_settings, problem_of, report_times
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,9 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
     """
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
+    given = {"overwrite": manner.overwrite, "resume": manner.resume, "estimate_error": manner.estimate}
+    check_settings(problem, output, {**given, **source.decisive})
+    parallel.agree(lambda: _check_place(problem))
     times = report_times(problem.training, output.every)
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
@@ -145,6 +149,13 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         _march(times, directory, Keeper(comm, solver, schedule, decisive, generations, writer), resumed)
     comm.Barrier()
     return directory
+
+
+def _check_place(problem: Problem) -> None:
+    """What compiler and file system cannot do shows before anything is written."""
+    check_compiler()
+    for family in problem.model.families:
+        series_name(family.name)
 
 
 def _solver(stack: ExitStack, problem: Problem, manner: Manner, resumed: _Resumed | None) -> Solver:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from mfpde.limit.problem import Problem
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import fingerprint
-from mfpde.settings import LATEST, Training
+from mfpde.settings import LATEST, Density, Output, Time, Training
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 _MOST_REPORTS = 1e5
@@ -34,6 +37,43 @@ def problem_of(run: RunFile, trial: bool = True) -> Problem:
     with inside(run.source):
         densities = {family.name: run.densities(family.name) for family in model.families}
         return Problem(model, task, run.training, densities, run.time)
+
+
+def check_settings(problem: Problem, output: Output, others: Mapping[str, object]) -> None:
+    """Have all ranks been given the same settings? Collective, and before any collective that depends on one of them.
+
+    Args:
+        problem: with the settings of model, training, densities and time.
+        output: where and how often results are written.
+        others: name → value of whatever else must be the same.
+
+    Raises:
+        InputError: on every rank, naming the first that differs.
+    """
+    model = problem.model
+    stages = [[(f.name, f.dim, f.linear, type(f.initial).__name__) for f in stage] for stage in model.stages]
+    known = {f"model.{name}": getattr(model, name) for name in ("layers", "step", "depth", "loss")}
+    known |= {"model.stages": stages, **_flat("training", problem.training)}
+    for family, density in problem.densities.items():
+        known |= _flat(f"density.{family}", density)
+    parallel.alike({**known, **_flat("time", problem.time), **_flat("output", output), **others})
+
+
+def _flat(table: str, settings: Training | Density | Time | Output) -> dict[str, object]:
+    """table.key → value."""
+    return {f"{table}.{field.name}": getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def check_compiler() -> None:
+    """Does numba compile here? The solver's kernels are written for processors, and Python cannot run them.
+
+    Raises:
+        InputError: if it was told not to.
+    """
+    from numba.core import config  # noqa: PLC0415  (a study of finite Transformers does without)
+
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        raise InputError("NUMBA_DISABLE_JIT is set, but the solver runs compiled only; unset it")
 
 
 def check_same(comm: MPI.Intracomm, model: Transformer, task: Task) -> NDArray[np.float64]:

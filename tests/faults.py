@@ -131,6 +131,7 @@ TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_node
 LAWFUL = CARRIED.format("energy_law_to_rounding")
 CONSERVED = CARRIED.format("a_remap_conserves_and_is_positive_and_of_high_order")
 IN_TIME = CARRIED.format("affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved")
+SURROUNDINGS = "tests/unit/test_surroundings.py::test_{}"
 COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
@@ -468,6 +469,17 @@ FAULTS = (
           "tests/unit/test_bad_input.py::test_a_key_or_value_that_cannot_be"),
     Fault("mesh-not-checked", MESH, "if bad.any():", "if False:",
           "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
+    # Surroundings, and ranks that differ.
+    Fault("rank-without-cells", PENALTY, "reshape(len(row), count * points)", "reshape(len(row), -1)",
+          "tests/parallel/test_temperature_ranks.py"),
+    Fault("step-not-compared-over-ranks", "mfpde/wiring.py", '("layers", "step", "depth", "loss")',
+          '("layers", "depth", "loss")', "tests/parallel/test_settings_differ.py::test_every_setting_of_solve_limit"),
+    Fault("locale-of-the-user", MESH, 'locale.setlocale(locale.LC_NUMERIC, "C")', "pass",
+          SURROUNDINGS.format("meshes_are_made_where_numbers_have_commas")),
+    Fault("fork-taken-for-a-process", "mfpde/parallel.py", "if _starter() != os.getpid():", "if False:",
+          SURROUNDINGS.format("a_process_that_was_forked_after_mpi_had_started")),
+    Fault("empty-classes-taken", "mfpde/problem/task.py", "if len(present) <= most:", "if False:",
+          "tests/unit/test_bad_input.py::test_an_archive_that_holds_no_task[labels from 1]"),
     Fault("saved-names-as-given", "mfpde/config.py", "renamed(self._resolved(), seen_from(place, self.base))",
           "self._resolved()", "tests/restart/test_saved_run_file.py::test_it_names_the_same_files"),
     Fault("cells-of-a-checkpoint-not-all-there", CHECKPOINT, "if not found.all():", "if not found.any():",

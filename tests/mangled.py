@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mfpde import toml
-from mfpde.parallel import cache_directory
+from mfpde import caches, toml
 
 ROOT = Path(__file__).parents[1]
 BASES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "runs").glob("*.toml"))]
@@ -293,7 +292,7 @@ def guarded(*allowed: Path) -> Iterator[None]:
     finally:
         seen, _seen = _seen, None
         sys.dont_write_bytecode = before
-    bad = [line for line in seen if not any(str(folder) in line for folder in (*allowed, cache_directory()))]
+    bad = [line for line in seen if not any(str(folder) in line for folder in (*allowed, caches.directory()))]
     assert not bad, bad
 
 

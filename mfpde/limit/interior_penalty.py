@@ -146,10 +146,10 @@ def _tables(space: Space) -> _Tables:
 def _across(space: Space) -> Index:
     """(f·q, c) where the point that meets this one from the other side is: cell × (f·q) + point; −1 without one."""
     facets = space.facets
-    points = len(facets.weights)
+    count, points = facets.normal.shape[0], len(facets.weights)
     row = facets.facet[:, :, None].astype(np.int64) * points + facets.permutation[facets.order]
-    place = facets.neighbour[:, :, None].astype(np.int64) * (facets.normal.shape[0] * points) + row
-    flat = np.where(facets.neighbour[:, :, None] < 0, -1, place).reshape(len(row), -1)
+    place = facets.neighbour[:, :, None].astype(np.int64) * (count * points) + row
+    flat = np.where(facets.neighbour[:, :, None] < 0, -1, place).reshape(len(row), count * points)
     return np.ascontiguousarray(flat.T)
 
 
@@ -184,7 +184,7 @@ def _penalties(space: Space, normal: Array, given: float | None) -> Array:
         mine = np.array([_of_cell(functions, vertices) for vertices in space.vertices]).reshape(-1, count)
     theirs = mine[facets.neighbour, facets.facet]
     sigma = np.where(facets.neighbour < 0, 0.0, np.maximum(mine, theirs))
-    return (sigma[:, :, None] / length).reshape(len(normal), -1)
+    return (sigma[:, :, None] / length).reshape(len(normal), count * points)
 
 
 def _of_cell(functions: _Functions, vertices: Array) -> Array:

@@ -6,7 +6,10 @@ Every layer and family is solved on the same reference mesh; its frame (`limit.f
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+import locale
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import basix.ufl
@@ -21,6 +24,7 @@ from mfpde.parallel import agree
 
 _TENSOR = {1: dmesh.CellType.interval, 2: dmesh.CellType.quadrilateral, 3: dmesh.CellType.hexahedron}
 _SIMPLEX = {1: dmesh.CellType.interval, 2: dmesh.CellType.triangle, 3: dmesh.CellType.tetrahedron}
+_LOCALE = threading.Lock()
 # meshio's name, topological dimension, and meshio's vertex order in DOLFINx's tensor-product order
 _FILE_CELLS = {
     "line": ("interval", 1, [0, 1]),
@@ -45,11 +49,12 @@ def box(comm: MPI.Intracomm, dim: int, cells: int, simplex: bool = False) -> dme
     kind = (_SIMPLEX if simplex else _TENSOR)[dim]
     low, high, counts = -np.ones(dim), np.ones(dim), [cells] * dim
     ghosts = dmesh.GhostMode.shared_facet
-    if dim == 1:
-        return dmesh.create_interval(comm, cells, [-1.0, 1.0], ghost_mode=ghosts)
-    if dim == 2:
-        return dmesh.create_rectangle(comm, [low, high], counts, kind, ghost_mode=ghosts)
-    return dmesh.create_box(comm, [low, high], counts, kind, ghost_mode=ghosts)
+    with _decimal_points():
+        if dim == 1:
+            return dmesh.create_interval(comm, cells, [-1.0, 1.0], ghost_mode=ghosts)
+        if dim == 2:
+            return dmesh.create_rectangle(comm, [low, high], counts, kind, ghost_mode=ghosts)
+        return dmesh.create_box(comm, [low, high], counts, kind, ghost_mode=ghosts)
 
 
 def read(comm: MPI.Intracomm, path: Path, dim: int) -> dmesh.Mesh:
@@ -68,7 +73,23 @@ def read(comm: MPI.Intracomm, path: Path, dim: int) -> dmesh.Mesh:
         points, cells = np.empty((0, dim)), np.empty((0, cells.shape[1]), dtype=np.int64)
     element = basix.ufl.element("Lagrange", name, 1, shape=(dim,))
     partitioner = dmesh.create_cell_partitioner(dmesh.GhostMode.shared_facet, 2)
-    return dmesh.create_mesh(comm, cells, element, points, partitioner)
+    with _decimal_points():
+        return dmesh.create_mesh(comm, cells, element, points, partitioner)
+
+
+@contextmanager
+def _decimal_points() -> Iterator[None]:
+    """Numbers in texts have points meanwhile, as SCOTCH writes them in its strategies and C's library reads them.
+
+    The locale of the user's program may want commas there; it belongs to the process, and one thread changes it.
+    """
+    with _LOCALE:
+        before = locale.setlocale(locale.LC_NUMERIC)
+        locale.setlocale(locale.LC_NUMERIC, "C")
+        try:
+            yield
+        finally:
+            locale.setlocale(locale.LC_NUMERIC, before)
 
 
 def _load(path: Path, dim: int) -> tuple[str, np.ndarray, np.ndarray]:

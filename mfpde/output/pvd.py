@@ -8,15 +8,27 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree as ET
 
+from mfpde.checks import show
 from mfpde.errors import InputError
 from mfpde.output.files import write_text
 
 FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd
+_LONGEST = 200  # characters; with number, rank and endings they are at most the 255 of all common file systems
 
 
 def series_name(family: str) -> str:
-    """`density_FAMILY.pvd`; characters that a file name or an address cannot hold are percent-encoded."""
-    return f"density_{quote(family, safe='')}.pvd"
+    """`density_FAMILY.pvd`; characters that a file name or an address cannot hold are percent-encoded.
+
+    Raises:
+        InputError: for a name of a family that no file can be called by.
+    """
+    encoded = quote(family, safe="")
+    if len(encoded) > _LONGEST:
+        raise InputError(
+            f"family name {show(family)}: {len(encoded)} characters in the names of its files, where a letter outside "
+            f"of ASCII takes 6 or more; must be at most {_LONGEST}"
+        )
+    return f"density_{encoded}.pvd"
 
 
 def series_family(path: Path) -> str:

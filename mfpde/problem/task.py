@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import existing, inside, real, show, whole
+from mfpde.checks import existing, inside, plain, real, show, whole
 from mfpde.errors import InputError
 from mfpde.problem.transformer import Transformer, residual_stream
 
@@ -29,42 +29,48 @@ class Task:
 
     Attributes:
         tokens: (n, N, D).
-        targets: (n, C); or whole labels (n,), which become unit vectors and make accuracy a column of the history.
+        targets: (n, C) numbers; or labels (n,) of an integer type, 0 … C − 1, which become unit vectors.
         test_tokens: (n', N, D) or None.
         test_targets: like targets, or None.
-        classification: True where targets were labels.
+        classes: C of a classification. Labels count it themselves, unless some classes have no sample.
+        classification: True with labels, or where `classes` is given: accuracy is a column of the history.
 
     Raises:
-        InputError: for shapes that do not fit, values that are not finite, or no samples.
+        InputError: for shapes that do not fit, values that are not finite, labels that leave classes empty, or no
+            samples.
     """
 
     tokens: Array
     targets: Array
     test_tokens: Array | None = None
     test_targets: Array | None = None
+    classes: int | None = None
     classification: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        tokens, targets = _tokens("tokens", self.tokens), _numbers("targets", self.targets)
-        labels = np.asarray(self.targets).ndim == 1
-        classes = int(targets.max()) + 1 if labels and targets.size else 0
+        tokens = _tokens("tokens", self.tokens)
+        given = [_targets("targets", self.targets, len(tokens))]
         if (self.test_tokens is None) != (self.test_targets is None):
             raise InputError("task: test_tokens and test_targets come together, or neither")
-        if self.test_tokens is not None and labels:
-            classes = max(classes, int(_numbers("test_targets", self.test_targets).max(initial=0)) + 1)
-        self._set("tokens", tokens)
-        self._set("targets", _targets("targets", targets, len(tokens), classes if labels else None))
-        self._set("classification", labels)
         if self.test_tokens is not None:
             test = _tokens("test_tokens", self.test_tokens)
             if test.shape[1:] != tokens.shape[1:]:
                 raise InputError(f"task: test_tokens are {test.shape[1:]} a sample, tokens are {tokens.shape[1:]}")
-            given = _numbers("test_targets", self.test_targets)
-            wanted = _targets("test_targets", given, len(test), classes if labels else None)
-            if wanted.shape[1:] != np.asarray(self.targets).shape[1:]:
-                raise InputError(f"task: test_targets have shape {wanted.shape}, targets {np.shape(self.targets)}")
+            given.append(_targets("test_targets", self.test_targets, len(test)))
+            if given[1].shape[1:] != given[0].shape[1:]:
+                raise InputError(f"task: test_targets have shape {given[1].shape}, targets {given[0].shape}")
             self._set("test_tokens", test)
-            self._set("test_targets", wanted)
+        self._set("classes", plain(self.classes))
+        if given[0].ndim == 1:
+            classes = _count_classes(given, self.classes)
+            given = [_unit_vectors(labels, classes) for labels in given]
+            self._set("classes", classes)
+        elif self.classes is not None and self.classes != given[0].shape[1]:
+            raise InputError(f"task: classes = {show(self.classes)}, but targets have shape {given[0].shape}")
+        self._set("tokens", tokens)
+        self._set("targets", given[0])
+        self._set("test_targets", given[1] if len(given) > 1 else None)
+        self._set("classification", self.classes is not None)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -95,21 +101,51 @@ def _tokens(name: str, values: object) -> Array:
     return array
 
 
-def _targets(name: str, array: Array, samples: int, classes: int | None) -> Array:
-    """Targets (n, C), made of labels (n,) if the number of classes is given."""
+def _targets(name: str, values: object, samples: int) -> Array:
+    """Numbers (n, C), or labels (n,) from 0."""
+    array = _numbers(name, values)
     if array.ndim not in (1, 2) or len(array) != samples or array.size == 0:
         raise InputError(f"task: {name} has shape {array.shape}; must be ({samples}, outputs) or labels ({samples},)")
-    if array.ndim == 2:
-        if classes is not None:
-            raise InputError(f"task: {name} must be labels like targets")
-        return array
-    if classes is None or (array < 0).any() or (array != np.round(array)).any():
-        raise InputError(f"task: {name} has shape ({samples},) and so must hold labels 0, 1, 2, …")
-    if classes > _MOST_CLASSES:
-        raise InputError(f"task: {name} holds the label {classes - 1}; at most {_MOST_CLASSES - 1}")
-    unit_vectors = np.zeros((samples, classes))
-    unit_vectors[np.arange(samples), array.astype(np.int64)] = 1.0
-    return unit_vectors
+    if array.ndim == 1 and (np.asarray(values).dtype.kind == "f" or (array < 0).any()):
+        raise InputError(
+            f"task: {name} has shape ({samples},) and so must hold labels 0, 1, 2, … of an integer type, by "
+            f"astype(int); give numbers that are to be fitted the shape ({samples}, 1)"
+        )
+    return array
+
+
+def _count_classes(labels: Sequence[Array], given: int | None) -> int:
+    """C. A class without a sample is a mistake in how they are counted, unless the user gives their number."""
+    present = np.unique(np.concatenate(labels)).astype(np.int64)
+    most = int(present[-1])
+    if given is not None:
+        classes = whole("task: classes", given, 2, _MOST_CLASSES)
+        if most >= classes:
+            raise InputError(f"task: classes = {classes}, but there is a label {most}; must be at least {most + 1}")
+        return classes
+    if most >= _MOST_CLASSES:
+        raise InputError(f"task: targets hold the label {most}; at most {_MOST_CLASSES - 1}")
+    if len(present) == 1:
+        raise InputError(f"task: all labels are {most}; needs two classes, or their number in classes")
+    if len(present) <= most:
+        shown = ", ".join(map(str, present[:4])) + ", …" * (len(present) > 4)
+        raise InputError(
+            f"task: no sample has the label {_first_gap(present)}: labels are {shown} and must count classes from 0 "
+            f"without gaps; where a class is meant to have no sample, give classes = {most + 1}"
+        )
+    return most + 1
+
+
+def _unit_vectors(labels: Array, classes: int) -> Array:
+    """(n,) -> (n, C)."""
+    vectors = np.zeros((len(labels), classes))
+    vectors[np.arange(len(labels)), labels.astype(np.int64)] = 1.0
+    return vectors
+
+
+def _first_gap(present: NDArray[np.int64]) -> int:
+    """The least whole number, from 0, that is not among these, which ascend."""
+    return int(np.flatnonzero(present != np.arange(len(present)))[0])
 
 
 def generator(key: str, seed: int) -> np.random.Generator:
@@ -178,7 +214,7 @@ def digits(
     tokens = _patches(images, patch, free)
     targets = np.array([chosen.index(label) for label in labels[order]])
     test = (tokens[samples:], targets[samples:]) if test_samples else (None, None)
-    return Task(tokens[:samples], targets[:samples], *test)
+    return Task(tokens[:samples], targets[:samples], test[0], test[1], len(chosen))
 
 
 def _images() -> tuple[Array, NDArray[np.int64]]:
@@ -305,13 +341,14 @@ def _array(archive: Mapping[str, NDArray], name: str) -> NDArray:
 
 
 def from_npz(path: Path) -> Task:
-    """A task from a NumPy archive with `tokens`, `targets` and optionally `test_tokens`, `test_targets`.
+    """A task from a NumPy archive with `tokens`, `targets` and optionally `test_tokens`, `test_targets`, `classes`.
 
     Raises:
         InputError: for a missing or damaged file, Python objects in it, missing or unknown names, wrong shapes.
     """
     where = f"task.npz = {str(existing('task.npz', path))!r}"
-    known = ("tokens", "targets", "test_tokens", "test_targets")
+    known = ("tokens", "targets", "test_tokens", "test_targets", "classes")
+    arrays: dict[str, Any]
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -323,4 +360,4 @@ def from_npz(path: Path) -> Task:
     if missing or unknown:
         raise InputError(f"{where}: holds {sorted(arrays)}; needs tokens and targets, and may hold {known[2:]}")
     with inside(where):
-        return Task(*(arrays.get(name) for name in known))  # type: ignore[arg-type]
+        return Task(**arrays)

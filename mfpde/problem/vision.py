@@ -41,14 +41,12 @@ def embedded_digits(
         seed: of the split and of the embedding.
     """
     whole("task.width", width, 2, _MOST_CHANNELS)
-    raw = digits(10, samples, test_samples, patch, centred, seed)
+    raw = digits(10, samples, test_samples, patch, centred, free=0, seed=seed)
     pixels = patch * patch
     embedding = generator("task.seed", seed).normal(size=(raw.tokens.shape[2], width))
     embedding[:pixels] /= math.sqrt(pixels)
-    test = (None, None) if raw.test_tokens is None else (raw.test_tokens @ embedding, raw.test_targets)
-    labels = raw.targets.argmax(axis=1).astype(np.float64)
-    wanted = None if test[1] is None else test[1].argmax(axis=1).astype(np.float64)
-    return Task(raw.tokens @ embedding, labels, test[0], wanted)
+    test = None if raw.test_tokens is None else raw.test_tokens @ embedding
+    return Task(raw.tokens @ embedding, raw.targets, test, raw.test_targets, classes=10)
 
 
 def vision_transformer(

@@ -10,25 +10,33 @@ from launch import run
 from mfpde.output.reader import open_run
 from parallel.test_same_numbers import ALL, RUN
 
-HOT = RUN.format(cells=4, cell="simplex", frame="comoving", radius="").replace(
-    "[density]", "temperature = 0.1\n[density]"
-)
+HOT = RUN.replace("[density]", "temperature = 0.1\n[density]")
+CASES = {
+    "hot": HOT.format(cells=4, cell="simplex", frame="comoving", radius=""),
+    "bare": HOT.format(cells=1, cell="tensor", frame="comoving", radius=""),  # all ranks but one have no cell
+}
 CANCELS = ("mass_error", "energy_remainder")
 
 
 def test_same_numbers_on_one_two_and_three_ranks(tmp_path: Path) -> None:
     """Fixed steps, linear systems solved to 1e-12: every column of the tables and the density itself, relative."""
     (tmp_path / "all.py").write_text(ALL)
-    (tmp_path / "hot.toml").write_text(HOT)
+    for name, text in CASES.items():
+        (tmp_path / f"{name}.toml").write_text(text)
     for ranks in (1, 2, 3):
-        done = run("all.py", str(ranks), "hot.toml", ranks=ranks, directory=tmp_path)
+        done = run("all.py", str(ranks), *(f"{name}.toml" for name in CASES), ranks=ranks, directory=tmp_path)
         assert done.returncode == 0, done.stderr
-    alone = open_run(tmp_path / "1" / "hot")
+    for name in CASES:
+        compare(tmp_path, name)
+
+
+def compare(folder: Path, name: str) -> None:
+    alone = open_run(folder / "1" / name)
     points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
     density = alone.density(tau=0.5, family="attention", layer=1, theta=points)
     assert np.abs(density).max() > 0.0
     for ranks in (2, 3):
-        other = open_run(tmp_path / str(ranks) / "hot")
+        other = open_run(folder / str(ranks) / name)
         for table in ("history", "moments"):
             for column, values in getattr(alone, table).items():
                 same = getattr(other, table)[column]

@@ -5,6 +5,7 @@ Most cases go through the same functions as the command, in this process; a few 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import re
@@ -18,6 +19,8 @@ import mfpde
 from launch import run
 from mfpde import config, particles
 from mfpde.errors import ComputationError, InputError
+from mfpde.output.pvd import series_name
+from mfpde.problem.task import digits, from_npz
 from mfpde.run import execute
 from mfpde.solve import main
 
@@ -361,7 +364,29 @@ ARCHIVES = {
         {"tokens": TOKENS, "targets": TARGETS, "names": np.array([{}, None])},
         "('names': Object arrays cannot",
     ),
-    "half labels": ({"tokens": TOKENS, "targets": np.full(4, 0.5)}, "labels 0, 1, 2"),
+    "half labels": ({"tokens": TOKENS, "targets": np.full(4, 0.5)}, "numbers that are to be fitted the shape (4, 1)"),
+    "whole numbers": ({"tokens": TOKENS, "targets": np.arange(4.0)}, "numbers that are to be fitted the shape (4, 1)"),
+    "negative labels": ({"tokens": TOKENS, "targets": [0, 1, -1, 1]}, "labels 0, 1, 2"),
+    "labels from 1": ({"tokens": TOKENS, "targets": [1, 2, 3, 1]}, "no sample has the label 0: labels are 1, 2, 3 and"),
+    "labels by tens": (
+        {"tokens": TOKENS, "targets": [0, 10, 20, 0]},
+        "no sample has the label 1: labels are 0, 10, 20",
+    ),
+    "one class": ({"tokens": TOKENS, "targets": [0, 0, 0, 0]}, "all labels are 0; needs two classes"),
+    "one other class": ({"tokens": TOKENS, "targets": [3, 3, 3, 3]}, "all labels are 3; needs two classes"),
+    "too few classes": (
+        {"tokens": TOKENS, "targets": [0, 1, 2, 1], "classes": 2},
+        "classes = 2, but there is a label 2",
+    ),
+    "half a class": ({"tokens": TOKENS, "targets": [0, 1, 2, 1], "classes": 3.5}, "classes = 3.5: must be a whole"),
+    "other classes": (
+        {"tokens": TOKENS, "targets": TARGETS, "classes": 3},
+        "classes = 3, but targets have shape (4, 1)",
+    ),
+    "numbers to test": (
+        {"tokens": TOKENS, "targets": [0, 1, 0, 1], "test_tokens": TOKENS, "test_targets": TARGETS},
+        "test_targets have shape (4, 1), targets (4,)",
+    ),
     "test alone": ({"tokens": TOKENS, "targets": TARGETS, "test_tokens": TOKENS}, "come together"),
 }
 
@@ -373,6 +398,34 @@ def test_an_archive_that_holds_no_task(kind, tmp_path):
     line = refused(write(tmp_path), "task={npz = 'task.npz'}")
     assert f"task.npz = '{tmp_path / 'task.npz'}'" in line
     assert reason in line
+
+
+LABELS = {
+    "they count": ([0, 1, 2, 1], {}, 3),
+    "the test set has the last": ([0, 1, 0, 1], {"test_tokens": TOKENS, "test_targets": [2, 2, 2, 2]}, 3),
+    "true and false": ([True, False, True, True], {}, 2),
+    "some are empty, as said": ([1, 2, 3, 1], {"classes": 5}, 5),
+    "one, as said": ([1, 1, 1, 1], {"classes": np.int64(2)}, 2),
+    "unit vectors": (np.eye(4), {"classes": 4}, 4),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_classes_of_labels(kind, tmp_path):
+    """From Python, from an archive, and after a replacement, which is a classification still."""
+    targets, others, classes = LABELS[kind]
+    np.savez(tmp_path / "task.npz", tokens=TOKENS, targets=targets, **others)
+    task = mfpde.Task(TOKENS, targets, **others)
+    for found in (task, from_npz(tmp_path / "task.npz"), dataclasses.replace(task, tokens=2 * TOKENS)):
+        assert found.targets.shape == (4, classes)
+        assert found.classification
+        given = np.asarray(targets)
+        assert (found.targets.argmax(axis=1) == (given if given.ndim == 1 else given.argmax(axis=1))).all()
+        assert (found.targets.sum(axis=1) == 1.0).all()
+
+
+def test_digits_have_as_many_classes_as_asked_for_however_few_are_drawn():
+    assert digits(10, samples=3, test_samples=2).targets.shape == (3, 10)
 
 
 def test_a_file_that_is_no_archive(tmp_path):
@@ -512,6 +565,16 @@ def from_python(**changes):
     model = mfpde.Transformer([[head]], 1, lambda tokens: tokens[-1, :1])
     given = {"model": model, "task": mfpde.Task(TOKENS, TARGETS), "weight_decay": 0.1, "horizon": 0.1, **changes}
     return mfpde.solve_limit(given.pop("model"), given.pop("task"), **given)
+
+
+def test_a_family_whose_name_no_file_can_have(tmp_path):
+    """Letters outside of ASCII are 9 characters each in an address: 22 of them fit, 60 do not."""
+    assert len(series_name("族" * 22)) == len("density_.pvd") + 22 * 9
+    named = mfpde.Family("族" * 60, 1, lambda t, p: p[0] * t, mfpde.Normal([0.0], [1.0]))
+    model = mfpde.Transformer([[named]], 1, lambda tokens: tokens[-1, :1])
+    with pytest.raises(InputError, match="540 characters in the names of its files"):
+        from_python(model=model, directory=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 PYTHON = {

@@ -37,6 +37,12 @@ def model(task):
     return vision_transformer(task, key=KEY, hidden=HIDDEN, layers=LAYERS)
 
 
+def test_the_seed_draws_other_images():
+    one, other = (embedded_digits(width=WIDTH, samples=24, test_samples=8, seed=seed) for seed in (0, 1))
+    assert (one.targets != other.targets).any()
+    assert one.classification
+
+
 def norm(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
 
