@@ -724,7 +724,8 @@ def test_a_run_that_becomes_not_finite(ranks, command, tmp_path, capsys):
     settings = ["training.horizon=50", "output.every=10", "time.step=0.01"]
     code, errors = command([path, *(word for setting in settings for word in ("--set", setting))], capsys)
     assert code == 3, errors
-    line = re.fullmatch(r"mfpde: (not finite at tau = (\S+), family 'mine', layer \d)\n", errors)
+    named = r"the update of family 'mine' in layer \d at theta = \[[\d.]+\]; the mesh holds this point, [^\n]*"
+    line = re.fullmatch(rf"mfpde: (not finite at tau = (\S+): {named})\n", errors)
     assert line, errors
     found = mfpde.open_run(tmp_path / "case")
     assert found.summary["outcome"] == f"ComputationError: {line[1]}"
