@@ -24,7 +24,7 @@ from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
 from mfpde.problem.family import Family
 from mfpde.problem.task import Task
-from mfpde.problem.transformer import Transformer
+from mfpde.problem.transformer import DEPTH_STAGES, Transformer
 from mfpde.settings import Density
 
 LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, compiling run takes up to 0.2 GiB more
@@ -116,7 +116,7 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     sizes = [*(_Cells(members, problem, ranks) for members in groups.values()), *carried]
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
     step += sum(s.nodal for s in sizes)
-    report = sum(_REPORT * s.coefficients + s.nodal for s in sizes)
+    report = sum(_REPORT * s.coefficients + s.nodal for s in sizes) + _of_costates(problem, ranks)
     looking = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
     kept = sum(s.geometry for s in sizes) + _of_sweep(problem)
     usual = max(step, report + looking)
@@ -201,6 +201,13 @@ def _of_sweep(problem: Problem) -> float:
     return samples + sum(_of_units(model, task, family, problem.densities) for family in model.families)
 
 
+def _of_costates(problem: Problem, ranks: int) -> float:
+    """What the certificate keeps of a rank's samples: what the families of every layer see, and the risk's answer."""
+    model, tokens = problem.model, problem.task.tokens
+    places = len(model.stages) if model.depth == "residual" else DEPTH_STAGES
+    return 2.0 * _NUMBER * model.layers * places * tokens.size / ranks
+
+
 def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping[str, Density]) -> float:
     """Their tables, and what their updates of a tile of samples leave behind in every layer."""
     density = densities[family.name]
@@ -211,5 +218,5 @@ def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping
     units = along**nonlinear * max(1, len(family.linear)) * model.layers
     _, tokens, width = task.tokens.shape
     left = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)
-    passes = 1 if model.depth == "residual" else 4
+    passes = 1 if model.depth == "residual" else DEPTH_STAGES
     return _NUMBER * units * (family.dim + 16.0 + passes * min(TILE, task.samples) * left)

@@ -21,7 +21,7 @@ from mfpde.errors import InputError
 from mfpde.problem.family import Family, Tried, check_family, integrate
 from mfpde.problem.program import Program, trace
 
-_DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
+DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -89,7 +89,7 @@ def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.
 def additions(model: Transformer, family: Family) -> slice:
     """The places of a layer, of the K that `costates` counts, in which a family adds to the stream."""
     if model.depth == "continuum":
-        return slice(0, _DEPTH_STAGES)
+        return slice(0, DEPTH_STAGES)
     place = next(k for k, stage in enumerate(model.stages) if any(member is family for member in stage))
     return slice(place, place + 1)
 
@@ -220,7 +220,7 @@ def costates(
     Returns:
         T and L ∂R/∂S, (n, L, K, N, D) each.
     """
-    places = _DEPTH_STAGES if model.depth == "continuum" else len(model.stages)
+    places = DEPTH_STAGES if model.depth == "continuum" else len(model.stages)
 
     def share(sources: jax.Array) -> tuple[jax.Array, jax.Array]:
         def one(sample: jax.Array, target: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array]:
