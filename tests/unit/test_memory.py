@@ -95,7 +95,7 @@ def test_estimate_follows_the_sizes():
     assert eight.rank - LIBRARIES == pytest.approx((one.rank + one.first - LIBRARIES) / 8, rel=0.05)
     assert estimate([problem(100, cell_type="simplex")], 1).rank > estimate([problem(100)], 1).rank
     one, two = (estimate([problem(100, frame="lagrangian")], ranks) for ranks in (1, 2))
-    assert two.rank == one.rank  # every rank has all nodes
+    assert two.rank == pytest.approx(one.rank, rel=1e-5)  # every rank has all nodes, and half of the samples' co-states
 
 
 def in_three_dimensions(folder: Path) -> Path:
