@@ -144,7 +144,8 @@ class Solver:
         `stationary` is the number that was small enough, (1/L) Σ∫|ρ||∇V|²; None where the run has not ended by it.
         """
         settled, tau = self.stepper.settled, self.stepper.state.tau
-        limit = "horizon" if tau >= self.problem.training.horizon else STEPS
+        horizon = self.problem.training.horizon
+        limit = "horizon" if tau >= horizon or same_time(tau, horizon) else STEPS
         return {"ended": limit if settled is None else "stationary", "stationary": settled}
 
     def _march(self, target: float, watch: Watch | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -172,7 +173,9 @@ def late(monkeypatch) -> Problem:
     true, merged = Sweep.__call__, dataclasses.replace(MODEL, stages=[MODEL.families])
 
     def wrong(self, *given):
-        heads = true(self.of(merged), *given).gradient[0]
+        other = copy.copy(self)
+        other.model = merged
+        heads = true(other, *given).gradient[0]
         outcome = true(self, *given)
         return dataclasses.replace(outcome, gradient=(heads, outcome.gradient[1]))
 

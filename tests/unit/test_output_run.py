@@ -44,6 +44,7 @@ def test_summary_holds_the_last_row_and_valid_json(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary == {
         "warnings": [],
+        "gap_margin": 0.0,
         "outcome": "done",
         "ranks": 2,
         "unknowns": 72,
