@@ -6,7 +6,6 @@ DOLFINx, and makes an unexpected exception on one rank end all of them. A hang i
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -165,7 +164,6 @@ def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals
             return error.exit_code
         from mfpde.problem import permissive  # noqa: PLC0415  (JAX; after the threads are fixed)
 
-        _take_any_letter()
         try:
             alike({f"argument {k}": word for k, word in enumerate((Path(sys.argv[0]).name, *sys.argv[1:]))})
             with permissive():
@@ -177,12 +175,6 @@ def run_command(work: Callable[[], int], kept: str = "nothing was lost", signals
             return _interrupted(comm, signal.SIGINT, kept)
         except Interruption as interruption:
             return _interrupted(comm, interruption.number, kept)
-
-
-def _take_any_letter() -> None:
-    """Where the terminal cannot show a letter, such as τ, a question mark stands for it."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 def _together(comm: MPI.Intracomm, line: str, code: int, patience: float = 10.0) -> None:

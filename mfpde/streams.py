@@ -7,6 +7,7 @@ close a stream (`>&-`), and the next file that is opened takes its number, with 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -71,6 +72,8 @@ def lasting() -> Iterator[None]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where a terminal has no letter such as τ, a question mark stands
+        sys.stdout.reconfigure(errors="replace")
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  (no path of a user's)
         errors = Stream(sys.stderr or nowhere)
         output = Stream(sys.stdout or nowhere, errors)
