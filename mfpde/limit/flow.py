@@ -414,11 +414,19 @@ class Flow:
                     f"not finite at tau = {tau:.6g}: the update of family {family.name!r} in layer {place[0]} at "
                     f"theta = {at}; the mesh holds this point, so that the update must be finite there"
                 )
-        for tables in (outcome.square, outcome.gradient):
-            for family, table in zip(self.model.families, tables, strict=True):
-                bad = ~np.isfinite(table.reshape(self.model.layers, -1)).all(axis=1)
-                if bad.any():
-                    raise ComputationError(
-                        f"not finite at tau = {tau:.6g}, family {family.name!r}, layer {int(bad.argmax())}"
-                    )
-        raise ComputationError(f"not finite at tau = {tau:.6g}: the risk is {outcome.risk}")
+        self._check_tables(tau, outcome.square)
+        if not np.isfinite(outcome.risk):
+            raise ComputationError(
+                f"not finite at tau = {tau:.6g}: the risk is {outcome.risk}, though densities, and the updates of the "
+                "first sample, are finite; is the readout finite for every sample?"
+            )
+        self._check_tables(tau, outcome.gradient)
+
+    def _check_tables(self, tau: float, tables: Sequence[Array]) -> None:
+        """Is a table per family, (L, …), finite in every layer?"""
+        for family, table in zip(self.model.families, tables, strict=True):
+            bad = ~np.isfinite(table.reshape(self.model.layers, -1)).all(axis=1)
+            if bad.any():
+                raise ComputationError(
+                    f"not finite at tau = {tau:.6g}, family {family.name!r}, layer {int(bad.argmax())}"
+                )

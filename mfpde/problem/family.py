@@ -118,6 +118,18 @@ def integrate(family: Family, tokens: jax.Array, theta: jax.Array, weights: jax.
     return jnp.tensordot(weights, each, axes=1)
 
 
+def check_law(family: Family, layer: int) -> None:
+    """Try a layer's initial law, which must be the same at every call.
+
+    Raises:
+        InputError: one line that names the family and the layer.
+    """
+    first, second = family.law(layer), family.law(layer)
+    if type(first) is not type(second) or (first.mean, first.std) != (second.mean, second.std):
+        where = f"family {family.name!r}: initial"
+        raise InputError(f"{where} gives two laws for layer {layer}; numbers are to be drawn outside it, once")
+
+
 def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) -> None:
     """Try a family on one sample's tokens (N, D): shape, finite values, derivatives, declared linearity.
 
@@ -133,17 +145,7 @@ def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) 
     rng = np.random.default_rng(0)
     theta = jnp.asarray(_try_law(family, rng)[0])
     where = f"family {family.name!r}: update"
-    try:
-        returned, again = (family.update(tokens, theta) for _ in range(2))
-        value = jnp.asarray(returned)
-    except (Exception, SystemExit) as error:  # the user's own code
-        raise InputError(f"{where} failed on tokens {tokens.shape}: {_brief(error)}") from error
-    if not isinstance(returned, jax.Array | np.ndarray):
-        raise InputError(f"{where} returns a {type(returned).__name__}; must be one array, for example by jnp.stack")
-    if not np.array_equal(value, np.asarray(again), equal_nan=True):
-        raise InputError(
-            f"{where} gives two values for the same tokens and theta; numbers are to be drawn outside it, once"
-        )
+    value = steady_value(where, family.update, tokens, theta)
     if value.shape != tokens.shape:
         raise InputError(f"{where} returns shape {value.shape}; needs the tokens' shape {tokens.shape}")
     if not bool(jnp.isfinite(value).all()):
@@ -156,6 +158,38 @@ def check_family(family: Family, tokens: jax.Array, tried: Tried | None = None) 
         _check_linear(family, tokens, rng)
     if family.integral is not None:
         _check_integral(family, family.integral, tokens, rng, tried)
+
+
+def steady_value(where: str, function: Callable[..., object], tokens: jax.Array, *theta: jax.Array) -> jax.Array:
+    """What a user's function makes of the tokens of a sample, which must be one array and the same at every call.
+
+    Args:
+        where: what the line of an error begins with.
+        function: of the tokens, and of θ where it is given.
+        tokens: (N, D).
+        theta: (d,), or nothing.
+
+    Raises:
+        InputError: one line that begins with `where`.
+    """
+    try:
+        first, second = (_one_array(where, function(tokens, *theta)) for _ in range(2))
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code
+        raise InputError(f"{where} failed on tokens {tokens.shape}: {_brief(error)}") from error
+    if not jax.config.jax_enable_x64:
+        raise InputError(f"{where} switches off JAX's double precision (jax_enable_x64); mfpde needs it")
+    if not np.array_equal(first, second, equal_nan=True):
+        given = "tokens and theta" if theta else "tokens"
+        raise InputError(f"{where} gives two values for the same {given}; numbers are to be drawn outside it, once")
+    return first
+
+
+def _one_array(where: str, value: object) -> jax.Array:
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise InputError(f"{where} returns a {type(value).__name__}; must be one array, for example by jnp.stack")
+    return jnp.asarray(value)
 
 
 def _try_law(family: Family, rng: np.random.Generator) -> np.ndarray:

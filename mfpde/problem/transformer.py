@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from mfpde.checks import is_whole, real
 from mfpde.errors import InputError
-from mfpde.problem.family import Family, Tried, check_family, integrate
+from mfpde.problem.family import Family, Tried, check_family, check_law, integrate, steady_value
 from mfpde.problem.program import Program, trace
 
 DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
@@ -244,11 +244,8 @@ def check_model(model: Transformer, tokens: jax.Array, targets: jax.Array) -> No
     tried: Tried = {}
     for family in model.families:
         for layer in range(model.layers):
-            family.law(layer)
+            check_law(family, layer)
         check_family(family, tokens, tried)
-    try:
-        output = jnp.asarray(model.readout(tokens))
-    except Exception as error:  # the user's own code
-        raise InputError(f"model: readout failed on tokens {tokens.shape}: {type(error).__name__}: {error}") from error
+    output = steady_value("model: readout", model.readout, tokens)
     if output.shape != targets.shape:
         raise InputError(f"model: readout returns shape {output.shape}; the targets have shape {targets.shape}")

@@ -291,7 +291,7 @@ USERS = {
     "def task(): return mfpde.Task(np.ones((4, 3, 2)), [0, 1, 2, 10**7])": ("the label 10000000; at most 99999",),
     # update, readout, integral
     "model = lambda: transformer(family(lambda t, p: t[:1]))": ("update returns shape (1, 2)", "shape (3, 2)"),
-    "model = lambda: transformer(family(lambda t, p: None))": ("update failed on tokens (3, 2)",),
+    "model = lambda: transformer(family(lambda t, p: None))": ("update returns a NoneType; must be one array",),
     "model = lambda: transformer(family(lambda t, p: sys.exit(0)))": ("update failed on tokens (3, 2): SystemExit",),
     "model = lambda: transformer(family(lambda t, p: np.tanh(np.asarray(t)) * p[0]))": (
         "update is not differentiable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def drawn(tokens: jax.Array, theta: jax.Array) -> jax.Array:
     return theta[1] * tokens * np.random.rand()  # noqa: NPY002  (as a user may write)
 
 
+def counted() -> Callable[[jax.Array], jax.Array]:
+    calls = itertools.count(1)
+    return lambda tokens: tokens[-1, 1:] * next(calls)
+
+
 def rule_without_second_derivative(tokens: jax.Array, theta: jax.Array) -> jax.Array:
     @jax.custom_vjp
     def apply(x: jax.Array) -> jax.Array:
@@ -64,11 +70,41 @@ def test_heads_that_are_refused(update: Update, line: str, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_double_precision_that_is_switched_off_is_named() -> None:
-    jax.config.update("jax_enable_x64", False)
+@pytest.mark.parametrize(
+    ("readout", "line"),
+    [
+        (lambda t: [t[-1, 1]], "model: readout returns a list; must be one array, for example by jnp.stack"),
+        (counted(), "model: readout gives two values for the same tokens; numbers are to be drawn outside it, once"),
+    ],
+)
+def test_readouts_that_are_refused(readout: Callable[[jax.Array], jax.Array], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        try_out(model(lambda t, p: p[1] * p[0] * t, readout), TASK)
+
+
+def test_an_initial_law_that_is_drawn_anew_is_refused() -> None:
+    """It is asked for by every part of the solver."""
+    calls = itertools.count()
+    head = mfpde.Family("head", 1, lambda t, p: p * t, lambda _: mfpde.Normal([0.1 * next(calls)], [0.5]))
+    with pytest.raises(InputError, match="family 'head': initial gives two laws for layer 0"):
+        try_out(mfpde.Transformer([[head]], 2, lambda t: t[-1, 1:]), TASK)
+
+
+@pytest.mark.parametrize("where", ["model or task", "family 'head': update", "model: readout"])
+def test_double_precision_that_is_switched_off_is_named(where: str) -> None:
+    def switching(here: str, value: jax.Array) -> jax.Array:
+        if here == where:
+            jax.config.update("jax_enable_x64", False)
+        return value
+
+    tried = model(
+        lambda t, p: switching("family 'head': update", p[1] * p[0] * t),
+        lambda t: switching("model: readout", t[-1, 1:]),
+    )
+    switching("model or task", TASK.tokens)
     try:
-        with pytest.raises(InputError, match="double precision is switched off"):
-            try_out(model(lambda t, p: p[1] * p[0] * t), TASK)
+        with pytest.raises(InputError, match=rf"{where}.* double precision.* mfpde needs it"):
+            try_out(tried, TASK)
     finally:
         jax.config.update("jax_enable_x64", True)
 
@@ -94,3 +130,10 @@ def test_a_head_that_is_not_finite_inside_the_mesh_is_named_with_its_parameters(
     head = model(lambda t, p: p[1] * jnp.where(p[0] > 1.7, jnp.nan, 1.0) * t)
     with pytest.raises(ComputationError, match=r"update of family .head. in layer 0 at theta"):
         mfpde.solve_limit(head, TASK, weight_decay=0.1, horizon=0.1, directory=tmp_path / "run")
+
+
+def test_a_readout_that_is_not_finite_for_some_sample_is_not_laid_on_a_family() -> None:
+    task = mfpde.Task(np.stack([np.ones((3, 2)), -np.ones((3, 2))]), np.ones((2, 1)))
+    readout = model(lambda t, p: p[1] * p[0] * t, lambda t: jnp.sqrt(t[-1, 1:]))
+    with pytest.raises(ComputationError, match=r"the risk is nan, .* is the readout finite for every sample"):
+        mfpde.solve_limit(readout, task, weight_decay=0.1, horizon=0.1, density=mfpde.Density(degree=1, cells=6))
