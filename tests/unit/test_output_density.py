@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import basix
@@ -54,8 +55,9 @@ def test_what_is_read_is_what_was_written(tmp_path, cell, degree):
     assert (read.cell, read.degree, read.layers, read.dim) == (cell, degree, snapshot.layers, snapshot.dim)
 
 
-@pytest.mark.parametrize("degree", DEGREES)
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "hexahedron"])
+@pytest.mark.parametrize(
+    ("cell", "degree"), [pair for pair in itertools.product(CELLS, DEGREES) if pair != ("hexahedron", 3)]
+)
 def test_meshio_reads_it(tmp_path, cell, degree):
     """It knows no strings in a file; nor, whatever is in it, the version in which VTK writes Lagrange hexahedra."""
     snapshot = make_snapshot(cell, degree, count=2)
