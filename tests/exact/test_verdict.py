@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -150,8 +151,9 @@ def stepping(factor: float, monkeypatch) -> None:
     true = Sweep.__call__
 
     def wrong(self, *given):
-        model = dataclasses.replace(self.model, step=factor * self.model.step)
-        return true(self.of(model), *given)
+        other = copy.copy(self)
+        other.model = dataclasses.replace(self.model, step=factor * self.model.step)
+        return true(other, *given)
 
     monkeypatch.setattr(Sweep, "__call__", wrong)
 
