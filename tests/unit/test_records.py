@@ -17,6 +17,7 @@ from mfpde.limit.diagnostics import diagnose
 from mfpde.limit.flow import Flow
 from mfpde.limit.sweep import Sweep
 from mfpde.output.reader import Run, open_run
+from mfpde.output.report import BlockMoments
 from mfpde.run import execute
 from mfpde.settings import Density
 
@@ -53,14 +54,14 @@ def test_steps_before_a_report_that_fails_stand_in_the_table(
     good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report at 0.5 loses mass; that of the last sound state may come or not."""
-    right = reports._check_mass
+    right = reports.check_mass
 
-    def lost(tau: float, moments: Any) -> None:
+    def lost(tau: float, block: BlockMoments) -> None:
         if tau >= 0.5 or (tau > 0.25 and not good):
             raise ComputationError("mass lost")
-        right(tau, moments)
+        right(tau, block)
 
-    monkeypatch.setattr(reports, "_check_mass", lost)
+    monkeypatch.setattr(reports, "check_mass", lost)
     with pytest.raises(ComputationError, match="mass lost"):
         solve(tmp_path)
     run = open_run(tmp_path / "run")
