@@ -188,6 +188,8 @@ FAULTS = (
           "tests/unit/test_signs.py::test_what_no_density_can_be"),
     Fault("point-followed", FLOW, "if not noise[worst] > 1.0:", "if not noise[worst] > 1e30:",
           "tests/unit/test_signs.py::test_a_frame_cannot_follow_a_point"),
+    Fault("rounding-without-its-slope", FLOW, "* risk * per_unit *", "* risk *",
+          "tests/unit/test_signs.py::test_a_frame_cannot_follow_a_point"),
     Fault("file-without-ghosts", MESH, "create_cell_partitioner(dmesh.GhostMode.shared_facet",
           "create_cell_partitioner(dmesh.GhostMode.none", TWO_RANKS),
     # The Transformer and its gradient.

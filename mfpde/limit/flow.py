@@ -375,13 +375,16 @@ class Flow:
     def _check_width(self, tau: float, group: Group, frame: Frame, moments: VelocityMoments, risk: float) -> None:
         """Does the potential still vary over the density by more than its rounding errors?
 
-        These are ε R, of the risk R. In the frame they are speeds of ε R |D|, D = A⁻¹A⁻ᵀ; a density that they move
-        through its own width in the time τ so far is a point to double precision, and steps shrink without end.
+        These are ε R, of the risk R, and between neighbouring nodes Δξ apart slopes of ε R/Δξ. In the frame they are
+        speeds of ε R |D|/Δξ, D = A⁻¹A⁻ᵀ; a density that they move through its own width in the time τ so far is a point
+        to double precision, and steps shrink without end.
 
         Raises:
             ComputationError: on every rank alike, when it does not.
         """
-        noise = np.finfo(float).eps * risk * np.linalg.norm(frame.metric, axis=(1, 2)) * tau
+        space = group.space
+        per_unit = 0.5 * space.potential_degree * space.global_cells ** (1.0 / space.dim)  # nodes, of a mesh [−1, 1]^d
+        noise = np.finfo(float).eps * risk * per_unit * np.linalg.norm(frame.metric, axis=(1, 2)) * tau
         worst = int(noise.argmax())
         if not noise[worst] > 1.0:
             return

@@ -97,7 +97,7 @@ def test_a_frame_cannot_follow_a_point():
     shrunk(1e-5, 20.0)
     shrunk(1e-9, 0.0)
     with pytest.raises(ComputationError) as caught:
-        shrunk(1e-9, 20.0)
+        shrunk(4e-8, 20.0)  # rounding at one node alone, not its slope between two, would still be small
     line = str(caught.value)
     assert line.startswith("the density is a point at tau = 20, family 'unit', layer 0: its standard deviation ")
     assert line.endswith('density.frame = "lagrangian" can')
