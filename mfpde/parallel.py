@@ -39,6 +39,7 @@ _THREADS = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
+_DEBUGGING = "UCX_DEBUG_SIGNO"  # below MPI: at SIGHUP, even an ignored one, UCX would print all that it does
 _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
 _PART = 0.1  # of the time waited so far, to the next look
@@ -50,11 +51,11 @@ _LAUNCHERS = (  # processes started, by PMI, Open MPI, Intel MPI, MVAPICH, srun,
 
 
 def limit_threads() -> None:
-    """One thread per rank, for libraries that read the environment when they are imported.
+    """One thread per rank, for libraries that read the environment when they are imported; and signals left alone.
 
     Values that the user has set win.
     """
-    for variable, value in _THREADS.items():
+    for variable, value in {**_THREADS, _DEBUGGING: "0"}.items():
         os.environ.setdefault(variable, value)
 
 
@@ -129,7 +130,7 @@ def start_petsc(options: Sequence[str] = ()) -> None:
     agree(lambda: _check_option_files(options))
     there = "petsc4py.PETSc" in sys.modules
     try:
-        petsc4py.init([sys.argv[0], "-no_signal_handler", *options])
+        petsc4py.init(["mfpde", "-no_signal_handler", *options])  # not argv[0]: `python -c` makes it an option, -c
     except RuntimeError as error:  # PETSc has said what is wrong
         raise InputError(f"PETSc does not start with its options ({error}), for the reason above") from error
     if there and in_main_thread():  # whoever imported it first may have initialised it, with its handlers

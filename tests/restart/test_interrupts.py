@@ -127,6 +127,26 @@ def test_a_script_keeps_its_handlers_and_sigterm_is_not_petscs(first: str) -> No
     assert ended.returncode == -signal.SIGTERM
 
 
+AFTER = """
+import os, signal, sys
+import mfpde
+from mfpde import parallel
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+parallel.start()
+parallel.start_petsc()
+os.kill(os.getpid(), signal.SIGHUP)
+print("still there")
+"""
+
+
+def test_a_closed_terminal_ends_a_script_unless_it_is_ignored() -> None:
+    """Libraries below MPI have a use of their own for SIGHUP."""
+    ended = run("-c", AFTER, "SIG_DFL")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGHUP, "", "")
+    ended = run("-c", AFTER, "SIG_IGN")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "still there\n", "")
+
+
 def test_nohup_is_heeded() -> None:
     """A signal that was ignored when the command began stays so."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
