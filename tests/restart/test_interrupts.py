@@ -129,9 +129,8 @@ def test_a_script_keeps_its_handlers_and_sigterm_is_not_petscs(first: str) -> No
 
 AFTER = """
 import os, signal, sys
-import mfpde
-from mfpde import parallel
 signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+from mfpde import parallel
 parallel.start()
 parallel.start_petsc()
 os.kill(os.getpid(), signal.SIGHUP)
@@ -140,7 +139,7 @@ print("still there")
 
 
 def test_a_closed_terminal_ends_a_script_unless_it_is_ignored() -> None:
-    """Libraries below MPI have a use of their own for SIGHUP."""
+    """UCX, which mpi4py may load with MPI, has a use of its own for SIGHUP; and `-c` is no option of PETSc's."""
     ended = run("-c", AFTER, "SIG_DFL")
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGHUP, "", "")
     ended = run("-c", AFTER, "SIG_IGN")
