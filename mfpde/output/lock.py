@@ -17,7 +17,7 @@ from pathlib import Path
 from mfpde.errors import InputError
 from mfpde.output.directory import check_writable
 
-LOCK = ".lock"
+LOCK = ".mfpde-lock"  # a name that no other program has for a file of its own
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def only_writer(directory: Path) -> Iterator[None]:
 def _taken(directory: Path) -> int:
     """The locked file, open."""
     while True:
-        handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _lock(handle, directory)
             if _is_there(handle, directory):

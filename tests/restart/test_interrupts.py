@@ -18,6 +18,7 @@ from launch import run
 from mfpde.limit.flow import Flow
 from mfpde.limit.interior_penalty import InteriorPenalty
 from mfpde.limit.stepper import Stepper
+from mfpde.output.lock import LOCK
 from mfpde.signals import Signals
 
 FAMILY = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
@@ -85,7 +86,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_run_goes_on(tmp_path: Path) -> N
             solve(1000.0, every=1.0, directory=history.parent)
         thread.join()
         assert signal.getsignal(signal.SIGINT) is before
-    assert not (history.parent / ".lock").exists()
+    assert not (history.parent / LOCK).exists()
     with pytest.raises(mfpde.InputError, match="holds a run"):
         solve(directory=history.parent)
     assert solve(0.5, every=0.25, directory=history.parent, overwrite=True).taus[-1] == 0.5

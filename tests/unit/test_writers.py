@@ -161,3 +161,16 @@ def test_a_launcher_of_another_mpi_is_named(name: str, alone: pytest.MonkeyPatch
     alone.setenv(name, "4")
     with pytest.raises(InputError, match=f"{name} = 4 but MPI sees one process: the launcher"):
         parallel.start()
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    """A lock of another program's, and whatever a link under the name of ours points to."""
+    other, target = tmp_path / ".lock", tmp_path / "precious"
+    for file in (other, target):
+        file.write_text("mine")
+    with only_writer(tmp_path):
+        pass
+    (tmp_path / LOCK).symlink_to(target)
+    with pytest.raises(InputError), only_writer(tmp_path):
+        pass
+    assert other.read_text() == target.read_text() == "mine"
