@@ -1,6 +1,7 @@
 """MPI ahead of DOLFINx, one thread, and the compiled-code cache: as in every command."""
 
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,13 @@ def _forget_compiled_models() -> Iterator[None]:
     import jax
 
     jax.clear_caches()
+
+
+def pytest_configure() -> None:
+    """Ctrl-C and a closed terminal are heard, though a shell ignores them for what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
