@@ -44,6 +44,7 @@ _NAP = 1e-4  # seconds; below it a sleep costs more than it saves
 _LONGEST_NAP, _LONG_NAP = 2e-3, 0.05  # in a reduction, of which a step has several, and where something is compiled
 _PART = 0.1  # of the time waited so far, to the next look
 _TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to say why all end
+_SHARED = 30  # characters shown of what two long values have in common
 _LAUNCHERS = (  # processes started, by PMI, Open MPI, Intel MPI, MVAPICH, srun, flux, PALS, jsrun
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
     "FLUX_JOB_SIZE", "PALS_LOCAL_SIZE", "JSM_NAMESPACE_SIZE",
@@ -279,7 +280,7 @@ def alike(settings: Mapping[str, object]) -> None:
     from mpi4py import MPI  # noqa: PLC0415
 
     comm = MPI.COMM_WORLD
-    mine = {name: repr(value) for name, value in settings.items()}
+    mine = {name: repr(str(value) if isinstance(value, Path) else value) for name, value in settings.items()}
     first = comm.bcast(mine, root=0)
 
     def compare() -> None:
@@ -287,11 +288,19 @@ def alike(settings: Mapping[str, object]) -> None:
             here, there = mine.get(key, "not given"), first.get(key, "not given")
             if here != there:
                 raise InputError(
-                    f"{key} is {short(there, 60)} on rank 0 and {short(here, 60)} on rank {comm.rank}; "
+                    f"{key} is {_beside(there, here)} on rank 0 and {_beside(here, there)} on rank {comm.rank}; "
                     "it must be the same on every rank"
                 )
 
     agree(compare)
+
+
+def _beside(text: str, other: str) -> str:
+    """A text as in a message, from shortly before where it differs from another one."""
+    pairs = zip(text, other, strict=False)
+    differ = next((k for k, (here, there) in enumerate(pairs) if here != there), min(len(text), len(other)))
+    start = max(differ - _SHARED, 0)
+    return "..." * (start > 0) + short(text[start:], 60)
 
 
 def agree[Result](work: Callable[[], Result]) -> Result:

@@ -62,6 +62,7 @@ def test_every_setting_of_solve_limit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 21
+    assert "PosixPath" not in done.stdout
     for line in lines:
         name, said = line.split(" | ")
         if "." in name.partition(" ")[0] or " " not in name:
@@ -81,3 +82,10 @@ def test_two_command_lines_in_one_job(tmp_path: Path) -> None:
         assert done.stderr.startswith("mfpde: argument "), done.stderr
         assert done.stderr.endswith(" on rank 1; it must be the same on every rank\n")
         assert done.stderr.count("\n") == 1
+
+
+def test_what_differs_is_shown_of_long_values(tmp_path: Path) -> None:
+    one, other = (("-m", "mfpde.solve", "--directory", f"{'long/' * 30}{end}") for end in "ab")
+    done = run(*one, ":", "-n", "1", sys.executable, *other, ranks=1, directory=tmp_path, timeout=60)
+    assert "long/a' on rank 0 and ..." in done.stderr
+    assert "long/b' on rank 1; it must" in done.stderr
