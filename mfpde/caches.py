@@ -25,7 +25,7 @@ def directory() -> Path:
 
 
 def is_temporary() -> bool:
-    """Could no folder be written but a temporary one?"""
+    """Is a temporary folder the only one that can be written?"""
     return directory().name.startswith(_PREFIX)
 
 

@@ -215,7 +215,6 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
         Stopped: when one did.
     """
     identity = f"{run.hash()}-{run.training.horizon!r}{'-finer' if finer else ''}"
-
     first = MPI.COMM_WORLD.rank == 0
     done, begun = parallel.from_first(lambda: _found(directory, identity))
     if done:
@@ -239,17 +238,18 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
 
 
 def _found(directory: Path, identity: str) -> tuple[bool, bool]:
-    """Is this very solve done there; or has it been stopped after a checkpoint that is sound?"""
+    """Has this solve been done there? And is there a sound checkpoint of it, from which it can go on?"""
     if not (directory / "manifest.json").is_file():
         return False, False
     there = open_run(directory)
     if there.manifest.get("run_hash") != identity:
         return False, False
+    done = (there.summary or {}).get("outcome") == "done"
     try:
         Generations(directory).newest()
     except LookupError:
-        return (there.summary or {}).get("outcome") == "done", False
-    return (there.summary or {}).get("outcome") == "done", True
+        return done, False
+    return done, True
 
 
 def _evidence(material: Material, solved: Mapping[int, Path], finer: Mapping[int, Path], change: float) -> Evidence:

@@ -113,7 +113,7 @@ def _check_process() -> None:
 
 
 def warn(line: str) -> None:
-    """Tell the user what does not end the command; from one rank."""
+    """Show a line about something that does not end the command; called on one rank."""
     sys.stderr.write(f"mfpde: warning: {line}\n")
     sys.stderr.flush()
 

@@ -1,4 +1,4 @@
-"""Standard output and error of a command: a reader that goes away, or a closed stream, ends the talking alone.
+"""Standard output and error of a command, which goes on without them when the reader goes away or a stream is closed.
 
 A pipe may break at any write (`| head`), and again when the interpreter writes out what is left at its end. A shell may
 close a stream (`>&-`), and the next file that is opened takes its number, with all that a library prints to it.

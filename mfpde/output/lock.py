@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mfpde import parallel
 from mfpde.errors import InputError
 from mfpde.output.directory import check_writable
 
@@ -75,9 +75,9 @@ def _lock(handle: int, directory: Path) -> None:
             f"directory {directory}: {who} is writing there; wait for it to end, or choose another directory"
         ) from error
     except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems
-        sys.stderr.write(
-            f"mfpde: directory {directory}: its file system has no locks ({error.strerror}); nothing keeps a second "
-            "run from writing there\n"
+        parallel.warn(
+            f"directory {directory}: its file system has no locks ({error.strerror}); nothing keeps a second run from "
+            "writing there"
         )
 
 

@@ -131,7 +131,9 @@ def test_a_file_system_without_locks_is_one_line_and_the_run_goes_on(
     with only_writer(tmp_path / "run"):
         pass
     err = capsys.readouterr().err
-    assert err.startswith(f"mfpde: directory {tmp_path / 'run'}: its file system has no locks (No locks available)")
+    assert err.startswith(
+        f"mfpde: warning: directory {tmp_path / 'run'}: its file system has no locks (No locks available)"
+    )
     assert err.count("\n") == 1
 
 
