@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -193,7 +194,9 @@ def _from_file(where: str, text: object, base: Path, modules: dict[Path, ModuleT
 
 def _module(where: str, path: Path) -> ModuleType:
     """Run a user's file, as a script would: it may import what stands beside it, now or when it is called."""
-    spec = importlib.util.spec_from_file_location(f"{_USER}{path.stem}", path)
+    name = f"{_USER}{path.stem}"
+    loader = _AsItStands(name, str(path)) if path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise InputError(f"{where}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -201,6 +204,17 @@ def _module(where: str, path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and pickles look there
     _run(f"{where}: failed to import", spec.loader.exec_module, {"module": module})
     return module
+
+
+class _AsItStands(SourceFileLoader):
+    """Compiles a file at every run.
+
+    Python takes bytecode for that of a source of the same size and second, which a file that was just changed may have.
+    """
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Without the time of the source bytecode is neither read nor written."""
+        raise OSError(path)
 
 
 def _make_importable(folder: Path) -> None:

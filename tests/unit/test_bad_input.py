@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -348,6 +349,22 @@ def test_a_good_users_file_is_run_once(tmp_path, capsys):
     model, _ = config.load(write(tmp_path, BY_USER, text, "print('once')")).build()
     assert model.families[0].law(1).mean == (1.0, 0.0)
     assert capsys.readouterr().out == "once\n"
+
+
+def test_a_users_file_that_was_just_changed_is_run_as_it_stands(tmp_path):
+    """Same size, same time: bytecode of the one passes for that of the other."""
+    means = []
+    for mean in (1, 2):
+        path = write(
+            tmp_path,
+            BY_USER,
+            "cells = 2",
+            f"model = lambda: transformer(family(lambda t, p: t * p[0], 1, mfpde.Normal([{mean}], [1])))",
+        )
+        os.utime(tmp_path / "user.py", (1e9, 1e9))
+        means.append(config.load(path).build()[0].families[0].law(0).mean)
+    assert means == [(1.0,), (2.0,)]
+    assert not (tmp_path / "__pycache__").exists()
 
 
 TOKENS, TARGETS = np.ones((4, 3, 2)), np.ones((4, 1))
