@@ -34,7 +34,7 @@ class March:
         size: Δ of the last one.
         steps: all trial steps since the last report.
         risk_error: the estimated error of the risk, nan where it is not estimated.
-        certified: compute the gap, for the price of some ten sweeps.
+        certified: compute the gap: a pass over the samples, and the potential at many points.
     """
 
     count: int

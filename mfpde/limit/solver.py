@@ -31,7 +31,7 @@ from mfpde.output.report import Report
 from mfpde.settings import Time
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
-_CERTIFIED = 10  # every so many reports have a gap, which costs some ten sweeps
+_CERTIFIED = 10  # every so many reports have a gap: a pass over the samples, and the potential at many points
 _SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
 _FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
 
