@@ -80,6 +80,7 @@ class Cover:
         self._decay, self._m = weight_decay, m
         self.outer, self.count = outer, 0
         edges = inner * (outer / inner) ** np.linspace(0.0, 1.0, _INTERVALS[m] + 1)
+        self._asked = np.empty((0, m)), np.empty((0, m))
         self._waiting: list[tuple[Array, Array]] = [_grid(np.concatenate([-edges[::-1], edges]), m)]
         none = np.empty((0, m))
         self._known = _Boxes(none, none, none[:, 0], none, none[:, 0], none, np.empty((0, m, m)))

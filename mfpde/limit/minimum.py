@@ -54,6 +54,7 @@ class Search:
         self.gain = jet.gain.max(axis=1)
         self.unbounded = np.zeros(len(points), dtype=bool)
         self._covers: list[Cover] = []
+        self._lengths: list[int] = []
         if self.m:
             lowest = np.argsort(jet.value, axis=1, kind="stable")[:, :_NODES]
             self._points = np.take_along_axis(points, lowest[..., None], axis=1)

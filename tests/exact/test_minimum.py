@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -122,10 +123,10 @@ def periodic() -> Iterator[tuple[Case, np.ndarray]]:
             yield case, np.linspace(-12.0, 12.0, 400_001)[:, None]
 
 
-def drawn() -> Iterator[tuple[Case, np.ndarray]]:
-    rng = np.random.default_rng(11)
+def drawn(seed: int = 11) -> Iterator[tuple[Case, np.ndarray]]:
+    rng = np.random.default_rng(seed)
     line = np.linspace(-25.0, 25.0, 200_001)[:, None]
-    plane = np.stack(np.meshgrid(*[np.linspace(-12.0, 12.0, 301)] * 2), axis=-1).reshape(-1, 2)
+    plane = np.stack(np.meshgrid(*[np.linspace(-20.0, 20.0, 501)] * 2), axis=-1).reshape(-1, 2)
     for k in range(50):
         n = 6
         x, noise = rng.uniform(-3.0, 3.0, size=n), rng.normal(size=n)
@@ -135,7 +136,18 @@ def drawn() -> Iterator[tuple[Case, np.ndarray]]:
         yield Case(name, tokens, (x + noise)[:, None]), plane if name == "tilted" else line
 
 
-@pytest.mark.parametrize(("kind", "share"), [(narrow, 1.0), (periodic, 1.0), (drawn, 0.95)])
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [
+        (narrow, 1.0),
+        (periodic, 1.0),
+        (drawn, 0.95),
+        *(
+            pytest.param(partial(drawn, seed), 0.95, marks=pytest.mark.study, id=f"seed {seed}")
+            for seed in (21, 22, 23, 24)
+        ),
+    ],
+)
 def test_the_gap_is_within_one_per_cent_and_above_what_is_missing(
     kind: Callable[[], Iterator[tuple[Case, np.ndarray]]], share: float
 ) -> None:
