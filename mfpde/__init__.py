@@ -3,8 +3,8 @@
 The public names of the Python interface; importing them starts neither MPI nor a compilation.
 """
 
-from mfpde import caches as _caches
-from mfpde import parallel as _parallel
+from mfpde.parallel import caches as _caches
+from mfpde.parallel import mpi as _parallel
 
 _parallel.limit_threads()
 _caches.prepare()

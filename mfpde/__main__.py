@@ -6,8 +6,8 @@ import difflib
 import runpy
 import sys
 
-from mfpde import parallel
 from mfpde.errors import InputError
+from mfpde.parallel import mpi
 
 COMMANDS = {
     "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
@@ -33,7 +33,7 @@ def main() -> int:
     """Entry point of the console script; the named command ends the process with its own exit code."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name not in COMMANDS:
-        return parallel.run_command(lambda: _explain(name))
+        return mpi.run_command(lambda: _explain(name))
     del sys.argv[1]
     runpy.run_module(f"mfpde.{name}", run_name="__main__", alter_sys=True)
     return 0
@@ -44,7 +44,7 @@ def _explain(name: str) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"{name!r} is no command; allowed: {', '.join(COMMANDS)}{hint}")
-    if parallel.start().rank == 0:
+    if mpi.start().rank == 0:
         sys.stdout.write(usage())
     return 0
 

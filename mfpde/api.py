@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde import parallel, toml
+from mfpde import toml
 from mfpde.checks import file_name, show
 from mfpde.config import decisive
 from mfpde.errors import InputError
 from mfpde.output.reader import Run, open_run
+from mfpde.parallel import mpi
 from mfpde.problem import permissive
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
@@ -69,8 +70,8 @@ def solve_limit(
         InputError: for values that do not fit, before anything is written.
         ComputationError: when the numbers fail; the last sound state has been saved.
     """
-    comm = parallel.start()
-    parallel.start_petsc()
+    comm = mpi.start()
+    mpi.start_petsc()
     from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import Manner, Source, solve_into  # noqa: PLC0415
 
@@ -91,7 +92,7 @@ def solve_limit(
         densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
         return Problem(model, task, training, densities, steps), output
 
-    problem, output = parallel.agree(stated)
+    problem, output = mpi.agree(stated)
     manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not (progress and sys.stdout))
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import NoReturn
 
-from mfpde import parallel
 from mfpde.errors import InputError
+from mfpde.parallel import mpi
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,5 +36,5 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: object = None) -> None:  # noqa: ARG002  (argparse gives it; rank 0 prints)
         """Print the help once, whatever the number of ranks."""
-        if parallel.start().rank == 0:
+        if mpi.start().rank == 0:
             sys.stdout.write(self.format_help())

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde import parallel
 from mfpde.command import Parser
 from mfpde.errors import InputError
-from mfpde.signals import Signals
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -35,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md). A verdict of any kind is a command that was done."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signals = Signals(_KEPT)
-    return parallel.run_command(lambda: _compare(words, signals), _KEPT, signals)
+    return mpi.run_command(lambda: _compare(words, signals), _KEPT, signals)
 
 
 def _compare(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
     depths, change = _depths(given.depth), _change(given.change)
-    comm = parallel.start()
-    parallel.start_petsc()
+    comm = mpi.start()
+    mpi.start_petsc()
     from mfpde.comparison import compare  # noqa: PLC0415  (after MPI and PETSc are up)
 
     found = compare(given.directory, given.run, depths, change, signals)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import config, parallel
+from mfpde import config
 from mfpde.checks import existing, inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError, Stopped
@@ -24,10 +24,11 @@ from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
 from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.run import Manner, Source, solve_into
-from mfpde.signals import Signals
 from mfpde.study import FOLDER as PARTICLES
 from mfpde.validation import exponents, grids, measures, pictures, verdict
 from mfpde.validation.check import percent
@@ -82,10 +83,10 @@ def compare(
         Stopped: when a signal ended a solve, after a checkpoint from which the same call goes on.
     """
     signals = signals or Signals()
-    material = parallel.agree(lambda: _material(directory, run_file, bool(depths)))
+    material = mpi.agree(lambda: _material(directory, run_file, bool(depths)))
     first = MPI.COMM_WORLD.rank == 0
     with ExitStack() as stack:
-        parallel.agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
+        mpi.agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
         return _compare(directory, material, depths, CHANGE if change is None else change, signals)
 
 
@@ -112,7 +113,7 @@ def _compare(
         return evidence, _findings(material, evidence, own, _histories(residual), _histories(continuum))
 
     first = MPI.COMM_WORLD.rank == 0
-    judged = parallel.agree(lambda: judge() if first else None)
+    judged = mpi.agree(lambda: judge() if first else None)
     signals.keep()  # what is written from here on is written to the end
 
     def write() -> verdict.Verdict:
@@ -121,7 +122,7 @@ def _compare(
         _write(folder, findings, evidence)
         return findings.verdict
 
-    return parallel.from_first(write)
+    return mpi.from_first(write)
 
 
 def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
@@ -216,13 +217,13 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
     """
     identity = f"{run.hash()}-{run.training.horizon!r}{'-finer' if finer else ''}"
     first = MPI.COMM_WORLD.rank == 0
-    done, begun = parallel.from_first(lambda: _found(directory, identity))
+    done, begun = mpi.from_first(lambda: _found(directory, identity))
     if done:
         return directory
     if first:
         sys.stdout.write(f"{'going on with' if begun else 'solving'} {directory}\n")
         sys.stdout.flush()
-    problem = parallel.agree(lambda: problem_of(run, trial=first))
+    problem = mpi.agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde import caches, parallel
 from mfpde.command import Parser
+from mfpde.parallel import caches, mpi
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -60,12 +60,12 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; prints from one rank and returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _report(words))
+    return mpi.run_command(lambda: _report(words))
 
 
 def _report(words: list[str]) -> int:
     parser().parse_args(words)
-    comm = parallel.start()
+    comm = mpi.start()
     found = sections(comm)
     if comm.rank == 0:
         sys.stdout.write(render(found))
@@ -144,7 +144,7 @@ def _petsc() -> Section:
     try:
         import petsc4py  # noqa: PLC0415
 
-        parallel.start_petsc()
+        mpi.start_petsc()
         from petsc4py import PETSc  # noqa: PLC0415
     except ImportError as error:
         return {"petsc4py": f"cannot be imported ({error})"}
@@ -184,7 +184,7 @@ def _caches() -> Section:
 
 def _numba_cache() -> str:
     """Where numba itself says that one of the solver's functions is kept."""
-    from mfpde.limit.exact_sum import add_exactly  # noqa: PLC0415
+    from mfpde.parallel.exact_sum import add_exactly  # noqa: PLC0415
 
     stats = getattr(add_exactly, "stats", None)  # a plain function with NUMBA_DISABLE_JIT
     return "none" if stats is None else str(Path(stats.cache_path))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import parallel
 from mfpde.checks import show
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.limit.restart import understood
@@ -22,7 +21,8 @@ from mfpde.limit.solver import Solver
 from mfpde.output import checkpoint
 from mfpde.output.generations import Generations
 from mfpde.output.writer import RunWriter
-from mfpde.signals import Signals, name
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals, name
 
 _SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
 _RECENT = 16  # steps and checkpoints whose durations are remembered
@@ -125,12 +125,12 @@ class Keeper:
         """
         start = time.monotonic()
         contents = self.solver.contents()
-        written = parallel.agree(lambda: self.writer.written() if self.writer else None)
+        written = mpi.agree(lambda: self.writer.written() if self.writer else None)
         facts: dict[str, Any] = {"decisive": self.decisive, "solver": contents.facts, "output": written}
-        part = parallel.agree(lambda: self.generations.new_name() if self.generations else None)
+        part = mpi.agree(lambda: self.generations.new_name() if self.generations else None)
         try:
             checkpoint.write(self.comm, part, replace(contents, facts=facts))
-            parallel.agree(lambda: self.generations.accept(part) if self.generations and part else None)
+            mpi.agree(lambda: self.generations.accept(part) if self.generations and part else None)
         except ComputationError:
             if part is not None:
                 part.unlink(missing_ok=True)

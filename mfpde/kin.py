@@ -16,7 +16,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from mfpde import config, parallel, toml
+from mfpde import config, toml
 from mfpde.checks import inside, show
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.figures.kin import draw
@@ -25,8 +25,9 @@ from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import open_run
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 from mfpde.run import execute as solve
-from mfpde.signals import Signals
 from mfpde.wiring import problem_of, report_times
 
 TABLE = "sweep.csv"
@@ -124,7 +125,7 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
     first = MPI.COMM_WORLD.rank == 0
     failed = []
     with ExitStack() as stack:
-        parallel.agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
+        mpi.agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
         for number, member in enumerate(plan.members, start=1):
             if first:
                 said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
@@ -141,14 +142,14 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
                     ) from stopped
                 except ComputationError as error:
                     failed.append(f"{member.directory.name}: {error}")
-            parallel.agree(lambda: _sum_up(plan) if first else None)
+            mpi.agree(lambda: _sum_up(plan) if first else None)
     if failed:
         raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
 
 
 def _solve(member: Member, signals: Signals | None) -> None:
     """Solve a run from its last checkpoint, or from its beginning; collective."""
-    resume = parallel.from_first(lambda: _is_kept(member))
+    resume = mpi.from_first(lambda: _is_kept(member))
     solve(member.run, overwrite=not resume, resume=resume, signals=signals)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde import parallel
 from mfpde.command import Parser
 from mfpde.errors import InputError
+from mfpde.parallel import mpi
 
 if TYPE_CHECKING:
     from mfpde.study import Plan as StudyPlan
@@ -51,7 +51,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(
+    return mpi.run_command(
         lambda: _train(words), "stopped; finished Transformers are kept, and the same command goes on with the others"
     )
 
@@ -60,7 +60,7 @@ def _train(words: list[str]) -> int:
     given = parser().parse_args(words)
     from mfpde.study import execute  # noqa: PLC0415  (after MPI is up)
 
-    plan = parallel.agree(lambda: _plan(given))
+    plan = mpi.agree(lambda: _plan(given))
     execute(plan)
     return 0
 

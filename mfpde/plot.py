@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde import parallel
 from mfpde.checks import real
 from mfpde.command import Parser
 from mfpde.errors import InputError
+from mfpde.parallel import mpi
 
 _EXAMPLES = """\
 examples:
@@ -35,14 +35,14 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return parallel.run_command(lambda: _plot(words), "stopped; figures that were finished are there")
+    return mpi.run_command(lambda: _plot(words), "stopped; figures that were finished are there")
 
 
 def _plot(words: list[str]) -> int:
     given = parser().parse_args(words)
-    comm = parallel.start()
+    comm = mpi.start()
     tau = None if given.tau is None else _number(given.tau)
-    parallel.agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
+    mpi.agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
     return 0
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import parallel
 from mfpde.checks import duration, inside
 from mfpde.config import RunFile
 from mfpde.errors import ComputationError, InputError
@@ -31,8 +30,9 @@ from mfpde.output.pvd import series_name
 from mfpde.output.report import Report
 from mfpde.output.series import write_pieces
 from mfpde.output.writer import RunWriter
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 from mfpde.settings import Output
-from mfpde.signals import Signals
 from mfpde.wiring import check_compiler, check_same, check_settings, problem_of, report_times
 
 
@@ -104,9 +104,9 @@ def execute(
     """
     first = MPI.COMM_WORLD.rank == 0
     manner = Manner(overwrite, resume, estimate, wall_time, options, signals=signals or Signals())
-    problem = parallel.agree(lambda: problem_of(run, trial=first))
+    problem = mpi.agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
-        source = parallel.agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
+        source = mpi.agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
         solve_into(problem, run.output, source, manner)
 
 
@@ -131,7 +131,7 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
     first = comm.rank == 0
     given = {"overwrite": manner.overwrite, "resume": manner.resume, "estimate_error": manner.estimate}
     check_settings(problem, output, {**given, **source.decisive})
-    parallel.agree(lambda: _check_place(problem))
+    mpi.agree(lambda: _check_place(problem))
     times = report_times(problem.training, output.every)
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
@@ -139,8 +139,8 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         decisive = {**source.decisive, "--estimate-error": manner.estimate, FINGERPRINT: same.tolist()}
         resumed = _found(stack, output, decisive) if manner.resume else None
         solver = _solver(stack, problem, manner, resumed)
-        directory = parallel.from_first(lambda: _directory(stack, output, manner))
-        writer = parallel.agree(
+        directory = mpi.from_first(lambda: _directory(stack, output, manner))
+        writer = mpi.agree(
             lambda: stack.enter_context(_writer(directory, solver, source, manner, resumed)) if first else None
         )
         every = duration("output.checkpoint_every", output.checkpoint_every)
@@ -224,9 +224,9 @@ def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Re
 def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
     """A report: large densities in pieces by every rank, then all else by rank 0; collective."""
     if any(snapshot.piece is not None for snapshot in report.snapshots):
-        numbers = parallel.from_first(lambda: writer.numbers(report) if writer else {})
-        parallel.agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
-    parallel.agree(lambda: writer.report(report) if writer else None)
+        numbers = mpi.from_first(lambda: writer.numbers(report) if writer else {})
+        mpi.agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
+    mpi.agree(lambda: writer.report(report) if writer else None)
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
         lines = [f"{line}; going on from the one before" for line in damaged]
         return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
 
-    mine = parallel.agree(look)
+    mine = mpi.agree(look)
     facts = comm.bcast(mine.facts if mine else None, root=0)
     return mine or _Resumed(None, facts)
 

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde import parallel
 from mfpde.checks import duration
 from mfpde.command import Parser
 from mfpde.errors import InputError
-from mfpde.signals import Signals
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
     signals = Signals()
-    return parallel.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
+    return mpi.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
 
 
 def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
@@ -49,10 +49,10 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
     if given.resume and given.overwrite:
         raise InputError("--resume and --overwrite exclude each other")
     wall_time = None if given.wall_time is None else duration("--wall-time", given.wall_time)
-    parallel.start_petsc(petsc)
+    mpi.start_petsc(petsc)
     from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    run = parallel.agree(lambda: config.load(given.run, given.set, given.directory))
+    run = mpi.agree(lambda: config.load(given.run, given.set, given.directory))
     from mfpde.run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
     execute(

@@ -15,7 +15,6 @@ from typing import TextIO
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import parallel
 from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import ComputationError, InputError
@@ -26,6 +25,7 @@ from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.manifest import describe, read_manifest
+from mfpde.parallel import mpi
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.wiring import check_same, report_times
@@ -89,27 +89,27 @@ def execute(plan: Plan) -> None:
         ComputationError: after all other jobs are done and kept.
     """
     comm = MPI.COMM_WORLD
-    times, kept = parallel.agree(lambda: (plan.times(), plan.chosen()))
+    times, kept = mpi.agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
-    parallel.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    parallel.agree(lambda: _check(plan) if comm.rank == 0 else None)
+    mpi.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
+    mpi.agree(lambda: _check(plan) if comm.rank == 0 else None)
     with ExitStack() as stack:
-        parallel.agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
-        todo = parallel.from_first(lambda: _todo(plan, times, kept))
-        parallel.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
+        mpi.agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
+        todo = mpi.from_first(lambda: _todo(plan, times, kept))
+        mpi.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
         costs = [job.cost(*problems[job.layers]) for job in todo]
         mine = deal(todo, costs, comm.size)[comm.rank]
         watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
         failure = _train(plan, problems, mine, times, kept, watch)
         _wait(comm, watch)
-        parallel.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
-    parallel.agree(lambda: _raise(failure))
+        mpi.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
+    mpi.agree(lambda: _raise(failure))
 
 
 def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
     """Model and task at one depth, the same on every rank."""
     first = comm.rank == 0
-    model, task = parallel.agree(lambda: run.build(trial=first))
+    model, task = mpi.agree(lambda: run.build(trial=first))
     with inside(run.source):
         check_same(comm, model, task)
     return model, task

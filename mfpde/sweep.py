@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde import parallel
 from mfpde.command import Parser
-from mfpde.signals import Signals
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Signals
 
 _EXAMPLES = """\
 examples:
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signals = Signals()
-    return parallel.run_command(lambda: _sweep(words, signals), signals=signals)
+    return mpi.run_command(lambda: _sweep(words, signals), signals=signals)
 
 
 def _sweep(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
-    parallel.start_petsc()
+    mpi.start_petsc()
     from mfpde.kin import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    execute(parallel.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
+    execute(mpi.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
     return 0
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
 from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError
 from mfpde.limit.problem import Problem
+from mfpde.parallel import mpi
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import fingerprint
@@ -56,7 +56,7 @@ def check_settings(problem: Problem, output: Output, others: Mapping[str, object
     known |= {"model.stages": stages, **_flat("training", problem.training)}
     for family, density in problem.densities.items():
         known |= _flat(f"density.{family}", density)
-    parallel.alike({**known, **_flat("time", problem.time), **_flat("output", output), **others})
+    mpi.alike({**known, **_flat("time", problem.time), **_flat("output", output), **others})
 
 
 def _flat(table: str, settings: Training | Density | Time | Output) -> dict[str, object]:
@@ -86,7 +86,7 @@ def check_same(comm: MPI.Intracomm, model: Transformer, task: Task) -> NDArray[n
         InputError: on every rank, if not.
     """
     mine = fingerprint(model, task)
-    if not parallel.same(comm, mine):
+    if not mpi.same(comm, mine):
         raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
     return np.asarray(comm.bcast(mine, root=0))
 

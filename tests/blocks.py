@@ -107,10 +107,11 @@ def furnish(place: Path) -> None:
 
 def main() -> None:
     """Run all commands of a document, in the working directory: `python blocks.py README.md`."""
-    from mfpde import config, parallel
+    from mfpde import config
+    from mfpde.parallel import mpi
 
-    parallel.start()
-    parallel.start_petsc()
+    mpi.start()
+    mpi.start_petsc()
     small = tiny(config._source(None))
     embedded = config._source
     config._source = lambda path: small if path is None else embedded(path)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from forms import needs_no_headers
-from mfpde import parallel
+from mfpde.parallel import mpi
 
-parallel.start()
-parallel.start_petsc()
+mpi.start()
+mpi.start_petsc()
 needs_no_headers()
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mfpde import caches, toml
+from mfpde import toml
+from mfpde.parallel import caches
 
 ROOT = Path(__file__).parents[1]
 BASES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "runs").glob("*.toml"))]

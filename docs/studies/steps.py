@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from mfpde import parallel
+from mfpde.parallel import mpi
 
-parallel.start()
-parallel.start_petsc()
+mpi.start()
+mpi.start_petsc()
 
 from mpi4py import MPI
 

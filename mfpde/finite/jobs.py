@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from mfpde import memory
 from mfpde.errors import InputError
 from mfpde.finite.units import gauss_units, grid_units, sampled_units
+from mfpde.parallel import memory
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units
 

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.diagnostics import diagnose
-from mfpde.limit.exact_sum import Share
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.minimum import UNSEEN, Search, descend, survey
 from mfpde.limit.partition import gaussian, log_partition
 from mfpde.limit.probes import Prober, reduce_linear
 from mfpde.limit.state import State
+from mfpde.parallel.exact_sum import Share
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mfpde.limit import kernels, moment_kernels
 from mfpde.limit.chunks import Chunks, cut
-from mfpde.limit.exact_sum import LEVELS
 from mfpde.limit.frame import Motion
 from mfpde.limit.space import Space
+from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]
 _LANES = (64, 192)  # of a chunk: enough for the loops over them to pay, few enough for the cache
@@ -58,7 +58,7 @@ class Dense:
         return rate, fastest
 
     def moments(self, density: Array, potential: Array) -> Array:
-        """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `limit.exact_sum`, (levels, rows, b)."""
+        """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `parallel.exact_sum`, (levels, rows, b)."""
         dim = len(self._axes)
         sums = np.zeros((LEVELS, 1 + 2 * dim + 2 * dim * dim, density.shape[2]))
         moment_kernels.gradient_moments(

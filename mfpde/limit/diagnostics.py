@@ -15,12 +15,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
 from mfpde.limit.entropy import flux_dissipation
-from mfpde.limit.exact_sum import Share, pack, share_of, unpack
 from mfpde.limit.frame import Frame
 from mfpde.limit.space import Space, Tables, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
+from mfpde.parallel import mpi
+from mfpde.parallel.exact_sum import Share, pack, share_of, unpack
 
 Array = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def diagnose(
         found = [share_of(terms, axes=(0,)) for terms in per_cell]
         shares = [a + b for a, b in zip(shares, found, strict=True)] if shares else found
         smallest = np.minimum(smallest, least)
-    parts = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
+    parts = unpack(mpi.sum_over_ranks(space.comm, pack(shares)), shares)
     mass, first, second, entropy, descent, dissipated, negative, boundary, tail, norm = parts
     mean = first / mass[:, None]
     covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mfpde.errors import ComputationError
-from mfpde.limit.callbacks import unwrapped
 from mfpde.limit.interior_penalty import Coefficients, InteriorPenalty
 from mfpde.limit.transport import Transport
+from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]
 _MOST_ITERATIONS = 2000

@@ -21,13 +21,13 @@ from mfpde.limit import lagrangian
 from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
-from mfpde.limit.exact_sum import Share, share_of
 from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.lagrangian import Carried, Field, Material
 from mfpde.limit.remap import renew
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
 from mfpde.limit.transport import velocity_moments
+from mfpde.parallel.exact_sum import Share, share_of
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]

@@ -15,13 +15,13 @@ from math import comb, factorial
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import memory, parallel
 from mfpde.errors import InputError
 from mfpde.limit.gather import in_pieces
 from mfpde.limit.lagrangian import sizes as carried_sizes
 from mfpde.limit.problem import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
+from mfpde.parallel import memory, mpi
 from mfpde.problem.family import Family
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import DEPTH_STAGES, Transformer
@@ -89,7 +89,7 @@ def check(comm: MPI.Intracomm, problems: Sequence[Problem]) -> None:
                 f"fewer cells or a smaller density.degree need less{shared}"
             )
 
-    parallel.agree(fits)
+    mpi.agree(fits)
 
 
 def cells(family: Family, density: Density) -> float:

@@ -18,9 +18,9 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
-from mfpde import parallel
-from mfpde.limit.exact_sum import pack, share_of, unpack
 from mfpde.limit.space import Space, density_element
+from mfpde.parallel import mpi
+from mfpde.parallel.exact_sum import pack, share_of, unpack
 
 Array = NDArray[np.float64]
 _ROOM = 1e-12  # of the average: what rounding may take from a minimum before it is negative
@@ -52,7 +52,7 @@ def nonnegative(space: Space, density: Array) -> Array:
     for i, part in enumerate(one):  # in place: no second copy beside this one
         copy[:, i] = scale * (density[:, i] - part * average) + part * kept
     shares = [share_of(volume[:, None] * each, axes=(0,)) for each in (average, kept)]
-    before, after = unpack(parallel.sum_over_ranks(space.comm, pack(shares)), shares)
+    before, after = unpack(mpi.sum_over_ranks(space.comm, pack(shares)), shares)
     copy *= before / after
     return copy
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mfpde.limit.exact_sum import add_exactly
 from mfpde.limit.kernels import load, spread
+from mfpde.parallel.exact_sum import add_exactly
 
 
 @njit(cache=True)
@@ -23,7 +23,7 @@ def gradient_moments(  # type: ignore[no-untyped-def]
         scratch: memory.
         density: owned cells, (c, i, b).
         potential: all cells, (c, j, b).
-        sums: the integrals, in the levels of `limit.exact_sum`.
+        sums: the integrals, in the levels of `parallel.exact_sum`.
     """
     inverse, scale, mass, position = scratch.inverse, scratch.scale, scratch.mass, scratch.frame
     width, inside = position.shape[1] * position.shape[2], scratch.value.shape[0]

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.exact_sum import Share
 from mfpde.limit.sweep import Sweep, sum_tiles
+from mfpde.parallel.exact_sum import Share
 from mfpde.problem.family import integrate
 from mfpde.problem.program import Program, trace
 from mfpde.problem.transformer import Transformer, additions

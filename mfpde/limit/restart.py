@@ -18,11 +18,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
 from mfpde.checks import real
 from mfpde.errors import InputError
 from mfpde.limit.state import Group, State
 from mfpde.output.checkpoint import Contents, read_common, read_rows
+from mfpde.parallel import mpi
 
 _MESH = "{0}mesh{1}"
 
@@ -53,7 +53,7 @@ class Saved:
             InputError: on every rank, when one of them is not there.
         """
         path, names = self.path, {str(name): f"{self.prefix}{name}" for name in self.memory["arrays"]}
-        found = parallel.from_first(lambda: read_common(path, names.values()) if path is not None else {})
+        found = mpi.from_first(lambda: read_common(path, names.values()) if path is not None else {})
         return {name: found[full] for name, full in names.items()}
 
     def state(self, comm: MPI.Intracomm, groups: Sequence[Group], like: State) -> State:
@@ -126,13 +126,13 @@ def restore(
         if not isinstance(part, np.ndarray)
         for inner, _ in _fields(part)
     ]
-    common = parallel.from_first(lambda: read_common(path, names) if path is not None else {})
+    common = mpi.from_first(lambda: read_common(path, names) if path is not None else {})
 
     def entry(field: str, g: int, part: Any) -> Any:
         name = f"{prefix}{field}/{g}"
         if isinstance(part, np.ndarray):
             rows = read_rows(comm, path, name, _MESH.format(prefix, g), groups[g].space.cell_order)
-            return parallel.agree(lambda: _checked(name, rows, part))
+            return mpi.agree(lambda: _checked(name, rows, part))
         inner = {key: _checked(f"{name}/{key}", common[f"{name}/{key}"], array) for key, array in _fields(part)}
         return dataclasses.replace(part, **inner)
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
@@ -28,6 +27,7 @@ from mfpde.limit.stepper import Stepper, same_time
 from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
+from mfpde.parallel import mpi
 from mfpde.settings import Time
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
@@ -75,7 +75,7 @@ class Solver:
         if saved is not None:
             with understood():
                 arrays = saved.arrays()
-            parallel.agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
+            mpi.agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
 
     @property
     def unknowns(self) -> int:

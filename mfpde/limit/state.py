@@ -15,10 +15,8 @@ from dolfinx import mesh as dmesh
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
 from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
-from mfpde.limit.exact_sum import collapse, share_of
 from mfpde.limit.frame import Frame, box_frame
 from mfpde.limit.held import WHOLE, judge
 from mfpde.limit.lagrangian import Carried, Material, build_material
@@ -26,6 +24,8 @@ from mfpde.limit.positivity import Limiter, build_limiter
 from mfpde.limit.space import Space, Tables, build_space, tabulate
 from mfpde.limit.transport import Transport
 from mfpde.limit.units import Units, build_units
+from mfpde.parallel import mpi
+from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family
 from mfpde.problem.transformer import Transformer
 from mfpde.settings import Density
@@ -255,7 +255,7 @@ def _laws(
 
 def _over_ranks(space: Space, per_cell: Array) -> Array:
     """Sums (b,) over the cells (owned, b) of all ranks; collective."""
-    return collapse(parallel.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
+    return collapse(mpi.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
 
 
 def _judge(

@@ -18,8 +18,6 @@ from petsc4py import PETSc
 
 from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
-from mfpde.limit.callbacks import unwrapped
-from mfpde.limit.exact_sum import Share, collapse, share_of
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried
@@ -27,6 +25,8 @@ from mfpde.limit.layout import Layout, densities, frames, nodes, packed
 from mfpde.limit.pair import LIMITS, pair, stable_step
 from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
+from mfpde.parallel.exact_sum import Share, collapse, share_of
+from mfpde.parallel.petsc_callbacks import unwrapped
 from mfpde.settings import Time
 
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 The two reductions of a right-hand side live here: the units' weights are summed over the ranks that hold cells, and the
 risk with its gradient over the ranks that hold samples. Between them there is no communication. Both are sums of
-`limit.exact_sum`: cells and samples may lie on any ranks.
+`parallel.exact_sum`: cells and samples may lie on any ranks.
 Source: docs/equations.md.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde import parallel
-from mfpde.limit.exact_sum import LEVELS, Share, pack, split_traced, unpack
+from mfpde.parallel import mpi
+from mfpde.parallel.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.family import Family
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, Units, costates, risk
@@ -123,16 +123,16 @@ class Sweep:
         waits = self.comm.size > 1 and program not in self._known
         self._known.add(program)
         if waits and self.comm.rank > 0:
-            parallel.barrier(self.comm)
+            mpi.barrier(self.comm)
         result = function(*arguments)
         if waits and self.comm.rank == 0:
-            parallel.barrier(self.comm)
+            mpi.barrier(self.comm)
         return result
 
     def sum_over_ranks(self, parts: Sequence[Share | Array]) -> list[Array]:
         """The sum over ranks of several arrays, in one reduction; the same bits for any number of ranks."""
         self.reductions += 1
-        return unpack(parallel.sum_over_ranks(self.comm, pack(parts)), parts)
+        return unpack(mpi.sum_over_ranks(self.comm, pack(parts)), parts)
 
 
 def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:

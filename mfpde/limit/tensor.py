@@ -10,11 +10,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit import tensor_kernels, tensor_moments
-from mfpde.limit.exact_sum import LEVELS
 from mfpde.limit.frame import Motion
 from mfpde.limit.packs import TENSOR_CELLS, Shape
 from mfpde.limit.space import Space
 from mfpde.limit.tensor_kernels import LATER, NEVER, Order
+from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]
 _WIDTH = 4  # lanes of a pack, if there are as many blocks; 8 take 1.2 to 1.6 times as long with AVX2
@@ -75,7 +75,7 @@ class Tensor:
         return rate, fastest
 
     def moments(self, density: Array, potential: Array) -> Array:
-        """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `limit.exact_sum`, (levels, rows, b)."""
+        """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `parallel.exact_sum`, (levels, rows, b)."""
         dim = len(self._jacobian)
         maps = np.concatenate([[self._scale], self._jacobian.ravel(), np.linalg.inv(self._jacobian).ravel()])
         packed = np.zeros((len(self._start), LEVELS, 1 + 2 * dim + 2 * dim * dim, self._block.shape[1]))

@@ -12,10 +12,10 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from mfpde.limit.exact_sum import ANCHORS
 from mfpde.limit.lanes import Lanes, Memory, Number, dot
 from mfpde.limit.lines import Factors, Tensor
 from mfpde.limit.packs import Pen, Shape, gradient_at, interpolate, load, load_potential, shape_of
+from mfpde.parallel.exact_sum import ANCHORS
 
 
 @njit(cache=True)
@@ -29,7 +29,7 @@ def gradient_moments(shape, density, potential, centre, start, maps, sums) -> No
         centre: (c, d).
         start: first block of each pack.
         maps: |det J|, J (d × d), J⁻¹ (d × d) of all cells.
-        sums: the integrals, in the levels of `limit.exact_sum`.
+        sums: the integrals, in the levels of `parallel.exact_sum`.
     """
     count, pack = density.shape[2], sums.shape[1] * sums.shape[2] * sums.shape[3]
     for c in range(density.shape[0]):

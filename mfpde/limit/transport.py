@@ -20,10 +20,10 @@ from dolfinx import la
 from numpy.typing import NDArray
 
 from mfpde.limit.dense import Dense
-from mfpde.limit.exact_sum import Share
 from mfpde.limit.frame import Motion, VelocityMoments
 from mfpde.limit.space import Space
 from mfpde.limit.tensor import Tensor, common_jacobian
+from mfpde.parallel.exact_sum import Share
 
 Array = NDArray[np.float64]
 _EMPTY = 1e-9  # a cell with less mass holds none: it does not bound the time step

@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mfpde.limit.exact_sum import LEVELS, Share, add_exactly
 from mfpde.limit.frame import Frame
 from mfpde.limit.space import Space
+from mfpde.parallel.exact_sum import LEVELS, Share, add_exactly
 
 Array = NDArray[np.float64]
 _SAME = 1e-10  # reference coordinates closer than this are one node's

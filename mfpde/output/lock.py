@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mfpde import parallel
 from mfpde.errors import InputError
 from mfpde.output.directory import check_writable
+from mfpde.parallel import mpi
 
 LOCK = ".mfpde-lock"  # a name that no other program has for a file of its own
 
@@ -75,7 +75,7 @@ def _lock(handle: int, directory: Path) -> None:
             f"directory {directory}: {who} is writing there; wait for it to end, or choose another directory"
         ) from error
     except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems
-        parallel.warn(
+        mpi.warn(
             f"directory {directory}: its file system has no locks ({error.strerror}); nothing keeps a second run from "
             "writing there"
         )

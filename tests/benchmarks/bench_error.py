@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mfpde import parallel
+from mfpde.parallel import mpi
 
-parallel.start()
-parallel.start_petsc()
+mpi.start()
+mpi.start_petsc()
 
 from mpi4py import MPI  # noqa: E402
 

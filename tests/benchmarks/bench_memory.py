@@ -25,10 +25,10 @@ STEP, END = 1e-6, 3e-6
 
 def child(words: str) -> None:
     """Peak of the tiny problem and then of the other one, in bytes."""
-    from mfpde import parallel
+    from mfpde.parallel import mpi
 
-    comm = parallel.start()
-    parallel.start_petsc()
+    comm = mpi.start()
+    mpi.start_petsc()
     import jax.numpy as jnp
     import numpy as np
 

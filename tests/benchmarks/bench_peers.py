@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfpde import parallel
+from mfpde.parallel import mpi
 
-parallel.start()
-parallel.start_petsc()
+mpi.start()
+mpi.start_petsc()
 
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402

@@ -57,10 +57,10 @@ def families(heads: int, neurons: int) -> tuple[str, list[str]]:
 
 def child(words: dict[str, Any]) -> None:
     """Seconds of a right-hand side on the ranks that this was started on, or on each alone; rank 0 prints."""
-    from mfpde import parallel
+    from mfpde.parallel import mpi
 
-    comm = parallel.start()
-    parallel.start_petsc()
+    comm = mpi.start()
+    mpi.start_petsc()
     from mpi4py import MPI
 
     from mfpde import config

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfpde import parallel
+from mfpde.parallel import mpi
 
-parallel.start()
-parallel.start_petsc()
+mpi.start()
+mpi.start_petsc()
 
 import dolfinx.fem as fem  # noqa: E402
 import numpy as np  # noqa: E402

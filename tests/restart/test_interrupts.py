@@ -19,7 +19,7 @@ from mfpde.limit.flow import Flow
 from mfpde.limit.interior_penalty import InteriorPenalty
 from mfpde.limit.stepper import Stepper
 from mfpde.output.lock import LOCK
-from mfpde.signals import Signals
+from mfpde.parallel.signals import Signals
 
 FAMILY = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
 MODEL = mfpde.Transformer([[FAMILY]], 2, lambda tokens: tokens[-1, :1])
@@ -167,8 +167,8 @@ def test_nohup_is_heeded() -> None:
 def test_the_end_of_processor_time_comes_every_second_and_means_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step under way and its checkpoint may take longer than that."""
     ended: list[int] = []
-    monkeypatch.setattr("mfpde.signals._end", lambda number, _line: ended.append(number))
-    monkeypatch.setattr("mfpde.signals._TWICE", 0.0)
+    monkeypatch.setattr("mfpde.parallel.signals._end", lambda number, _line: ended.append(number))
+    monkeypatch.setattr("mfpde.parallel.signals._TWICE", 0.0)
     with Signals() as signals:
         signals.keep()
         for _ in range(3):

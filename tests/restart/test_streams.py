@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from launch import environment
-from mfpde import parallel
 from mfpde.output.reader import open_run
-from mfpde.signals import Interruption
+from mfpde.parallel import mpi
+from mfpde.parallel.signals import Interruption
 from restarts import write
 
 # All commands in one process. Before each one, standard output is broken anew, or was closed by the shell.
@@ -102,7 +102,7 @@ def test_signals_end_commands_that_have_nothing_to_save(capsys: pytest.CaptureFi
 
     for number, code in codes.items():
         before = signal.getsignal(number)
-        assert parallel.run_command(lambda n=number: work(n), "figures that were finished are there") == code
+        assert mpi.run_command(lambda n=number: work(n), "figures that were finished are there") == code
         assert capsys.readouterr().err == f"mfpde: {number.name}: figures that were finished are there\n"
         assert signal.getsignal(number) == before
 
@@ -129,6 +129,6 @@ def test_a_stream_that_breaks_later_loses_what_follows(monkeypatch: pytest.Monke
         assert not sys.stdout.isatty()
         return 0
 
-    assert parallel.run_command(talk) == 0
+    assert mpi.run_command(talk) == 0
     assert stream.getvalue().startswith("a\nb\n")
     assert sys.stdout is stream

@@ -11,7 +11,7 @@ import numba
 import pytest
 
 from launch import run
-from mfpde import caches
+from mfpde.parallel import caches
 
 NOWHERE = "/proc/none"  # no user can make it, not even the superuser
 

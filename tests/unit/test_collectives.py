@@ -7,14 +7,14 @@ import pytest
 from dolfinx import la
 
 from exact.test_identities import some_model, some_solver, some_task
-from mfpde import parallel
+from mfpde.parallel import mpi
 from mfpde.settings import Density
 
 
 @pytest.mark.parametrize(("frame", "reductions"), [("fixed", 2), ("comoving", 3)])
 def test_reductions_and_exchanges_of_a_right_hand_side(frame, reductions, monkeypatch):
     counted = {"reductions": 0, "exchanges": 0}
-    reduce, scatter = parallel.sum_over_ranks, la.Vector.scatter_forward
+    reduce, scatter = mpi.sum_over_ranks, la.Vector.scatter_forward
 
     def counting_reduce(comm, share):
         counted["reductions"] += 1
@@ -25,7 +25,7 @@ def test_reductions_and_exchanges_of_a_right_hand_side(frame, reductions, monkey
         scatter(vector)
 
     solver = some_solver(some_model(0), some_task(0), Density(cells=4, frame=frame))
-    monkeypatch.setattr(parallel, "sum_over_ranks", counting_reduce)
+    monkeypatch.setattr(mpi, "sum_over_ranks", counting_reduce)
     monkeypatch.setattr(la.Vector, "scatter_forward", counting_scatter)
     try:
         rate = solver.flow.rate(solver.stepper.state)

@@ -131,7 +131,7 @@ def test_nobody_is_root_once_everything_is_installed():
 
 
 def test_one_thread_per_rank_and_caches_that_anyone_can_write():
-    from mfpde.parallel import _THREADS
+    from mfpde.parallel.mpi import _THREADS
 
     variables = dict(pair.split("=", 1) for name, text in steps() if name == "ENV" for pair in shlex.split(text))
     threads = {name: value for name, value in variables.items() if name in _THREADS}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfpde.limit.exact_sum import LEVELS, Share, add_exactly, collapse, share_of, split, split_traced
+from mfpde.parallel.exact_sum import LEVELS, Share, add_exactly, collapse, share_of, split, split_traced
 
 TERMS = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda x: x * 10.0 ** -(abs(hash(x)) % 12)), min_size=2, max_size=60

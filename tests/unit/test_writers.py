@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from launch import environment
-from mfpde import compare, parallel, particles, solve, sweep
+from mfpde import compare, particles, solve, sweep
 from mfpde.errors import InputError
 from mfpde.output.lock import LOCK, only_writer
+from mfpde.parallel import mpi
 from restarts import write
 
 # Holds the directories named, says so, and waits to be killed.
@@ -149,7 +150,7 @@ def test_a_disk_that_may_only_be_read_is_one_line(tmp_path: Path, monkeypatch: p
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No launcher has started this process."""
-    for name in parallel._LAUNCHERS:
+    for name in mpi._LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -159,10 +160,10 @@ def test_a_launcher_of_another_mpi_is_named(name: str, alone: pytest.MonkeyPatch
     """Its processes would each solve the whole."""
     for harmless in ("1", "", "many"):
         alone.setenv(name, harmless)
-        parallel.start()
+        mpi.start()
     alone.setenv(name, "4")
     with pytest.raises(InputError, match=f"{name} = 4 but MPI sees one process: the launcher"):
-        parallel.start()
+        mpi.start()
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The process and its ranks: MPI, sums that do not depend on the ranks, signals, streams, memory and caches."""
