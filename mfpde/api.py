@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde import toml
-from mfpde.checks import file_name, show
 from mfpde.config import decisive
 from mfpde.errors import InputError
+from mfpde.inputs import file_name, show
 from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
 from mfpde.problem import permissive

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mfpde.checks import existing, file_name, inside, one_of, real, show, whole
 from mfpde.errors import InputError
+from mfpde.inputs import existing, file_name, inside, one_of, real, show, whole
 from mfpde.problem import library, vision
 from mfpde.problem import task as tasks
 from mfpde.problem.family import Family

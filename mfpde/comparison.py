@@ -13,10 +13,10 @@ import numpy as np
 from mpi4py import MPI
 
 from mfpde import config
-from mfpde.checks import existing, inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError, Stopped
 from mfpde.finite.records import Record, load_all
+from mfpde.inputs import existing, inside
 from mfpde.limit.problem import refined
 from mfpde.named_files import overrides, seen_from
 from mfpde.output.files import failing_clearly, write_json, write_text

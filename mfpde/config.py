@@ -15,8 +15,8 @@ from typing import Any
 
 from mfpde import toml
 from mfpde.builders import build
-from mfpde.checks import existing, file_name, inside, is_text, short, show
 from mfpde.errors import InputError
+from mfpde.inputs import existing, file_name, inside, is_text, short, show
 from mfpde.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer

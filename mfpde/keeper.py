@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.checks import show
 from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.inputs import show
 from mfpde.limit.restart import understood
 from mfpde.limit.solver import Solver
 from mfpde.output import checkpoint

@@ -17,9 +17,9 @@ from typing import Any
 from mpi4py import MPI
 
 from mfpde import config, toml
-from mfpde.checks import inside, show
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.figures.kin import draw
+from mfpde.inputs import inside, show
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.generations import Generations

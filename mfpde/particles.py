@@ -68,8 +68,8 @@ def _train(words: list[str]) -> int:
 def _plan(given: argparse.Namespace) -> StudyPlan:
     """Everything that the command line can get wrong."""
     from mfpde import config  # noqa: PLC0415
-    from mfpde.checks import one_of, real  # noqa: PLC0415
     from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
+    from mfpde.inputs import one_of, real  # noqa: PLC0415
     from mfpde.study import Plan  # noqa: PLC0415
 
     run = config.load(given.run, given.set, given.directory)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.checks import real
 from mfpde.command import Parser
 from mfpde.errors import InputError
+from mfpde.inputs import real
 from mfpde.parallel import mpi
 
 _EXAMPLES = """\

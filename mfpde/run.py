@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.checks import duration, inside
 from mfpde.config import RunFile
 from mfpde.errors import ComputationError, InputError
+from mfpde.inputs import duration, inside
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.footprint import check as check_memory

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mfpde.checks import duration, file_name, one_of, plain, real, show, whole
 from mfpde.errors import InputError
+from mfpde.inputs import duration, file_name, one_of, plain, real, show, whole
 
 LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 _FINEST = 1e-14  # a smaller error of a step is below rounding

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.checks import duration
 from mfpde.command import Parser
 from mfpde.errors import InputError
+from mfpde.inputs import duration
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
 

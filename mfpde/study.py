@@ -15,12 +15,12 @@ from typing import TextIO
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.records import Record, load, load_all, path_of, save
 from mfpde.finite.training import School
+from mfpde.inputs import inside
 from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer

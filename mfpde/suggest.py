@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from mfpde.checks import short
 from mfpde.errors import InputError
+from mfpde.inputs import short
 
 
 def reject_unknown(table: str, given: Iterable[str], known: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.checks import inside
 from mfpde.config import RunFile
 from mfpde.errors import InputError
+from mfpde.inputs import inside
 from mfpde.limit.problem import Problem
 from mfpde.parallel import mpi
 from mfpde.problem.task import Task

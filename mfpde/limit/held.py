@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import show
 from mfpde.errors import InputError
+from mfpde.inputs import show
 from mfpde.problem.laws import Law
 from mfpde.settings import Density
 

@@ -17,8 +17,8 @@ import numpy as np
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
 
-from mfpde.checks import existing
 from mfpde.errors import InputError
+from mfpde.inputs import existing
 from mfpde.limit import seams
 from mfpde.parallel.mpi import agree
 

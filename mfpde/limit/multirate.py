@@ -34,8 +34,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
+from mfpde.inputs import real, whole
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import POINTS, Forecast
 from mfpde.limit.layout import packed

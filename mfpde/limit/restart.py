@@ -18,8 +18,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.checks import real
 from mfpde.errors import InputError
+from mfpde.inputs import real
 from mfpde.limit.state import Group, State
 from mfpde.output.checkpoint import Contents, read_common, read_rows
 from mfpde.parallel import mpi

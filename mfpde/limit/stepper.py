@@ -16,8 +16,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mfpde.checks import real, whole
 from mfpde.errors import ComputationError, InputError
+from mfpde.inputs import real, whole
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried

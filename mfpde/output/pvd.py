@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree as ET
 
-from mfpde.checks import show
 from mfpde.errors import InputError
+from mfpde.inputs import show
 from mfpde.output.files import write_text
 
 FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfpde import toml
-from mfpde.checks import inside
 from mfpde.errors import InputError
+from mfpde.inputs import inside
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.files import read_json
 from mfpde.output.lattice import tabulate

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-from mfpde.checks import existing, is_text, short, show
 from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.inputs import existing, is_text, short, show
 from mfpde.parallel import caches
 from mfpde.parallel.signals import Interruption, Signals, in_main_thread, interruptible, name, reinstall
 from mfpde.parallel.streams import lasting

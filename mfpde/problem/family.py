@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mfpde.checks import is_whole, plain, show
 from mfpde.errors import InputError
+from mfpde.inputs import is_whole, plain, show
 from mfpde.problem.laws import Law
 from mfpde.problem.program import trace
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import plain, real, show
 from mfpde.errors import InputError
+from mfpde.inputs import plain, real, show
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.checks import one_of, show, whole
 from mfpde.errors import InputError
+from mfpde.inputs import one_of, show, whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
 from mfpde.problem.task import Task, generator

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import existing, inside, plain, real, show, whole
 from mfpde.errors import InputError
+from mfpde.inputs import existing, inside, plain, real, show, whole
 from mfpde.problem.transformer import Transformer, residual_stream
 
 Array = NDArray[np.float64]

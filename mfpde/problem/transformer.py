@@ -16,8 +16,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from mfpde.checks import is_whole, real
 from mfpde.errors import InputError
+from mfpde.inputs import is_whole, real
 from mfpde.problem.family import Family, Tried, check_family, check_law, integrate, steady_value
 from mfpde.problem.program import Program, trace
 

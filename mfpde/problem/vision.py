@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mfpde.checks import whole
 from mfpde.errors import InputError
+from mfpde.inputs import whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.task import Task, digits, generator

@@ -22,8 +22,8 @@ from mpi4py import MPI
 import mangled
 from launch import run
 from mfpde import config
-from mfpde.checks import inside
 from mfpde.errors import InputError
+from mfpde.inputs import inside
 from mfpde.keeper import find
 from mfpde.limit import mesh as mesh_files
 from mfpde.limit.problem import Problem
