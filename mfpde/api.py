@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde import toml
-from mfpde.config import decisive
+from mfpde.config import toml
+from mfpde.config.run_file import decisive
+from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import file_name, show
 from mfpde.output.reader import Run, open_run
@@ -18,7 +19,6 @@ from mfpde.problem import permissive
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import try_out
-from mfpde.settings import Density, Output, Time, Training
 from mfpde.suggest import reject_unknown
 
 if TYPE_CHECKING:

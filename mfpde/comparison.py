@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from mfpde import config
-from mfpde.config import RunFile
+from mfpde.config import run_file
+from mfpde.config.named_files import overrides, seen_from
+from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError, Stopped
 from mfpde.finite.records import Record, load_all
 from mfpde.inputs import existing, inside
 from mfpde.limit.problem import refined
-from mfpde.named_files import overrides, seen_from
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
@@ -165,9 +165,9 @@ def _run_file(directory: Path, given: Path | None) -> RunFile:
     """The directory's own copy; with the files of another run file, where the copy no longer finds them."""
     own = directory / "run.toml"
     if given is None:
-        return config.load(own)
+        return run_file.load(own)
     there = seen_from(directory, existing("--run", given).parent)
-    return config.load(own, overrides(config.load(own).content, config.load(given).content, there))
+    return run_file.load(own, overrides(run_file.load(own).content, run_file.load(given).content, there))
 
 
 def _of_one_method(records: Sequence[Record]) -> list[Record]:

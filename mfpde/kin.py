@@ -16,7 +16,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from mfpde import config, toml
+from mfpde.config import run_file, toml
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.figures.kin import draw
 from mfpde.inputs import inside, show
@@ -49,7 +49,7 @@ class Member:
     """
 
     values: Mapping[str, Any]
-    run: config.RunFile
+    run: run_file.RunFile
     finished: bool
 
     @property
@@ -87,7 +87,7 @@ def plan(path: Path, over: Sequence[str], overrides: Sequence[str], directory: s
     """
     swept = _parse(over)
     if directory is None:
-        own = config.load(path, overrides).output.directory
+        own = run_file.load(path, overrides).output.directory
         assert own is not None  # noqa: S101  (likewise)
         folder = own.with_name(f"{own.name}-sweep")
     else:
@@ -99,7 +99,7 @@ def plan(path: Path, over: Sequence[str], overrides: Sequence[str], directory: s
         chosen = dict(zip(swept, values, strict=True))
         own_folder = folder / "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
         sets = [f"{key}={_toml(value)}" for key, value in chosen.items()]
-        run = config.load(path, [*overrides, *sets], own_folder)
+        run = run_file.load(path, [*overrides, *sets], own_folder)
         _check(run)
         finished = _is_finished(own_folder, run)
         check(own_folder, overwrite or finished or _is_begun(own_folder, run))
@@ -187,14 +187,14 @@ def _toml(value: object) -> str:
     return toml.dumps({"x": value}).partition("=")[2].strip()
 
 
-def _check(run: config.RunFile) -> None:
+def _check(run: run_file.RunFile) -> None:
     """Model, task and settings of a run fit together."""
     problem_of(run, trial=MPI.COMM_WORLD.rank == 0)
     with inside(run.source):
         report_times(run.training, run.output.every)
 
 
-def _is_begun(directory: Path, run: config.RunFile) -> bool:
+def _is_begun(directory: Path, run: run_file.RunFile) -> bool:
     """Does the directory hold this very run, finished or not?"""
     try:
         return (directory / RUN_FILE).read_text(encoding="utf-8") == run.text()
@@ -213,7 +213,7 @@ def _is_kept(member: Member) -> bool:
     return True
 
 
-def _is_finished(directory: Path, run: config.RunFile) -> bool:
+def _is_finished(directory: Path, run: run_file.RunFile) -> bool:
     if not _is_begun(directory, run):
         return False
     try:

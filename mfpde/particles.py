@@ -67,12 +67,12 @@ def _train(words: list[str]) -> int:
 
 def _plan(given: argparse.Namespace) -> StudyPlan:
     """Everything that the command line can get wrong."""
-    from mfpde import config  # noqa: PLC0415
+    from mfpde.config import run_file  # noqa: PLC0415
     from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
     from mfpde.inputs import one_of, real  # noqa: PLC0415
     from mfpde.study import Plan  # noqa: PLC0415
 
-    run = config.load(given.run, given.set, given.directory)
+    run = run_file.load(given.run, given.set, given.directory)
     if "horizon" not in run.content["training"]:
         raise InputError(f"{given.run}: training.horizon is missing; finite Transformers are trained to it")
     one_of("--initial", given.initial, INITIALS)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.config import RunFile
+from mfpde.config.run_file import RunFile
+from mfpde.config.settings import Output
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
@@ -32,7 +33,6 @@ from mfpde.output.series import write_pieces
 from mfpde.output.writer import RunWriter
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
-from mfpde.settings import Output
 from mfpde.wiring import check_compiler, check_same, check_settings, problem_of, report_times
 
 

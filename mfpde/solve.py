@@ -50,9 +50,9 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
         raise InputError("--resume and --overwrite exclude each other")
     wall_time = None if given.wall_time is None else duration("--wall-time", given.wall_time)
     mpi.start_petsc(petsc)
-    from mfpde import config  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.config import run_file  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    run = mpi.agree(lambda: config.load(given.run, given.set, given.directory))
+    run = mpi.agree(lambda: run_file.load(given.run, given.set, given.directory))
     from mfpde.run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
     execute(

@@ -15,7 +15,7 @@ from typing import TextIO
 import numpy as np
 from mpi4py import MPI
 
-from mfpde.config import RunFile
+from mfpde.config.run_file import RunFile
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.records import Record, load, load_all, path_of, save

@@ -9,7 +9,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.config import RunFile
+from mfpde.config.run_file import RunFile
+from mfpde.config.settings import LATEST, Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.problem import Problem
@@ -17,7 +18,6 @@ from mfpde.parallel import mpi
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import fingerprint
-from mfpde.settings import LATEST, Density, Output, Time, Training
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 _MOST_REPORTS = 1e5

@@ -16,7 +16,7 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
 
-from mfpde import toml
+from mfpde.config import toml
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -107,14 +107,14 @@ def furnish(place: Path) -> None:
 
 def main() -> None:
     """Run all commands of a document, in the working directory: `python blocks.py README.md`."""
-    from mfpde import config
+    from mfpde.config import run_file
     from mfpde.parallel import mpi
 
     mpi.start()
     mpi.start_petsc()
-    small = tiny(config._source(None))
-    embedded = config._source
-    config._source = lambda path: small if path is None else embedded(path)
+    small = tiny(run_file._source(None))
+    embedded = run_file._source
+    run_file._source = lambda path: small if path is None else embedded(path)
     for name, words in commands(ROOT / sys.argv[1]):
         said = f"mfpde.{name} {shlex.join(words)}"
         sys.stdout.write(f"+ {said}\n")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mfpde import toml
+from mfpde.config import toml
 from mfpde.parallel import caches
 
 ROOT = Path(__file__).parents[1]

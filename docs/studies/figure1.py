@@ -123,9 +123,9 @@ def readouts(name: str) -> dict[str, list[float]]:
     import jax.numpy as jnp  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
-    from mfpde import config  # noqa: PLC0415
+    from mfpde.config import run_file  # noqa: PLC0415
 
-    model, task = config.load(ROOT / "runs" / f"{name}.toml").build(trial=False)
+    model, task = run_file.load(ROOT / "runs" / f"{name}.toml").build(trial=False)
     fitted = LogisticRegression(C=1e4, max_iter=2000)
     fitted.fit(task.tokens.reshape(task.samples, -1), task.targets.argmax(1))
     found: dict[str, list[float]] = {"zero layers": [], "best linear readout": []}

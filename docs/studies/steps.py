@@ -20,7 +20,8 @@ mpi.start_petsc()
 
 from mpi4py import MPI
 
-from mfpde import config
+from mfpde.config import run_file
+from mfpde.config.settings import Time
 from mfpde.limit import forecast
 from mfpde.limit.flow import Rate
 from mfpde.limit.multirate import MultirateStepper
@@ -29,7 +30,6 @@ from mfpde.limit.solver import Solver
 from mfpde.limit.state import State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Sweep
-from mfpde.settings import Time
 from mfpde.wiring import problem_of
 
 RUN = Path(__file__).parents[2] / "runs" / "in-context.toml"
@@ -67,7 +67,7 @@ def rows(reference: list[float], name: str, run: Callable[[float], object]) -> N
 
 def main() -> None:
     """Print the rows."""
-    problem = problem_of(config.load(RUN, SMALLER), trial=True)
+    problem = problem_of(run_file.load(RUN, SMALLER), trial=True)
     march(problem, MultirateStepper, 1e-3)  # compiles
     reference, _ = march(problem, Stepper, 1e-8)
     rows(reference, "a sweep in every stage", lambda tol: march(problem, Stepper, tol))

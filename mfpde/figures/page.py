@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfpde.config import question
+from mfpde.config.run_file import question
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.reader import Run
 

@@ -15,6 +15,7 @@ from math import comb, factorial
 import numpy as np
 from mpi4py import MPI
 
+from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit.gather import in_pieces
 from mfpde.limit.lagrangian import sizes as carried_sizes
@@ -25,7 +26,6 @@ from mfpde.parallel import memory, mpi
 from mfpde.problem.family import Family
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import DEPTH_STAGES, Transformer
-from mfpde.settings import Density
 
 LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, compiling run takes up to 0.2 GiB more
 _NUMBER = 8.0  # bytes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.inputs import show
 from mfpde.problem.laws import Law
-from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 WHOLE = 1e-3  # a share closer to 1 needs no word

@@ -22,11 +22,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.config.settings import Time
 from mfpde.limit.flow import Rate
 from mfpde.limit.layout import frames, packed
 from mfpde.limit.state import State
 from mfpde.limit.stepper import RightHandSide, Stepper
-from mfpde.settings import Time
 
 Array = NDArray[np.float64]
 GAMMA = 1767732205903 / 4055673282236

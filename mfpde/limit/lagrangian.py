@@ -31,13 +31,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit.held import share_of_box
 from mfpde.limit.stencils import TABLE, collect, spread, spread_change
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 REACH = 5.5  # half-width of the grid in standard deviations, unless the law's support is narrower

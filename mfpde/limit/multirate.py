@@ -34,6 +34,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.flow import Potential, Rate
@@ -43,7 +44,6 @@ from mfpde.limit.pair import pair
 from mfpde.limit.state import State, limited
 from mfpde.limit.stepper import RightHandSide, Stepper, same_time
 from mfpde.limit.sweep import Outcome
-from mfpde.settings import Time
 
 Array = NDArray[np.float64]
 _COST = 4  # sweeps of a direct step

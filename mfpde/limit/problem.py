@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
 
 _MOST_STEPS = 1e9
 _WIDER = 1.2  # by which the finer problem's boxes are wider

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.flow import Flow
@@ -28,7 +29,6 @@ from mfpde.limit.sweep import testing, training
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
 from mfpde.parallel import mpi
-from mfpde.settings import Time
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
 _CERTIFIED = 10  # every so many reports have a gap: a pass over the samples, and the potential at many points

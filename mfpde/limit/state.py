@@ -15,6 +15,7 @@ from dolfinx import mesh as dmesh
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit import mesh as meshes
 from mfpde.limit.frame import Frame, box_frame
@@ -28,7 +29,6 @@ from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density
 
 Array = NDArray[np.float64]
 _LARGEST_DIMENSION = 3

@@ -16,6 +16,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.flow import Rate
@@ -27,7 +28,6 @@ from mfpde.limit.state import Group, State, limited
 from mfpde.output.report import Step
 from mfpde.parallel.exact_sum import Share, collapse, share_of
 from mfpde.parallel.petsc_callbacks import unwrapped
-from mfpde.settings import Time
 
 Array = NDArray[np.float64]
 _NOTHING = share_of(np.zeros(()))

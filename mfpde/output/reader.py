@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde import toml
+from mfpde.config import toml
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from mfpde.config.settings import Training
 from mfpde.finite.records import Record
 from mfpde.finite.training import School
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Training
 
 Array = NDArray[np.float64]
 CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to see unless it is given another

@@ -37,7 +37,7 @@ mpi.start_petsc()
 
 from mpi4py import MPI  # noqa: E402
 
-from mfpde import config  # noqa: E402
+from mfpde.config import run_file  # noqa: E402
 from mfpde.finite.flow import make_flow  # noqa: E402
 from mfpde.finite.train import Trainer, gradient_descent, runge_kutta  # noqa: E402
 from mfpde.finite.units import gauss_units, grid_units, sampled_units  # noqa: E402
@@ -122,7 +122,7 @@ class Row:
 
 def limit(settings: Sequence[str]) -> Run:
     """The risks of the PDE."""
-    problem = problem_of(config.load(RUN, settings))
+    problem = problem_of(run_file.load(RUN, settings))
 
     def run(times: Sequence[float]) -> list[float]:
         solver = Solver(MPI.COMM_SELF, problem)
@@ -142,7 +142,7 @@ def mesh(degree: int, k: int, cells: int, tolerance: float) -> tuple[str, list[s
 
 def particles(units: Units, settings: Sequence[str], method: Callable[..., Trainer], seed: int = 0) -> Run:
     """The risks of units under their flow."""
-    run = config.load(RUN, settings)
+    run = run_file.load(RUN, settings)
     model, task = run.build()
     trainer = method(make_flow(model, task, run.training.weight_decay, units))
     return lambda times: [snapshot.risk for snapshot in trainer.snapshots(units, times, seed)]
@@ -185,7 +185,7 @@ class Bench:
 
     def grids(self) -> None:
         """Weighted particles."""
-        model, _ = config.load(RUN, self.case.settings).build()
+        model, _ = run_file.load(RUN, self.case.settings).build()
         kinds = (("uniform grid", grid_units, self.case.grids), ("Gauss points", gauss_units, self.case.gauss))
         for kind, rule, sizes in kinds:
             for points in sizes:
@@ -195,8 +195,8 @@ class Bench:
 
     def drawn(self) -> None:
         """Drawn particles: the root mean square over seeds, and the range in which so few seeds leave it."""
-        model, _ = config.load(RUN, self.case.settings).build()
-        heat = config.load(RUN, self.case.settings).training.temperature
+        model, _ = run_file.load(RUN, self.case.settings).build()
+        heat = run_file.load(RUN, self.case.settings).training.temperature
 
         def method(flow):
             return gradient_descent(flow, self.case.step, heat) if self.case.step else runge_kutta(flow, 1e-3)

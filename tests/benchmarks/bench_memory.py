@@ -33,9 +33,9 @@ def child(words: str) -> None:
     import numpy as np
 
     import mfpde
+    from mfpde.config.settings import Training
     from mfpde.limit.problem import Problem
     from mfpde.limit.solver import Solver
-    from mfpde.settings import Training
 
     cells, families, layers, written = json.loads(words)
     made = [

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from launch import run
-from mfpde import config
+from mfpde.config import run_file
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {  # name, arguments of mfpde.solve, ranks
@@ -52,7 +52,7 @@ def measure(words: list[str], ranks: int, repeats: int) -> dict[str, float]:
 
 def baselines() -> dict[str, float]:
     """Accuracies on the quick start's images: its readout with no layers, and the best linear readout of the tokens."""
-    model, task = config.load(None).build()
+    model, task = run_file.load(None).build()
     found = {}
     flat = [np.asarray(t).reshape(len(t), -1) for t in (task.tokens, task.test_tokens)]
     labels = [np.asarray(t).argmax(axis=1) for t in (task.targets, task.test_targets)]

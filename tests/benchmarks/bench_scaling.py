@@ -63,13 +63,13 @@ def child(words: dict[str, Any]) -> None:
     mpi.start_petsc()
     from mpi4py import MPI
 
-    from mfpde import config
+    from mfpde.config import run_file
     from mfpde.limit.solver import Solver
     from mfpde.wiring import problem_of
 
     if comm.size == 1:
         time.perf_counter = time.process_time  # also for the flow's own clock, which tells its parts
-    problem = problem_of(config.load(Path(words["run"]) if words["run"] else None, words["settings"]))
+    problem = problem_of(run_file.load(Path(words["run"]) if words["run"] else None, words["settings"]))
     solver = Solver(MPI.COMM_SELF if words["apart"] else comm, problem)
     flow, state = solver.flow, solver.stepper.state
     flow.rate(state)

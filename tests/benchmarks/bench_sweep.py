@@ -31,7 +31,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from mfpde import config  # noqa: E402
+from mfpde.config import run_file  # noqa: E402
 from mfpde.limit import sweep as sweeps  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.wiring import problem_of  # noqa: E402
@@ -126,7 +126,7 @@ def _median(call: Callable[[], object], repeats: int = 5) -> float:
 
 def measure(run: Path | None, settings: list[str]) -> dict[str, Any]:
     """Seconds of a sweep and of its operations alone."""
-    solver = Solver(MPI.COMM_SELF, problem_of(config.load(run, settings)))
+    solver = Solver(MPI.COMM_SELF, problem_of(run_file.load(run, settings)))
     flow = solver.flow
     theta, weights, square = flow.units(solver.stepper.state)
     seconds = _median(lambda: flow.sweep(theta, weights, square))

@@ -15,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
@@ -25,7 +26,6 @@ from mfpde.problem.laws import Law, Normal
 from mfpde.problem.library import bilinear_head, linear_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
 
 LAYERS, STEP = 3, 0.7
 X, Y = np.array([0.8, -0.5, 1.3, 0.4]), np.array([1.9, 0.6, 2.2, 1.1])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.finite.flow import make_flow
 from mfpde.finite.train import integrate_flow
 from mfpde.finite.units import best_units
@@ -38,7 +38,7 @@ def ladder(start: list[int], growth: float, width: float) -> Iterator[tuple[list
 
 
 def risks(
-    run: config.RunFile, taus: list[float], points: list[int], half_width: float, tolerance: float
+    run: run_file.RunFile, taus: list[float], points: list[int], half_width: float, tolerance: float
 ) -> list[float]:
     """R at each τ, from one grid of units; the last number of points goes for all further coordinates."""
     model, task = run.build()
@@ -58,7 +58,7 @@ def digits(risk: list[float], before: list[float]) -> list[int]:
     return [int(n) for n in np.floor(-np.log10(np.maximum(2.0 * difference, 1e-13)))]
 
 
-def reference(run: config.RunFile, taus: list[float], given: argparse.Namespace) -> dict[str, Any]:
+def reference(run: run_file.RunFile, taus: list[float], given: argparse.Namespace) -> dict[str, Any]:
     """Climb until the wanted digits stand at every τ, or the largest grid is reached."""
     before: list[float] | None = None
     entry: dict[str, Any] = {}
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=1e-11, help="of a time step")
     parser.add_argument("--write", action="store_true", help="replace the entry in references.json")
     given = parser.parse_args()
-    entry = reference(config.load(given.run), [float(t) for t in given.tau.split(",")], given)
+    entry = reference(run_file.load(given.run), [float(t) for t in given.tau.split(",")], given)
     sys.stdout.write(json.dumps({name_of(given.run): entry}) + "\n")
     if given.write:
         write(name_of(given.run), entry)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate import Certificate, certify, gap_kind
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
@@ -23,7 +24,6 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.library import bilinear_head, linear_head, neuron, softmax_head
 from mfpde.problem.task import Task, teacher
 from mfpde.problem.transformer import Transformer, risk, sample_loss
-from mfpde.settings import Density, Time, Training
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from exact.closed_forms import SHORT, Case, bilinear, decay, linear, run
+from mfpde.config.settings import Density, Time
 from mfpde.problem.laws import Bump
-from mfpde.settings import Density, Time
 
 HORIZON = SHORT.horizon
 MESHES = Path(__file__).parents[2] / "meshes"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics import diagnose
 from mfpde.limit.frame import Frame
 from mfpde.limit.problem import Problem
@@ -22,7 +23,6 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.library import neuron, softmax_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, residual_stream, sample_loss
-from mfpde.settings import Density, Time, Training
 
 LAYERS, CHANNELS, DECAY = 2, 2, 0.3
 MIDDLE = np.array([[0.1, -0.05], [-0.08, 0.1]])  # (d, L), of the reference density

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from exact.closed_forms import Case, Clock, bilinear, decay, linear, run
-from mfpde.settings import Density, Time
+from mfpde.config.settings import Density, Time
 
 LONG = Clock(decay=1.0, horizon=5.0)
 CASES = {

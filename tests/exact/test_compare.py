@@ -14,6 +14,7 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.compare import main as compare
+from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.records import Record
 from mfpde.finite.training import School
@@ -27,7 +28,6 @@ from mfpde.problem import library
 from mfpde.problem.laws import Normal
 from mfpde.problem.task import Task, scalars
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
 from mfpde.solve import main as solve
 from mfpde.validation.check import Check
 from mfpde.validation.depth import depth_rows

@@ -12,13 +12,13 @@ import pytest
 from mpi4py import MPI
 
 from exact.convex_programme import Programme, slopes_minimum
-from mfpde.config import load
+from mfpde.config.run_file import load
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate import gap_kind
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
 from mfpde.run import execute
-from mfpde.settings import Density, Time, Training
 
 sys.path.insert(0, str(Path(__file__).parent / "cases"))
 

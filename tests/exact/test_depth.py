@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
 from mfpde.problem.library import bilinear_head, neuron, softmax_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, residual_stream
-from mfpde.settings import Density, Time, Training
 
 type Depth = Literal["residual", "continuum"]
 HORIZON, STEP = 0.5, 1.3

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.training import School
 from mfpde.finite.units import sampled_units
@@ -42,7 +42,7 @@ def study():
 
 
 def test_finite_transformers_close_in_on_the_limit(tmp_path):
-    run = config.load(ROOT / "runs" / "figure-1.toml", SMALL, str(tmp_path / "run"))
+    run = run_file.load(ROOT / "runs" / "figure-1.toml", SMALL, str(tmp_path / "run"))
     execute(run, overwrite=False)
     limit = open_run(tmp_path / "run").history["risk"]
     model, task = run.build()
@@ -61,7 +61,7 @@ def test_finite_transformers_close_in_on_the_limit(tmp_path):
 def test_layers_of_heads_act_side_by_side():
     """Without neurons the output is affine in the units of all layers at once: two halves give the mean of both."""
     few = ["task.samples=4", "task.test_samples=0", "model.heads=3", "model.neurons=0", "model.layers=3"]
-    model, task = config.load(ROOT / "runs" / "figure-1.toml", few).build()
+    model, task = run_file.load(ROOT / "runs" / "figure-1.toml", few).build()
 
     def outputs(units):
         return np.asarray([model.readout(residual_stream(model, units, jnp.asarray(t))) for t in task.tokens])
@@ -120,7 +120,7 @@ def test_the_page_is_what_the_study_writes():
     text = (ROOT / "docs" / "figure-1.md").read_text()
     assert text == figure.page(found)
     assert "| 40 | 1,600 |" in text
-    assert config.load(ROOT / "runs" / "figure-1.toml").content["model"]["heads"] == figure.FAMILIES
+    assert run_file.load(ROOT / "runs" / "figure-1.toml").content["model"]["heads"] == figure.FAMILIES
     for path in ("README.md", "runs/figure-1.toml", "docs/figure-1.md"):
         flat = " ".join((ROOT / path).read_text().replace("#", " ").split())
         assert "units in each of 40 head families" in flat

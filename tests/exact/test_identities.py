@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
@@ -25,7 +26,6 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.library import neuron, softmax_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer, risk, sample_loss
-from mfpde.settings import Density, Time, Training
 
 TOKENS, CHANNELS, LAYERS, STEP, DECAY = 3, 2, 3, 0.6, 0.3
 

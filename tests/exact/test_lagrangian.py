@@ -11,6 +11,7 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from exact.closed_forms import SHORT, bilinear, decay, linear
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.carried import diagnose_nodes, snapshot_nodes
 from mfpde.limit.lagrangian import Carried, Material, build_material, moments
 from mfpde.limit.problem import Problem
@@ -21,7 +22,6 @@ from mfpde.problem.laws import Bump, Normal
 from mfpde.problem.library import attention
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
 
 LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme"}
 CASES = {

@@ -11,7 +11,7 @@ from mpi4py import MPI
 from scipy.optimize import minimize
 
 from exact import test_prescribed, test_references
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.limit import mesh as meshes
 from mfpde.limit.frame import Frame
 from mfpde.limit.limiter import lower_bound, nonnegative
@@ -126,7 +126,7 @@ step = 0.05
 def test_files_hold_copies_and_tables_the_evolved_density(tmp_path: Path, positivity: str) -> None:
     """What `Run.density` returns is nonnegative by default; min_density and negative_mass are of what was solved."""
     (tmp_path / "x.toml").write_text(RUN.format(positivity=positivity))
-    execute(config.load(tmp_path / "x.toml", [], tmp_path / "x"), overwrite=False)
+    execute(run_file.load(tmp_path / "x.toml", [], tmp_path / "x"), overwrite=False)
     run = open_run(tmp_path / "x")
     assert run.history["min_density"][-1] < -1e-3
     assert run.history["negative_mass"][-1] > 1e-4
@@ -283,7 +283,7 @@ def test_the_order_of_the_scheme_is_that_of_the_unlimited(degree: int) -> None:
 def test_a_run_of_the_scheme(tmp_path: Path) -> None:
     """At every report nonnegative at the points, masses to 1e-12, the energy falls; at the start as well."""
     (tmp_path / "x.toml").write_text(RUN.format(positivity='positivity = "scheme"'))
-    run = config.load(tmp_path / "x.toml", [])
+    run = run_file.load(tmp_path / "x.toml", [])
     model, task = run.build()
     problem = test_references.Problem(
         model, task, run.training, {f.name: run.densities(f.name) for f in model.families}, run.time

@@ -13,6 +13,7 @@ import pytest
 from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
+from mfpde.config.settings import Time
 from mfpde.limit import mesh as meshes
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame, at_rest, box_frame
@@ -22,7 +23,6 @@ from mfpde.limit.state import Group, State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
 from mfpde.limit.transport import Transport
-from mfpde.settings import Time
 
 HORIZON = 0.4
 CENTRES = np.array([[0.3, -0.2], [-0.4, 0.1]])  # two blocks, nonzero means

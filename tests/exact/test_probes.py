@@ -14,7 +14,8 @@ from mpi4py import MPI
 
 from exact.test_certificate import certificate, last_token, solving
 from exact.test_shipped_runs import NAMES, RUNS
-from mfpde import config
+from mfpde.config import run_file
+from mfpde.config.settings import Density
 from mfpde.limit.probes import Prober
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
@@ -24,7 +25,6 @@ from mfpde.problem.library import neuron, softmax_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.run import execute
-from mfpde.settings import Density
 from mfpde.wiring import problem_of
 
 SMALL = ["density.cells=4", "time.tolerance=1e-3"]
@@ -57,7 +57,7 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
 
 @pytest.mark.parametrize("name", NAMES)
 def test_probes_are_the_nodes_of_every_shipped_run(name: str) -> None:
-    problem = problem_of(config.load(RUNS / f"{name}.toml", [*SMALL, *FEW[name]]), trial=False)
+    problem = problem_of(run_file.load(RUNS / f"{name}.toml", [*SMALL, *FEW[name]]), trial=False)
     decay = problem.training.weight_decay
     solver = Solver(MPI.COMM_SELF, problem)
     try:
@@ -174,7 +174,7 @@ def test_a_users_head_with_a_rule_of_its_own_is_the_head_without(tmp_path: Path)
     (tmp_path / "user.toml").write_text(RUN)
     histories = []
     for rule in ("plain", "reverse", "forward"):
-        execute(config.load(tmp_path / "user.toml", [f"model.rule='{rule}'"], str(tmp_path / rule)))
+        execute(run_file.load(tmp_path / "user.toml", [f"model.rule='{rule}'"], str(tmp_path / rule)))
         histories.append(open_run(tmp_path / rule).history)
     for history in histories[1:]:
         for column in ("risk", "energy", "dissipation", "gap", "energy_remainder"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mpi4py import MPI
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.solver import Solver
 
@@ -28,7 +28,7 @@ IN_CONTEXT = "runs/in-context.toml"
 
 def problem(name: str, settings: list[str]) -> Problem:
     """The problem of a run file."""
-    run = config.load(ROOT / name, settings)
+    run = run_file.load(ROOT / name, settings)
     model, task = run.build()
     return Problem(model, task, run.training, {f.name: run.densities(f.name) for f in model.families}, run.time)
 

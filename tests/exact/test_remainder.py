@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from exact.test_identities import LAYERS, some_model, some_solver, some_task
+from mfpde.config.settings import Density
 from mfpde.limit.diagnostics import dissipation
-from mfpde.settings import Density
 
 
 def remainder(degree: int, cells: int, cell_type: str) -> float:

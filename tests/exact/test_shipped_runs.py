@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pyvista
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.output.reader import Run, open_run
 from mfpde.run import execute
 
@@ -46,7 +46,7 @@ SMALL = {
 def solve(name: str, folder: Path, settings: list[str]) -> Run:
     """Solve a shipped run file with overrides."""
     directory = folder / name
-    execute(config.load(RUNS / f"{name}.toml", settings, str(directory)), overwrite=False)
+    execute(run_file.load(RUNS / f"{name}.toml", settings, str(directory)), overwrite=False)
     return open_run(directory)
 
 

@@ -13,6 +13,7 @@ from mpi4py import MPI
 from exact.closed_forms import LAYERS, Clock, decay, gaussian, ornstein_uhlenbeck, run
 from exact.test_certificate import last_token, potential_at, stream_and_costate, tanh_problem
 from exact.test_identities import DECAY, some_model, some_task
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate import certify
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
@@ -23,7 +24,6 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.library import linear_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
 
 CLOCK, TEMPERATURE = Clock(decay=0.8, horizon=0.6), 0.15
 RADIUS = {"fixed": 2.4, "comoving": 6.0}

@@ -24,7 +24,7 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.library import neuron, softmax_head
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.settings import Density, Time, Training
+from mfpde.config.settings import Density, Time, Training
 
 rng = np.random.default_rng(0)
 matrix = lambda *shape: rng.normal(size=shape)

@@ -76,7 +76,7 @@ sys.exit(main(["tiny.toml"]))
 """
 PHASES = {
     "checkpoint": ("mfpde.output.checkpoint", "write", 3),
-    "task": ("mfpde.config:RunFile", "build", 1),
+    "task": ("mfpde.config.run_file:RunFile", "build", 1),
     "mesh": ("mfpde.limit.solver", "build_groups", 1),
     "initial state": ("mfpde.limit.solver", "initial_state", 1),
     "first checkpoint": ("mfpde.output.checkpoint", "write", 1),

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfpde import comparison, config
+from mfpde import comparison
+from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.output.reader import open_run
 from mfpde.solve import main
@@ -43,13 +44,13 @@ def test_it_names_the_same_files(tmp_path, monkeypatch):
     (tmp_path / "elsewhere" / "link").symlink_to(tmp_path / "far" / "away")
     monkeypatch.chdir(tmp_path / "elsewhere")
     for directory in ("../results/tiny", str(tmp_path / "elsewhere" / "tiny"), "link/tiny"):
-        run = config.load(given, directory=directory)
+        run = run_file.load(given, directory=directory)
         folder = Path(directory)
         folder.mkdir(parents=True)
         (folder / "run.toml").write_text(run.text())
         monkeypatch.chdir(tmp_path)
-        saved = config.load(tmp_path / "elsewhere" / folder / "run.toml")
-        again = config.load(given, directory=tmp_path / "elsewhere" / folder)
+        saved = run_file.load(tmp_path / "elsewhere" / folder / "run.toml")
+        again = run_file.load(given, directory=tmp_path / "elsewhere" / folder)
         assert saved.decisive() == again.decisive()
         assert saved.problem_hash() == again.problem_hash()
         assert saved.build()[1].samples == 4
@@ -59,14 +60,14 @@ def test_it_names_the_same_files(tmp_path, monkeypatch):
             assert theirs is not None
             assert mine.samefile(theirs)
         monkeypatch.chdir(tmp_path / "elsewhere")
-    absolute = config.load(given, [f"task.npz={tmp_path}/data/task.npz"])
+    absolute = run_file.load(given, [f"task.npz={tmp_path}/data/task.npz"])
     assert tomllib.loads(absolute.text())["task"]["npz"] == f"{tmp_path}/data/task.npz"
 
 
 def test_what_is_in_the_files_tells_runs_apart(tmp_path):
     """Also where two of them have one name."""
     given = write(tmp_path)
-    before = config.load(given)
+    before = run_file.load(given)
     for name, key in (("meshes/a/mesh.msh", "mesh.msh"), ("meshes/b/mesh.msh", "mesh.msh (2)"),
                       ("data/task.npz", "task.npz"), ("users/user.py", "user.py")):  # fmt: skip
         known, data = before.decisive(), (tmp_path / name).read_bytes()
@@ -100,7 +101,7 @@ def test_a_run_goes_on_from_its_saved_run_file(tmp_path, monkeypatch):
 def test_the_files_of_a_directory_that_was_moved_are_those_of_another_run_file(tmp_path):
     """As `compare --run` has it; keys that --set gave stay."""
     given = write(tmp_path)
-    run = config.load(given, ["training.weight_decay=0.7"], tmp_path / "results")
+    run = run_file.load(given, ["training.weight_decay=0.7"], tmp_path / "results")
     (tmp_path / "far" / "away").mkdir(parents=True)
     moved = tmp_path / "far" / "away" / "tiny"
     moved.mkdir()

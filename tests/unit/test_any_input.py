@@ -21,7 +21,7 @@ from mpi4py import MPI
 
 import mangled
 from launch import run
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.keeper import find
@@ -88,7 +88,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def accept(path: Path, sets: list[str]) -> None:
     """All that a solve does before it makes a mesh; what is taken can be written down and read again."""
-    case = config.load(path, sets)
+    case = run_file.load(path, sets)
     model, task = case.build(trial=False)
     densities = {family.name: case.densities(family.name) for family in model.families}
     with inside(case.source):
@@ -97,7 +97,7 @@ def accept(path: Path, sets: list[str]) -> None:
     case.hash(), case.problem_hash(), json.dumps(case.decisive(), default=str)
     again = path.with_name("case.toml")
     again.write_bytes(case.text(path.parent).encode("utf-8"))
-    repeated = config.load(again)
+    repeated = run_file.load(again)
     assert json.dumps(repeated.decisive(), default=str) == json.dumps(case.decisive(), default=str)
     assert repeated.text(path.parent) == case.text(path.parent)
 
@@ -142,7 +142,7 @@ def test_archives(count: int, folder: Path) -> None:
 def test_a_line_is_short_however_long_the_override_is() -> None:
     for text in ("a" * 5000, f"training.horizon.{'b' * 5000}=1", f"{'c' * 5000}=\ud800", f"training.{'d' * 5000}.e=1"):
         with pytest.raises(InputError) as told:
-            config.load(mangled.ROOT / "runs" / "teacher.toml", [text])
+            run_file.load(mangled.ROOT / "runs" / "teacher.toml", [text])
         assert len(str(told.value)) < 500
 
 
@@ -211,7 +211,7 @@ def test_checkpoints_whose_checksums_fit(count: int, sound: Path, folder: Path) 
     with zipfile.ZipFile(original) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     said = checkpoint.read_facts(original)
-    case = config.load(sound / "tiny.toml")
+    case = run_file.load(sound / "tiny.toml")
     model, task = case.build()
     problem = Problem(model, task, case.training, {"bump": case.density}, case.time)
     path = folder / "case" / CHECKPOINTS / "00000001.npz"

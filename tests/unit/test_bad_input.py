@@ -18,7 +18,8 @@ import pytest
 
 import mfpde
 from launch import run
-from mfpde import config, particles
+from mfpde import particles
+from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.output.pvd import series_name
 from mfpde.problem.task import digits, from_npz
@@ -101,7 +102,7 @@ def refused(path, *sets, whole=False):
     """The line of a run file that must be refused while it is loaded, or (`whole`) before anything is written."""
     before = contents(path.parent)
     with pytest.raises(InputError) as caught:
-        solve(path, sets) if whole else config.load(path, sets).build()
+        solve(path, sets) if whole else run_file.load(path, sets).build()
     assert contents(path.parent) == before
     line = str(caught.value)
     assert "\n" not in line
@@ -110,7 +111,7 @@ def refused(path, *sets, whole=False):
 
 
 def solve(path, sets=()):
-    execute(config.load(path, sets), overwrite=False)
+    execute(run_file.load(path, sets), overwrite=False)
 
 
 NUMBER, WHOLE = "must be a finite number", "must be a whole number"
@@ -247,7 +248,7 @@ def test_a_file_that_is_no_run_file(text, tmp_path):
 @pytest.mark.parametrize(("name", "reason"), [("none.toml", "no such file"), (".", "not a file"), ("a" * 300, "long")])
 def test_a_run_file_that_is_no_file(name, reason, tmp_path):
     with pytest.raises(InputError, match=reason):
-        config.load(tmp_path / name)
+        run_file.load(tmp_path / name)
 
 
 TOGETHER = {
@@ -346,7 +347,7 @@ def test_a_name_that_is_no_function_of_a_file(name, tmp_path):
 
 def test_a_good_users_file_is_run_once(tmp_path, capsys):
     text = "cells = 2\n[initial]\nmine = [{mean = [0, 1], std = [1, 1]}, {mean = [1, 0], std = [1, 2]}]"
-    model, _ = config.load(write(tmp_path, BY_USER, text, "print('once')")).build()
+    model, _ = run_file.load(write(tmp_path, BY_USER, text, "print('once')")).build()
     assert model.families[0].law(1).mean == (1.0, 0.0)
     assert capsys.readouterr().out == "once\n"
 
@@ -362,7 +363,7 @@ def test_a_users_file_that_was_just_changed_is_run_as_it_stands(tmp_path):
             f"model = lambda: transformer(family(lambda t, p: t * p[0], 1, mfpde.Normal([{mean}], [1])))",
         )
         os.utime(tmp_path / "user.py", (1e9, 1e9))
-        means.append(config.load(path).build()[0].families[0].law(0).mean)
+        means.append(run_file.load(path).build()[0].families[0].law(0).mean)
     assert means == [(1.0,), (2.0,)]
     assert not (tmp_path / "__pycache__").exists()
 
@@ -553,7 +554,7 @@ def test_a_users_file_may_import_what_stands_beside_it(tmp_path):
         )
         task = "def task(): return mfpde.Task(np.full((4, 3, 2), helper_beside.WEIGHT), np.ones((4, 1)))\n"
         path = write(folder, BY_USER, density="", user="import helper_beside\n" + task + late)
-        model, made = config.load(path).build()
+        model, made = run_file.load(path).build()
         assert (model.layers, made.tokens[0, 0, 0]) == (k + 2, k + 1.0)
 
 
@@ -563,12 +564,12 @@ def test_a_link_to_a_run_file(tmp_path):
         (tmp_path / name).mkdir()
     write(tmp_path / "there", BY_USER, density="")
     (tmp_path / "here" / "case.toml").symlink_to(Path("..") / "there" / "case.toml")
-    run = config.load(tmp_path / "here" / "case.toml")
+    run = run_file.load(tmp_path / "here" / "case.toml")
     assert run.build()[0].layers == 2
     assert run.output.directory == tmp_path / "here" / "case"
     copy = tmp_path / "here" / "copy.toml"
     copy.write_text(run.text(tmp_path / "here"))
-    assert config.load(copy).build()[0].layers == 2
+    assert run_file.load(copy).build()[0].layers == 2
 
 
 def test_finite_transformers_need_a_horizon(tmp_path, capsys):
@@ -760,7 +761,7 @@ def test_a_run_that_becomes_not_finite(ranks, command, tmp_path, capsys):
 def test_an_override_takes_the_place_of_what_it_excludes(tmp_path):
     """density.mesh or cells, time.step or tolerance: --set replaces the file's choice; two overrides still clash."""
     path = write(tmp_path, density="cells = 2\n[time]\ntolerance = 1e-3")
-    run = config.load(path, ["time.step=0.1", "density.mesh='disk.msh'"])
+    run = run_file.load(path, ["time.step=0.1", "density.mesh='disk.msh'"])
     assert (run.time.step, run.time.tolerance) == (0.1, None)
     assert run.density.mesh == tmp_path / "disk.msh"
     assert "exclude each other" in refused(path, "time.step=0.1", "time.tolerance=1e-3")

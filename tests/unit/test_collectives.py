@@ -7,8 +7,8 @@ import pytest
 from dolfinx import la
 
 from exact.test_identities import some_model, some_solver, some_task
+from mfpde.config.settings import Density
 from mfpde.parallel import mpi
-from mfpde.settings import Density
 
 
 @pytest.mark.parametrize(("frame", "reductions"), [("fixed", 2), ("comoving", 3)])

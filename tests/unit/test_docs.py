@@ -37,12 +37,12 @@ def test_python_blocks_run(path, tmp_path):
 
 @pytest.mark.parametrize("path", having("toml"))
 def test_run_files_in_documents_load(path, tmp_path):
-    from mfpde import config
+    from mfpde.config import run_file
 
     for number, (_, code) in enumerate(blocks(path, "toml")):
         file = tmp_path / f"{number}.toml"
         file.write_text(code)
-        assert config.load(file, [], None)
+        assert run_file.load(file, [], None)
 
 
 @pytest.mark.parametrize("path", having("sh"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.problem import Problem, refined
 from mfpde.output.reader import open_run
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def solve(folder: Path, *settings: str, estimate: bool = True) -> Path:
-    execute(config.load(CASE, list(settings), str(folder / "run")), overwrite=False, estimate=estimate)
+    execute(run_file.load(CASE, list(settings), str(folder / "run")), overwrite=False, estimate=estimate)
     return folder / "run"
 
 
@@ -50,7 +50,7 @@ def test_steps_are_told_and_reports_are_met_exactly(tmp_path: Path) -> None:
 
 
 def problem(*settings: str) -> Problem:
-    run = config.load(CASE, list(settings))
+    run = run_file.load(CASE, list(settings))
     model, task = run.build()
     return Problem(model, task, run.training, {f.name: run.densities(f.name) for f in model.families}, run.time)
 

@@ -270,12 +270,12 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, cap
 
 
 def test_the_question_of_a_run_file_goes_into_its_run_directory(tmp_path):
-    from mfpde import config
+    from mfpde.config import run_file
 
-    run = config.load(None, [], None)
+    run = run_file.load(None, [], None)
     assert run.text().startswith("# Can densities of two-parameter heads and neurons learn")
-    assert config.question(run.text()) == run.question
-    assert config.question("\ufeff# Does it,\n# or not?\nname = 1\n# no\n") == "Does it, or not?"
-    assert config.question('name = "a"\n') == ""
+    assert run_file.question(run.text()) == run.question
+    assert run_file.question("\ufeff# Does it,\n# or not?\nname = 1\n# no\n") == "Does it, or not?"
+    assert run_file.question('name = "a"\n') == ""
     (tmp_path / "again.toml").write_text(run.text())
-    assert config.load(tmp_path / "again.toml", [], None).question == run.question
+    assert run_file.load(tmp_path / "again.toml", [], None).question == run.question

@@ -10,11 +10,11 @@ import pytest
 from mpi4py import MPI
 
 import mfpde
+from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
 from mfpde.limit.held import share_of_box
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
-from mfpde.settings import Density, Time, Training
 
 FRAMES = ("fixed", "comoving", "lagrangian")
 UNIT = [(0, 0), (1, 0), (1, 1), (0, 1)]

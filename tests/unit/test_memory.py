@@ -11,10 +11,10 @@ import pytest
 
 import mfpde
 from launch import run
+from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.footprint import LIBRARIES, estimate
 from mfpde.limit.problem import Problem
 from mfpde.parallel import memory
-from mfpde.settings import Density, Time, Training
 from mfpde.solve import main
 from restarts import write
 

@@ -11,6 +11,7 @@ import pytest
 from mpi4py import MPI
 from scipy.integrate import quad, solve_ivp
 
+from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import Forecast
@@ -18,7 +19,6 @@ from mfpde.limit.frame import Frame
 from mfpde.limit.multirate import _COST, MultirateStepper
 from mfpde.limit.state import State
 from mfpde.limit.sweep import Outcome
-from mfpde.settings import Time
 
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0

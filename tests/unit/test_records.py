@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from exact.test_identities import random_state, some_model, some_solver, some_task
-from mfpde import config
+from mfpde.config import run_file
+from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
 from mfpde.limit import reports
 from mfpde.limit.diagnostics import diagnose
@@ -19,14 +20,13 @@ from mfpde.limit.sweep import Sweep
 from mfpde.output.reader import Run, open_run
 from mfpde.output.report import BlockMoments
 from mfpde.run import execute
-from mfpde.settings import Density
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
 SETTINGS = ("density.cells=6", "output.every=0.25", "training.horizon=1")
 
 
 def solve(folder: Path, *settings: str, **named: Any) -> Run:
-    execute(config.load(CASE, [*SETTINGS, *settings], str(folder / "run")), **named)
+    execute(run_file.load(CASE, [*SETTINGS, *settings], str(folder / "run")), **named)
     return open_run(folder / "run")
 
 

@@ -10,12 +10,12 @@ import pytest
 from mpi4py import MPI
 
 import mfpde
+from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import ComputationError
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import check_mass, check_sign
 from mfpde.limit.solver import Solver
 from mfpde.output.report import BlockMoments
-from mfpde.settings import Density, Time, Training
 from mfpde.solve import main
 
 GARBAGE = """

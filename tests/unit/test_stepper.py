@@ -11,6 +11,7 @@ import pytest
 from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
+from mfpde.config.settings import Time
 from mfpde.limit import mesh as meshes
 from mfpde.limit.flow import Rate
 from mfpde.limit.frame import Frame, Motion
@@ -20,7 +21,6 @@ from mfpde.limit.state import State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
 from mfpde.limit.transport import Transport
-from mfpde.settings import Time
 
 HORIZON = 1.0
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfpde import config
+from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.train import descend
@@ -132,7 +132,7 @@ def test_the_solver_names_the_dimension_and_its_limit(tmp_path, capsys):
 )
 def test_bad_values_are_named(bad):
     with pytest.raises(InputError, match=bad.partition("=")[0]):
-        config.load(RUNS / "vision-transformer.toml", [bad]).build()
+        run_file.load(RUNS / "vision-transformer.toml", [bad]).build()
 
 
 def test_through_a_class_head_only_the_last_token_looks():

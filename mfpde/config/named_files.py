@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mfpde import toml
-from mfpde.settings import Density
+from mfpde.config import toml
+from mfpde.config.settings import Density
 
 _KEYS = {"task": ("npz", "python"), "model": ("python",), "density": ("mesh",)}
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))

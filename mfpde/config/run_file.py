@@ -13,15 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mfpde import toml
-from mfpde.builders import build
+from mfpde.config import toml
+from mfpde.config.build import build
+from mfpde.config.named_files import contents, families, renamed, seen_from, without_folders
+from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import existing, file_name, inside, is_text, short, show
-from mfpde.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.problem.task import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.problem.trial import try_out
-from mfpde.settings import Density, Output, Time, Training
 from mfpde.suggest import reject_unknown
 
 __all__ = ["Density", "Output", "RunFile", "Time", "Training", "load"]
