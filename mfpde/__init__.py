@@ -15,7 +15,7 @@ from mfpde.errors import ComputationError, InputError  # noqa: E402
 from mfpde.output.reader import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402
 from mfpde.problem.laws import Bump, Law, Normal, Uniform  # noqa: E402
-from mfpde.problem.task import Task  # noqa: E402
+from mfpde.problem.tasks import Task  # noqa: E402
 from mfpde.problem.transformer import Transformer  # noqa: E402
 
 __all__ = [

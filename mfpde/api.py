@@ -16,9 +16,9 @@ from mfpde.inputs import file_name, show
 from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
 from mfpde.problem import permissive
-from mfpde.problem.task import Task
+from mfpde.problem.model_checks import try_out
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.problem.trial import try_out
 from mfpde.suggest import reject_unknown
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.run import Manner, Source, solve_into
 from mfpde.study import FOLDER as PARTICLES

@@ -27,7 +27,7 @@ from mfpde.parallel.signals import Signals, name
 _SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
 _RECENT = 16  # steps and checkpoints whose durations are remembered
 _MOST_TOLD = 4  # keys that differ
-FINGERPRINT = "task and model"  # the key of `problem.trial.fingerprint` in what determines a solution
+FINGERPRINT = "task and model"  # the key of `problem.model_checks.fingerprint` in what determines a solution
 _CAUTION = 1.5  # by which the longest of them may be exceeded
 
 

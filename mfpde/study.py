@@ -26,7 +26,7 @@ from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.manifest import describe, read_manifest
 from mfpde.parallel import mpi
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.wiring import check_same, report_times
 

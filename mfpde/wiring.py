@@ -15,9 +15,9 @@ from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.problem import Problem
 from mfpde.parallel import mpi
-from mfpde.problem.task import Task
+from mfpde.problem.model_checks import fingerprint
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.problem.trial import fingerprint
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 _MOST_REPORTS = 1e5

@@ -106,9 +106,9 @@ DENSE, CHUNKS, BOX = "mfpde/limit/dense.py", "mfpde/limit/chunks.py", "mfpde/lim
 BOXES, BOX_MOMENTS = "mfpde/limit/tensor_kernels.py", "mfpde/limit/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
-SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/library.py", "mfpde/limit/state.py"
+SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
-PROGRAM, MINIMUM, COVER = "mfpde/problem/program.py", "mfpde/limit/minimum.py", "mfpde/limit/cover.py"
+PROGRAM, MINIMUM, COVER = "mfpde/problem/programs.py", "mfpde/limit/minimum.py", "mfpde/limit/cover.py"
 FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
@@ -445,11 +445,11 @@ FAULTS = (
           "kept.insert(0, (*edge, True))",
           "tests/unit/test_figures.py::test_a_potential_that_falls_outwards_has_its_least_value_on_the_edge"),
     # Class attention and the Vision Transformer.
-    Fault("class-head-for-all-tokens", "mfpde/problem/library.py",
+    Fault("class-head-for-all-tokens", "mfpde/problem/models.py",
           "return jnp.zeros_like(tokens).at[-1].set(share @ tokens @ out)",
           "return jnp.zeros_like(tokens) + share @ tokens @ out",
           VISION.format("through_a_class_head_only_the_last_token_looks")),
-    Fault("heads-read-what-heads-write", "mfpde/problem/library.py", "3.0 * free * rng", "3.0 * rng",
+    Fault("heads-read-what-heads-write", "mfpde/problem/models.py", "3.0 * free * rng", "3.0 * rng",
           "tests/exact/test_figure1.py::test_layers_of_heads_act_side_by_side"),
     Fault("scores-not-over-root-of-k", "mfpde/problem/vision.py", "(x @ keys).T / math.sqrt(key)", "(x @ keys).T / key",
           VISION.format("units_side_by_side_are_multi_head_attention_and_an_mlp")),
@@ -463,7 +463,7 @@ FAULTS = (
     Fault("cut-member-begins-anew", "mfpde/kin.py", "overwrite=not resume, resume=resume",
           "overwrite=True, resume=False",
           "tests/unit/test_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
-    Fault("archive-with-pickle", "mfpde/problem/task.py", "allow_pickle=False)", "allow_pickle=True)",
+    Fault("archive-with-pickle", "mfpde/problem/tasks.py", "allow_pickle=False)", "allow_pickle=True)",
           "tests/unit/test_any_input.py::test_nothing_in_an_archive_is_unpickled"),
     Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser",
           "except OSError as error:  # a parser",
@@ -481,7 +481,7 @@ FAULTS = (
           SURROUNDINGS.format("meshes_are_made_where_numbers_have_commas")),
     Fault("fork-taken-for-a-process", "mfpde/parallel/mpi.py", "if _starter() != os.getpid():", "if False:",
           SURROUNDINGS.format("a_process_that_was_forked_after_mpi_had_started")),
-    Fault("empty-classes-taken", "mfpde/problem/task.py", "if len(present) <= most:", "if False:",
+    Fault("empty-classes-taken", "mfpde/problem/tasks.py", "if len(present) <= most:", "if False:",
           "tests/unit/test_bad_input.py::test_an_archive_that_holds_no_task[labels from 1]"),
     Fault("saved-names-as-given", "mfpde/config/run_file.py", "renamed(self._resolved(), seen_from(place, self.base))",
           "self._resolved()", "tests/restart/test_saved_run_file.py::test_it_names_the_same_files"),

@@ -19,11 +19,11 @@ from typing import Any
 
 from mfpde.errors import InputError
 from mfpde.inputs import existing, file_name, inside, one_of, real, show, whole
-from mfpde.problem import library, vision
-from mfpde.problem import task as tasks
+from mfpde.problem import models, vision
+from mfpde.problem import tasks as tasks
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.suggest import reject_unknown
 
@@ -35,12 +35,12 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
     "teacher": tasks.teacher,
 }
 _MODELS: Mapping[str, Callable[..., Transformer]] = {
-    "attention": library.attention,
-    "attention-mlp": library.attention_mlp,
-    "bilinear": library.bilinear,
-    "class-attention": library.class_attention,
-    "image": library.image_transformer,
-    "linear": library.linear,
+    "attention": models.attention,
+    "attention-mlp": models.attention_mlp,
+    "bilinear": models.bilinear,
+    "class-attention": models.class_attention,
+    "image": models.image_transformer,
+    "linear": models.linear,
     "vision-transformer": vision.vision_transformer,
 }
 _LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mfpde.errors import InputError
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units, risk
 
 type Parameters = tuple[jax.Array, ...]

@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.errors import InputError
 from mfpde.finite.units import gauss_units, grid_units, sampled_units
 from mfpde.parallel import memory
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
 
 type Initial = Literal["sampled", "grid", "gauss"]

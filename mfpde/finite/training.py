@@ -14,7 +14,7 @@ from mfpde.finite.flow import make_flow, split
 from mfpde.finite.jobs import Job, Method
 from mfpde.finite.records import Record
 from mfpde.finite.train import Snapshot, Trainer, gradient_descent, runge_kutta
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE
 from mfpde.parallel import memory, mpi
 from mfpde.problem.family import Family
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import DEPTH_STAGES, Transformer
 
 LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, compiling run takes up to 0.2 GiB more

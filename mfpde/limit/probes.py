@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mfpde.limit.sweep import Sweep, sum_tiles
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.family import integrate
-from mfpde.problem.program import Program, trace
+from mfpde.problem.programs import Program, trace
 from mfpde.problem.transformer import Transformer, additions
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 _MOST_STEPS = 1e9

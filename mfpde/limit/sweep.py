@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.family import Family
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units, costates, risk
 
 Array = NDArray[np.float64]

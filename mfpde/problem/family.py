@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.errors import InputError
 from mfpde.inputs import is_whole, plain, show
 from mfpde.problem.laws import Law
-from mfpde.problem.program import trace
+from mfpde.problem.programs import trace
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from mfpde.errors import InputError
 from mfpde.inputs import is_whole, real
 from mfpde.problem.family import Family, Tried, check_family, check_law, integrate, steady_value
-from mfpde.problem.program import Program, trace
+from mfpde.problem.programs import Program, trace
 
 DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
 

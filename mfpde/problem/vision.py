@@ -18,7 +18,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.task import Task, digits, generator
+from mfpde.problem.tasks import Task, digits, generator
 from mfpde.problem.transformer import Transformer
 
 _MOST_CHANNELS = 1024

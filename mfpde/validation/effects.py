@@ -21,7 +21,7 @@ from scipy.special import gammaln
 from mfpde.config.settings import Training
 from mfpde.finite.records import Record
 from mfpde.finite.training import School
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]

@@ -23,8 +23,8 @@ from mfpde.limit.space import tabulate
 from mfpde.limit.state import State
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.library import bilinear_head, linear_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import bilinear_head, linear_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 LAYERS, STEP = 3, 0.7

@@ -21,8 +21,8 @@ from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import bilinear_head, linear_head, neuron, softmax_head
-from mfpde.problem.task import Task, teacher
+from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head
+from mfpde.problem.tasks import Task, teacher
 from mfpde.problem.transformer import Transformer, risk, sample_loss
 
 

@@ -20,8 +20,8 @@ from mfpde.limit.space import tabulate
 from mfpde.limit.state import State
 from mfpde.output.report import Report
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import neuron, softmax_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, residual_stream, sample_loss
 
 LAYERS, CHANNELS, DECAY = 2, 2, 0.3

@@ -24,9 +24,9 @@ from mfpde.limit.sweep import Sweep
 from mfpde.limit.units import Units
 from mfpde.output.snapshot import Snapshot
 from mfpde.particles import main as particles
-from mfpde.problem import library
+from mfpde.problem import models
 from mfpde.problem.laws import Normal
-from mfpde.problem.task import Task, scalars
+from mfpde.problem.tasks import Task, scalars
 from mfpde.problem.transformer import Transformer
 from mfpde.solve import main as solve
 from mfpde.validation.check import Check
@@ -48,7 +48,7 @@ LAWS = {"attention": Normal([0.5, 0.6], [0.4, 0.4]), "mlp": Normal([0.8, 0.7], [
 
 def coupled() -> Transformer:
     """Two stages that both do something from the start, so that it matters which of them a co-state has passed."""
-    model = library.attention_mlp(channels=3, layers=2)
+    model = models.attention_mlp(channels=3, layers=2)
     stages = [[dataclasses.replace(f, initial=LAWS[f.name]) for f in stage] for stage in model.stages]
     return dataclasses.replace(model, stages=stages, step=1.5)
 
@@ -267,7 +267,7 @@ def enough_seeds(drawn, moved, history, count):
 
 
 HEAT, NOISY = 0.2, [0.75, 1.5]
-BILINEAR, SCALARS = library.bilinear(layers=1), scalars(samples=4, mean=1.0, std=0.5, target_mean=2.0)
+BILINEAR, SCALARS = models.bilinear(layers=1), scalars(samples=4, mean=1.0, std=0.5, target_mean=2.0)
 
 
 @pytest.fixture(scope="module")

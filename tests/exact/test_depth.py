@@ -13,8 +13,8 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import bilinear_head, neuron, softmax_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import bilinear_head, neuron, softmax_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, residual_stream
 
 type Depth = Literal["residual", "continuum"]

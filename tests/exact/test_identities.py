@@ -23,8 +23,8 @@ from mfpde.limit.solver import Solver
 from mfpde.limit.state import State
 from mfpde.limit.sweep import training
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import neuron, softmax_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, risk, sample_loss
 
 TOKENS, CHANNELS, LAYERS, STEP, DECAY = 3, 2, 3, 0.6, 0.3

@@ -19,8 +19,8 @@ from mfpde.limit.remap import DEFECT, remap, renew
 from mfpde.limit.solver import Solver
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Normal
-from mfpde.problem.library import attention
-from mfpde.problem.task import Task
+from mfpde.problem.models import attention
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme"}

@@ -21,8 +21,8 @@ from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import neuron, softmax_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.run import execute
 from mfpde.wiring import problem_of

@@ -21,8 +21,8 @@ from mfpde.limit.space import tabulate
 from mfpde.output.report import Report
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import linear_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import linear_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 CLOCK, TEMPERATURE = Clock(decay=0.8, horizon=0.6), 0.15

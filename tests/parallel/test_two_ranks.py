@@ -21,8 +21,8 @@ from mfpde.limit.diagnostics import diagnose
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import neuron, softmax_head
-from mfpde.problem.task import Task
+from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.config.settings import Density, Time, Training
 

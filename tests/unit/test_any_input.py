@@ -31,7 +31,7 @@ from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver
 from mfpde.output import checkpoint
 from mfpde.output.generations import CHECKPOINTS, Generations
-from mfpde.problem.task import Task, from_npz
+from mfpde.problem.tasks import Task, from_npz
 from mfpde.solve import main
 from mfpde.wiring import report_times
 from restarts import write

@@ -22,7 +22,7 @@ from mfpde import particles
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.output.pvd import series_name
-from mfpde.problem.task import digits, from_npz
+from mfpde.problem.tasks import digits, from_npz
 from mfpde.run import execute
 from mfpde.solve import main
 

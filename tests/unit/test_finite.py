@@ -14,9 +14,9 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.train import descend, integrate_flow
 from mfpde.finite.units import gauss_units, grid_units, sampled_units
-from mfpde.problem import library
+from mfpde.problem import models
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
-from mfpde.problem.task import Task, in_context_regression, scalars, teacher
+from mfpde.problem.tasks import Task, in_context_regression, scalars, teacher
 from mfpde.problem.transformer import Transformer
 
 
@@ -26,7 +26,7 @@ def with_laws(model: Transformer, initial) -> Transformer:
 
 def linear_by_layer(step: float = 0.7) -> Transformer:
     laws = [Normal([0.3], [0.4]), Bump([-0.5], [0.6]), Uniform([1.1], [0.2])]
-    return replace(with_laws(library.linear(layers=3), laws.__getitem__), step=step)
+    return replace(with_laws(models.linear(layers=3), laws.__getitem__), step=step)
 
 
 def last(snapshots):
@@ -35,7 +35,7 @@ def last(snapshots):
 
 @pytest.mark.parametrize("make", [lambda m: sampled_units(m, 5, 1), lambda m: gauss_units(m, 4, 3.0)])
 def test_velocity_is_the_slope_of_the_energy(make):
-    model = replace(library.attention_mlp(channels=3, layers=3, bias=True), step=0.6)
+    model = replace(models.attention_mlp(channels=3, layers=3, bias=True), step=0.6)
     task = teacher(model, samples=5, tokens=3, channels=3)
     units = make(model)
     flow = make_flow(model, task, 0.3, units, batch=2)  # three batches, the last one padded
@@ -59,7 +59,7 @@ def test_velocity_is_the_slope_of_the_energy(make):
 
 
 def test_batches_change_nothing():
-    model, task = library.attention(), in_context_regression(samples=7, context=3)
+    model, task = models.attention(), in_context_regression(samples=7, context=3)
     units = sampled_units(model, 4, 0)
     whole, split_up = (make_flow(model, task, 0.1, units, batch=size) for size in (7, 3))
     parameters, weights = split(units)
@@ -107,7 +107,7 @@ def test_gradient_descent_approaches_the_flow_with_first_order():
 
 @pytest.mark.parametrize(("law", "moment"), [(Normal, 3.0), (Uniform, 1.8), (Bump, 33.0 / 13.0)])
 def test_quadrature_units_have_the_moments_of_the_law(law, moment):
-    model = with_laws(library.bilinear(layers=2), law([0.3, -0.2], [0.5, 2.0]))
+    model = with_laws(models.bilinear(layers=2), law([0.3, -0.2], [0.5, 2.0]))
     for units, close in ((gauss_units(model, 40, 9.0), 1e-10), (grid_units(model, 201, 9.0), 5e-4)):
         theta, weights = (np.asarray(a) for a in units[0])
         z = (theta - [0.3, -0.2]) / [0.5, 2.0]
@@ -119,7 +119,7 @@ def test_quadrature_units_have_the_moments_of_the_law(law, moment):
 
 
 def test_a_grid_of_units_converges_exponentially():
-    model, task = library.attention(layers=2), in_context_regression(samples=3, context=2)
+    model, task = models.attention(layers=2), in_context_regression(samples=3, context=2)
 
     def risk(points: int) -> float:
         units = grid_units(model, points, 6.0)
@@ -132,7 +132,7 @@ def test_a_grid_of_units_converges_exponentially():
 
 
 def test_sampled_units_are_reproducible_nested_and_independent():
-    model = library.attention_mlp(layers=2)
+    model = models.attention_mlp(layers=2)
     small, large = (sampled_units(model, count, 7) for count in (3, 6))
     np.testing.assert_array_equal(small[0][0], large[0][0][:, :3])
     assert not np.array_equal(small[0][0][0], small[0][0][1])
@@ -141,7 +141,7 @@ def test_sampled_units_are_reproducible_nested_and_independent():
 
 
 def test_units_of_no_weight_stay():
-    model, task = library.linear(layers=2), scalars(samples=2)
+    model, task = models.linear(layers=2), scalars(samples=2)
     theta, weights = jnp.ones((2, 2, 1)), jnp.array([[1.0, 0.0], [1.0, 0.0]])
     velocity = make_flow(model, task, 0.5, ((theta, weights),)).velocity((theta,), (weights,))[0]
     assert jnp.all(velocity[:, 0] != 0.0)
@@ -149,7 +149,7 @@ def test_units_of_no_weight_stay():
 
 
 def test_mistakes_and_failures_are_named():
-    model, task = library.bilinear(), scalars(samples=2)
+    model, task = models.bilinear(), scalars(samples=2)
     units = sampled_units(model, 2, 0)
     flow = make_flow(model, task, 0.1, units)
     with pytest.raises(InputError, match="no test samples"):
@@ -172,6 +172,6 @@ def test_a_law_of_ones_own_needs_no_registration():
         def draw(self, rng, shape):
             return rng.laplace(scale=np.sqrt(0.5), size=shape)
 
-    theta, weights = gauss_units(with_laws(library.linear(), Laplace([0.0], [1.0])), 10, 5.0)[0]
+    theta, weights = gauss_units(with_laws(models.linear(), Laplace([0.0], [1.0])), 10, 5.0)[0]
     assert theta.shape == (3, 10, 1)
     assert float(weights.sum()) == pytest.approx(3.0)

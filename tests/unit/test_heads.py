@@ -13,7 +13,7 @@ import pytest
 
 import mfpde
 from mfpde.errors import ComputationError, InputError
-from mfpde.problem.trial import try_out
+from mfpde.problem.model_checks import try_out
 
 TASK = mfpde.Task(np.random.default_rng(0).normal(size=(4, 3, 2)), np.ones((4, 1)))
 type Update = Callable[[jax.Array, jax.Array], jax.Array]

@@ -12,7 +12,7 @@ import pytest
 
 from mfpde.problem.family import Family, check_family, integrate
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import bilinear_head, linear_head, neuron, softmax_head
+from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head
 
 RNG = np.random.default_rng(3)
 W, U, E, G = RNG.normal(size=(2, 2)), RNG.normal(size=(2, 2)), RNG.normal(size=2), RNG.normal(size=2)

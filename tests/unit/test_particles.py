@@ -20,9 +20,9 @@ from mfpde.finite.train import descend, gradient_descent
 from mfpde.finite.training import School
 from mfpde.finite.units import sampled_units
 from mfpde.particles import main
-from mfpde.problem import library
+from mfpde.problem import models
 from mfpde.problem.laws import Normal
-from mfpde.problem.task import scalars, teacher
+from mfpde.problem.tasks import scalars, teacher
 
 TEXT = """
 name = "case"
@@ -52,7 +52,7 @@ def case(tmp_path: Path) -> Path:
 
 
 def linear(layers: int = 3):
-    model = library.linear(layers=layers)
+    model = models.linear(layers=layers)
     head = replace(model.families[0], initial=Normal([0.2], [0.5]))
     return replace(model, stages=[[head]])
 
@@ -87,7 +87,7 @@ def test_noise_is_that_of_the_seed():
 
 
 def test_a_record_is_what_the_flow_says(tmp_path):
-    model = library.attention_mlp(channels=3, layers=2)
+    model = models.attention_mlp(channels=3, layers=2)
     task = teacher(model, samples=5, tokens=3, channels=3, test_samples=4)
     job = Job("sampled", (6,), 2, 3, Method(0.05))
     record = School(model, task, 0.2).train(job, [0.0, 0.25, 0.5], [0.25, 0.5])
@@ -124,7 +124,7 @@ def test_jobs_are_dealt_by_cost_and_all_of_them():
 
 
 def test_a_grid_is_points_per_coordinate_and_has_no_seeds():
-    model = library.attention_mlp(bias=True, layers=2)
+    model = models.attention_mlp(bias=True, layers=2)
     job = plan("grid", [(6, 4)], [2], 1, Method())[0]
     (head, _), (unit, weights) = job.units(model)
     assert head.shape == (2, 24, 2)
@@ -134,7 +134,7 @@ def test_a_grid_is_points_per_coordinate_and_has_no_seeds():
 
 
 def test_memory_is_estimated_first():
-    model, task = library.attention(layers=4), scalars(samples=3)
+    model, task = models.attention(layers=4), scalars(samples=3)
     job = Job("sampled", (10**6,), 4, 0, Method())
     check_memory([(job, model, task)], 1, free=1e12)
     with pytest.raises(InputError, match=r"--units 1000000: needs .* GiB with 4 layers; .* free for each"):

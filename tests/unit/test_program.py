@@ -11,7 +11,7 @@ import pytest
 
 from mfpde.problem.family import Family, integrate
 from mfpde.problem.laws import Normal
-from mfpde.problem.program import trace
+from mfpde.problem.programs import trace
 from mfpde.problem.transformer import Transformer, residual_stream
 
 TOKENS = np.random.default_rng(0).normal(size=(3, 2))

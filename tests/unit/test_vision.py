@@ -16,10 +16,10 @@ from mfpde.finite.train import descend
 from mfpde.finite.units import sampled_units
 from mfpde.problem.family import check_family, integrate
 from mfpde.problem.laws import Normal
-from mfpde.problem.library import class_head, softmax_head
-from mfpde.problem.task import digits
+from mfpde.problem.model_checks import try_out
+from mfpde.problem.models import class_head, softmax_head
+from mfpde.problem.tasks import digits
 from mfpde.problem.transformer import residual_stream
-from mfpde.problem.trial import try_out
 from mfpde.problem.vision import embedded_digits, vision_transformer
 from mfpde.solve import main
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.problem.family import check_traced
-from mfpde.problem.task import Task
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, check_model, sample_loss
 
 _ROUNDING = 1e-6  # by which probabilities may miss 1

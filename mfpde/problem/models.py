@@ -17,7 +17,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import one_of, show, whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.task import Task, generator
+from mfpde.problem.tasks import Task, generator
 from mfpde.problem.transformer import Transformer
 
 _MOST_CHANNELS, _MOST_FAMILIES = 4096, 1000
