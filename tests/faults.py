@@ -104,8 +104,8 @@ TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py",
 PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
 DENSE, CHUNKS, BOX = "mfpde/limit/dense.py", "mfpde/limit/chunks.py", "mfpde/limit/tensor.py"
 BOXES, BOX_MOMENTS = "mfpde/limit/tensor_kernels.py", "mfpde/limit/tensor_moments.py"
-FRAMES, MESH, STEP = "mfpde/limit/frame.py", "mfpde/limit/mesh.py", "mfpde/limit/stepper.py"
-DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/units.py"
+FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/stepper.py"
+DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/fem/moments.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
 PROGRAM, MINIMUM, COVER = "mfpde/problem/programs.py", "mfpde/limit/minimum.py", "mfpde/limit/cover.py"
@@ -181,9 +181,9 @@ FAULTS = (
           "tests/unit/test_transport.py::test_velocity_moments[quadrilateral]"),
     Fault("box-without-ghosts", MESH, "ghosts = dmesh.GhostMode.shared_facet", "ghosts = dmesh.GhostMode.none",
           TWO_RANKS),
-    Fault("seams-taken", "mfpde/limit/seams.py", "count[len(c) :] != 0", "count[len(c) :] < 0",
+    Fault("seams-taken", "mfpde/limit/fem/mesh_validity.py", "count[len(c) :] != 0", "count[len(c) :] < 0",
           "tests/unit/test_seams.py::test_kinds_of_faults"),
-    Fault("cut-law-taken", "mfpde/limit/held.py", "_LEAST, _MOST = 0.9, 1.1", "_LEAST, _MOST = 0.0, 1.1",
+    Fault("cut-law-taken", "mfpde/limit/fem/law_coverage.py", "_LEAST, _MOST = 0.9, 1.1", "_LEAST, _MOST = 0.0, 1.1",
           "tests/unit/test_held.py::test_a_mesh_beside_the_law"),
     Fault("negative-square-taken", REPORTS, "if square < 0.0:", "if square < -1e9:",
           "tests/unit/test_signs.py::test_what_no_density_can_be"),

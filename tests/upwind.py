@@ -12,8 +12,8 @@ import dolfinx.fem as fem
 import numpy as np
 import ufl
 
-from mfpde.limit.frame import Motion
-from mfpde.limit.space import Space
+from mfpde.limit.fem.frame import Motion
+from mfpde.limit.fem.space import Space
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from mpi4py import MPI
 
 import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
 from exact import test_prescribed, test_references
-from mfpde.limit.frame import Frame
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import Space
 from mfpde.limit.limiter import nonnegative
 from mfpde.limit.positivity import build_limiter
 from mfpde.limit.solver import Solver
-from mfpde.limit.space import Space
 
 Array = NDArray[np.float64]
 Candidate = Callable[[Array, Frame, Sequence[tuple[int, ...]] | None], tuple[Array, Frame]]

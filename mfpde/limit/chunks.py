@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.space import Space
+from mfpde.limit.fem.space import Space
 
 Index = NDArray[np.int32]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mfpde.limit import kernels, moment_kernels
 from mfpde.limit.chunks import Chunks, cut
-from mfpde.limit.frame import Motion
-from mfpde.limit.space import Space
+from mfpde.limit.fem.frame import Motion
+from mfpde.limit.fem.space import Space
 from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]

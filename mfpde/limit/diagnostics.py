@@ -16,8 +16,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit.entropy import flux_dissipation
-from mfpde.limit.frame import Frame
-from mfpde.limit.space import Space, Tables, density_element, potential_element, tabulate
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import Space, Tables, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import Share, pack, share_of, unpack

@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.frame import Frame
-from mfpde.limit.space import tabulate
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import tabulate
 from mfpde.limit.state import Group
 
 Array = NDArray[np.float64]

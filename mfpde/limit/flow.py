@@ -1,7 +1,7 @@
 """The right-hand side of the limit: density → units → risk and potential → transport.
 
-Told once (docs/equations.md): `limit.units` turns ρ_h into weights of units, `limit.sweep` adds them up over
-ranks, runs all samples forwards and backwards, and adds up again; `limit.units` spreads the gradient to the nodes of
+Told once (docs/equations.md): `limit.fem.moments` turns ρ_h into weights of units, `limit.sweep` adds them up over
+ranks, runs all samples forwards and backwards, and adds up again; `limit.fem.moments` spreads the gradient to the nodes of
 the potential; `limit.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
 """
 
@@ -21,7 +21,7 @@ from mfpde.limit import lagrangian
 from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
-from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, follow
+from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.lagrangian import Carried, Field, Material
 from mfpde.limit.remap import renew
 from mfpde.limit.state import Group, State

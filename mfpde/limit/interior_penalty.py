@@ -28,7 +28,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mfpde.limit.space import Space, density_element, potential_element
+from mfpde.limit.fem.space import Space, density_element, potential_element
 from mfpde.limit.transport import Transport
 
 Array = NDArray[np.float64]

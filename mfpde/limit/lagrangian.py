@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
-from mfpde.limit.held import share_of_box
+from mfpde.limit.fem.law_coverage import share_of_box
 from mfpde.limit.stencils import TABLE, collect, spread, spread_change
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Rate
-from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried
 from mfpde.limit.state import Group, State
 

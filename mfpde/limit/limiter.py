@@ -18,7 +18,7 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
-from mfpde.limit.space import Space, density_element
+from mfpde.limit.fem.space import Space, density_element
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 

@@ -15,8 +15,8 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.space import density_element, potential_element
 from mfpde.limit.lanes import Number, dot
-from mfpde.limit.space import density_element, potential_element
 
 Array = NDArray[np.float64]
 Tensor = NDArray[np.object_]  # of `lanes.Number`

@@ -15,9 +15,9 @@ from numba import types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.space import potential_element
 from mfpde.limit.lanes import Lanes, Memory
 from mfpde.limit.lines import Factors, Line, Tensor, factors
-from mfpde.limit.space import potential_element
 
 TENSOR_CELLS = (CellType.interval, CellType.quadrilateral, CellType.hexahedron)
 

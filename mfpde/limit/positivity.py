@@ -24,9 +24,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mfpde.limit.frame import Frame, roots
+from mfpde.limit.fem.frame import Frame, roots
+from mfpde.limit.fem.space import Space, density_element, tabulate
 from mfpde.limit.limiter import constant
-from mfpde.limit.space import Space, density_element, tabulate
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 

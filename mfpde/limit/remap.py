@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.frame import roots
+from mfpde.limit.fem.frame import roots
 from mfpde.limit.lagrangian import PATIENCE, REACH, Carried, Material, distance, moments, nested_error
 from mfpde.limit.stencils import MAP, invert
 

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
-from mfpde.limit import mesh as meshes
-from mfpde.limit.frame import Frame, box_frame
-from mfpde.limit.held import WHOLE, judge
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.frame import Frame, box_frame
+from mfpde.limit.fem.law_coverage import WHOLE, judge
+from mfpde.limit.fem.moments import Units, build_units
+from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
 from mfpde.limit.lagrangian import Carried, Material, build_material
 from mfpde.limit.positivity import Limiter, build_limiter
-from mfpde.limit.space import Space, Tables, build_space, tabulate
 from mfpde.limit.transport import Transport
-from mfpde.limit.units import Units, build_units
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family

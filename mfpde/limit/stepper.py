@@ -19,8 +19,8 @@ from petsc4py import PETSc
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
+from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Rate
-from mfpde.limit.frame import Frame
 from mfpde.limit.lagrangian import Carried
 from mfpde.limit.layout import Layout, densities, frames, nodes, packed
 from mfpde.limit.pair import LIMITS, pair, stable_step

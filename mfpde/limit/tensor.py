@@ -10,9 +10,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit import tensor_kernels, tensor_moments
-from mfpde.limit.frame import Motion
+from mfpde.limit.fem.frame import Motion
+from mfpde.limit.fem.space import Space
 from mfpde.limit.packs import TENSOR_CELLS, Shape
-from mfpde.limit.space import Space
 from mfpde.limit.tensor_kernels import LATER, NEVER, Order
 from mfpde.parallel.exact_sum import LEVELS
 

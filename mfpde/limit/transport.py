@@ -20,8 +20,8 @@ from dolfinx import la
 from numpy.typing import NDArray
 
 from mfpde.limit.dense import Dense
-from mfpde.limit.frame import Motion, VelocityMoments
-from mfpde.limit.space import Space
+from mfpde.limit.fem.frame import Motion, VelocityMoments
+from mfpde.limit.fem.space import Space
 from mfpde.limit.tensor import Tensor, common_jacobian
 from mfpde.parallel.exact_sum import Share
 

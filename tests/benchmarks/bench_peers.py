@@ -30,12 +30,12 @@ mpi.start_petsc()
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from mfpde.limit import mesh as meshes  # noqa: E402
+from mfpde.limit.fem import mesh as meshes  # noqa: E402
+from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
+from mfpde.limit.fem.space import Space, build_space, tabulate  # noqa: E402
 from mfpde.limit.flow import Rate  # noqa: E402
-from mfpde.limit.frame import Frame, Motion  # noqa: E402
 from mfpde.limit.layout import Layout, packed  # noqa: E402
 from mfpde.limit.pair import pair, stable_step  # noqa: E402
-from mfpde.limit.space import Space, build_space, tabulate  # noqa: E402
 from mfpde.limit.state import Group, State  # noqa: E402
 from mfpde.limit.transport import Transport  # noqa: E402
 

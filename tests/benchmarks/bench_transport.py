@@ -34,9 +34,9 @@ import pytest  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 from numba import njit  # noqa: E402
 
-from mfpde.limit import mesh as meshes  # noqa: E402
-from mfpde.limit.frame import Motion  # noqa: E402
-from mfpde.limit.space import Space, build_space  # noqa: E402
+from mfpde.limit.fem import mesh as meshes  # noqa: E402
+from mfpde.limit.fem.frame import Motion  # noqa: E402
+from mfpde.limit.fem.space import Space, build_space  # noqa: E402
 from mfpde.limit.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -17,9 +17,9 @@ from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose
+from mfpde.limit.fem.space import tabulate
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
-from mfpde.limit.space import tabulate
 from mfpde.limit.state import State
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal

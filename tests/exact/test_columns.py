@@ -13,10 +13,10 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics import diagnose
-from mfpde.limit.frame import Frame
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import tabulate
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
-from mfpde.limit.space import tabulate
 from mfpde.limit.state import State
 from mfpde.output.report import Report
 from mfpde.problem.laws import Normal

@@ -12,12 +12,12 @@ from scipy.optimize import minimize
 
 from exact import test_prescribed, test_references
 from mfpde.config import run_file
-from mfpde.limit import mesh as meshes
-from mfpde.limit.frame import Frame
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import Space, build_space, density_element, potential_element
 from mfpde.limit.limiter import lower_bound, nonnegative
 from mfpde.limit.positivity import Limiter, build_limiter, weights
 from mfpde.limit.solver import Solver
-from mfpde.limit.space import Space, build_space, density_element, potential_element
 from mfpde.output.reader import open_run
 from mfpde.run import execute
 

@@ -25,7 +25,7 @@ from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.keeper import find
-from mfpde.limit import mesh as mesh_files
+from mfpde.limit.fem import mesh as mesh_files
 from mfpde.limit.problem import Problem
 from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver

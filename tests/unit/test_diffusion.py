@@ -12,10 +12,10 @@ import pytest
 import ufl
 from mpi4py import MPI
 
-from mfpde.limit import mesh as meshes
 from mfpde.limit.diffusion import Diffusion
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.space import Space, build_space, tabulate
 from mfpde.limit.interior_penalty import InteriorPenalty
-from mfpde.limit.space import Space, build_space, tabulate
 from mfpde.limit.transport import Transport
 from unit.test_transport import CASES, motion
 

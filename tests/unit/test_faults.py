@@ -10,7 +10,7 @@ import pytest
 import faults
 from faults import FAULTS, Fault, FaultError
 
-FRAMES = "mfpde/limit/frame.py"
+FRAMES = "mfpde/limit/fem/frame.py"
 
 
 def fault(old: str, new: str, tests: str = faults.INDICES) -> Fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfpde.limit.frame import Frame, Motion, VelocityMoments, at_rest, box_frame, follow
+from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, box_frame, follow
 
 BLOCKS = 3
 

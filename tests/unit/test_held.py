@@ -12,7 +12,7 @@ from mpi4py import MPI
 import mfpde
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
-from mfpde.limit.held import share_of_box
+from mfpde.limit.fem.law_coverage import share_of_box
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 

@@ -13,9 +13,9 @@ from scipy.integrate import quad, solve_ivp
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
+from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Potential, Rate
 from mfpde.limit.forecast import Forecast
-from mfpde.limit.frame import Frame
 from mfpde.limit.multirate import _COST, MultirateStepper
 from mfpde.limit.state import State
 from mfpde.limit.sweep import Outcome

@@ -9,8 +9,8 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.errors import InputError
-from mfpde.limit import mesh as meshes
-from mfpde.limit.seams import fault
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.mesh_validity import fault
 from snapshots import CELLS, box
 
 MESHES = Path(__file__).parents[2] / "meshes"

@@ -12,11 +12,11 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Time
-from mfpde.limit import mesh as meshes
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.frame import Frame, Motion
+from mfpde.limit.fem.space import build_space
 from mfpde.limit.flow import Rate
-from mfpde.limit.frame import Frame, Motion
 from mfpde.limit.pair import stable_step
-from mfpde.limit.space import build_space
 from mfpde.limit.state import State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mfpde.limit import mesh as meshes
 from mfpde.limit.dense import Dense
-from mfpde.limit.frame import Motion
-from mfpde.limit.space import Space, build_space
+from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.frame import Motion
+from mfpde.limit.fem.space import Space, build_space
 from mfpde.limit.tensor import Tensor, common_jacobian
 from mfpde.limit.transport import Transport, velocity_moments
 from upwind import upwind

@@ -1,6 +1,6 @@
 """Reference meshes: the box [-1, 1]^d, or a .msh file, distributed with one layer of ghost cells.
 
-Every layer and family is solved on the same reference mesh; its frame (`limit.frame`) carries it to θ.
+Every layer and family is solved on the same reference mesh; its frame (`limit.fem.frame`) carries it to θ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mpi4py import MPI
 
 from mfpde.errors import InputError
 from mfpde.inputs import existing
-from mfpde.limit import seams
+from mfpde.limit.fem import mesh_validity
 from mfpde.parallel.mpi import agree
 
 _TENSOR = {1: dmesh.CellType.interval, 2: dmesh.CellType.quadrilateral, 3: dmesh.CellType.hexahedron}
@@ -133,7 +133,7 @@ def _validate(path: Path, points: np.ndarray, cells: np.ndarray, name: str, dim:
     shared = np.unique(np.sort(facets, axis=1), axis=0, return_counts=True)[1].max()
     if shared > 2 or len(np.unique(np.sort(cells, axis=1), axis=0)) < len(cells):
         raise InputError(f"density.mesh = {str(path)!r}: cells overlap; a facet must belong to one cell or two")
-    reason = seams.fault(points[:, :dim], cells, name)
+    reason = mesh_validity.fault(points[:, :dim], cells, name)
     if reason is not None:
         raise InputError(f"density.mesh = {str(path)!r}: {reason}; fragment or fuse them in gmsh before meshing")
 

@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mfpde.limit.frame import Frame
-from mfpde.limit.space import Space
+from mfpde.limit.fem.frame import Frame
+from mfpde.limit.fem.space import Space
 from mfpde.parallel.exact_sum import LEVELS, Share, add_exactly
 
 Array = NDArray[np.float64]

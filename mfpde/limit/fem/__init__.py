@@ -1,0 +1,1 @@
+"""Finite elements for densities: meshes, spaces, frames, and the moments that the Transformer sees."""
