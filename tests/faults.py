@@ -100,10 +100,18 @@ IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_syst
 
 DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_penalty.py", "mfpde/limit/imex.py"
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
-TRANSPORT, KERNELS, FLOW = "mfpde/limit/transport.py", "mfpde/limit/kernels.py", "mfpde/limit/flow.py"
+TRANSPORT, KERNELS, FLOW = (
+    "mfpde/limit/transport/transport.py",
+    "mfpde/limit/transport/general_kernels.py",
+    "mfpde/limit/flow.py",
+)
 PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
-DENSE, CHUNKS, BOX = "mfpde/limit/dense.py", "mfpde/limit/chunks.py", "mfpde/limit/tensor.py"
-BOXES, BOX_MOMENTS = "mfpde/limit/tensor_kernels.py", "mfpde/limit/tensor_moments.py"
+DENSE, CHUNKS, BOX = (
+    "mfpde/limit/transport/general.py",
+    "mfpde/limit/transport/chunks.py",
+    "mfpde/limit/transport/tensor.py",
+)
+BOXES, BOX_MOMENTS = "mfpde/limit/transport/tensor_kernels.py", "mfpde/limit/transport/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/fem/moments.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"

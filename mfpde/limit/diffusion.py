@@ -25,7 +25,7 @@ from petsc4py import PETSc
 
 from mfpde.errors import ComputationError
 from mfpde.limit.interior_penalty import Coefficients, InteriorPenalty
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 Told once (docs/equations.md): `limit.fem.moments` turns ρ_h into weights of units, `limit.sweep` adds them up over
 ranks, runs all samples forwards and backwards, and adds up again; `limit.fem.moments` spreads the gradient to the nodes of
-the potential; `limit.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
+the potential; `limit.transport.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mfpde.limit.lagrangian import Carried, Field, Material
 from mfpde.limit.remap import renew
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
-from mfpde.limit.transport import velocity_moments
+from mfpde.limit.transport.transport import velocity_moments
 from mfpde.parallel.exact_sum import Share, share_of
 from mfpde.problem.transformer import Transformer
 

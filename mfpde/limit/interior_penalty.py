@@ -29,7 +29,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.space import Space, density_element, potential_element
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

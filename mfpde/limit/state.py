@@ -24,7 +24,7 @@ from mfpde.limit.fem.moments import Units, build_units
 from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
 from mfpde.limit.lagrangian import Carried, Material, build_material
 from mfpde.limit.positivity import Limiter, build_limiter
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family

@@ -37,7 +37,7 @@ from mfpde.limit.flow import Rate  # noqa: E402
 from mfpde.limit.layout import Layout, packed  # noqa: E402
 from mfpde.limit.pair import pair, stable_step  # noqa: E402
 from mfpde.limit.state import Group, State  # noqa: E402
-from mfpde.limit.transport import Transport  # noqa: E402
+from mfpde.limit.transport.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gaussians import PROBLEMS, WANTED, Gaussian  # noqa: E402

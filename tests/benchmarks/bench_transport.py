@@ -37,7 +37,7 @@ from numba import njit  # noqa: E402
 from mfpde.limit.fem import mesh as meshes  # noqa: E402
 from mfpde.limit.fem.frame import Motion  # noqa: E402
 from mfpde.limit.fem.space import Space, build_space  # noqa: E402
-from mfpde.limit.transport import Transport  # noqa: E402
+from mfpde.limit.transport.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from forms import needs_no_headers  # noqa: E402

@@ -22,7 +22,7 @@ from mfpde.limit.positivity import build_limiter
 from mfpde.limit.state import Group, State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 
 HORIZON = 0.4
 CENTRES = np.array([[0.3, -0.2], [-0.4, 0.1]])  # two blocks, nonzero means

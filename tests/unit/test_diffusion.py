@@ -16,7 +16,7 @@ from mfpde.limit.diffusion import Diffusion
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.space import Space, build_space, tabulate
 from mfpde.limit.interior_penalty import InteriorPenalty
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 from unit.test_transport import CASES, motion
 
 MESHES = Path(__file__).parents[2] / "meshes"

@@ -20,7 +20,7 @@ from mfpde.limit.pair import stable_step
 from mfpde.limit.state import State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
-from mfpde.limit.transport import Transport
+from mfpde.limit.transport.transport import Transport
 
 HORIZON = 1.0
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix

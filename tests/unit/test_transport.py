@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mfpde.limit.dense import Dense
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space, build_space
-from mfpde.limit.tensor import Tensor, common_jacobian
-from mfpde.limit.transport import Transport, velocity_moments
+from mfpde.limit.transport.general import Dense
+from mfpde.limit.transport.tensor import Tensor, common_jacobian
+from mfpde.limit.transport.transport import Transport, velocity_moments
 from upwind import upwind
 
 MESHES = Path(__file__).parents[2] / "meshes"

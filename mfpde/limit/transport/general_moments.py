@@ -1,11 +1,11 @@
-"""The compiled loops of `limit.dense` that integrate what a co-moving frame follows; memory as in `limit.kernels`."""
+"""The compiled loops of `limit.transport.general` that integrate what a co-moving frame follows; memory as in `limit.transport.general_kernels`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from mfpde.limit.kernels import load, spread
+from mfpde.limit.transport.general_kernels import load, spread
 from mfpde.parallel.exact_sum import add_exactly
 
 

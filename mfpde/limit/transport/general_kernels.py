@@ -1,4 +1,4 @@
-"""The compiled loops of `limit.dense`.
+"""The compiled loops of `limit.transport.general`.
 
 Memory: cells are processed in chunks, and inside a chunk every array ends in *lanes* l: cell × block, the block
 fastest. A chunk has enough cells for about a hundred lanes, so that few blocks vectorise as well as many and everything

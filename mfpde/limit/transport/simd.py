@@ -1,14 +1,14 @@
 """A few numbers that the processor handles as one, as a compiled loop is being written.
 
 Loops over cells spend their time on products of small matrices, whose rows must stay in registers. Compilers rarely
-find that out by themselves, so the kernels of `limit.tensor_kernels` and `limit.tensor_moments` are written out: their
+find that out by themselves, so the kernels of `limit.transport.tensor_kernels` and `limit.transport.tensor_moments` are written out: their
 Python functions run once, at compile time, on `Lanes` in the place of floats, and each operation adds one instruction
 on vectors to the code. What a Python loop runs over is unrolled, what Python knows is a constant, and nothing is left
 to guess: every lane of every vector goes through the same operations in the same order, and products are fused into
 sums where `times_plus` says so and nowhere else. So a number does not depend on the lane it was in.
 
 numba keeps compiled functions on disk and looks at the file of the function alone: after a change here, in
-`limit.lines` or in `limit.packs`, touch those two files.
+`limit.transport.sum_factorisation` or in `limit.transport.codegen`, touch those two files.
 """
 
 from __future__ import annotations

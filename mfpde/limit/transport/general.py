@@ -1,6 +1,6 @@
 """The transport on any cells: simplices, and cells that differ in shape.
 
-Tables of the reference cell and the geometry at its points; the loops and their memory layout are in `limit.kernels`.
+Tables of the reference cell and the geometry at its points; the loops and their memory layout are in `limit.transport.general_kernels`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit import kernels, moment_kernels
-from mfpde.limit.chunks import Chunks, cut
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space
+from mfpde.limit.transport import general_kernels, general_moments
+from mfpde.limit.transport.chunks import Chunks, cut
 from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]
@@ -46,12 +46,12 @@ class Dense:
             motion: metric and frame velocity of the blocks.
             empty: mass below which a cell does not count for the speed.
         """
-        frames = kernels.Frames(
+        frames = general_kernels.Frames(
             self._spread(motion.metric), self._spread(motion.drift), self._spread(motion.stretch),
             bool(np.any(motion.drift) or np.any(motion.stretch)),
         )  # fmt: skip
         rate, fastest = np.empty(density.shape), np.zeros(density.shape[2])
-        kernels.rate(
+        general_kernels.rate(
             self._axes, self._operators, self._cells, self._chunks, self._scratch, frames, density, ghosted, potential,
             empty, rate, fastest,
         )  # fmt: skip
@@ -61,7 +61,7 @@ class Dense:
         """∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells in the levels of `parallel.exact_sum`, (levels, rows, b)."""
         dim = len(self._axes)
         sums = np.zeros((LEVELS, 1 + 2 * dim + 2 * dim * dim, density.shape[2]))
-        moment_kernels.gradient_moments(
+        general_moments.gradient_moments(
             self._axes, self._operators, self._cells, self._chunks, self._scratch, density, potential, sums
         )
         return sums
@@ -71,7 +71,7 @@ class Dense:
         return np.take(values.transpose(*range(1, values.ndim), 0), self._block, axis=-1)
 
 
-def _operators(space: Space) -> kernels.Operators:
+def _operators(space: Space) -> general_kernels.Operators:
     """The tables with weights and signs folded in; quadrature points inside first, then facet by facet."""
     tables, facets, size = space.tables, space.facets, space.size
     points = len(tables.weights) + facets.normal.shape[0] * len(facets.weights)
@@ -79,7 +79,7 @@ def _operators(space: Space) -> kernels.Operators:
     on_facets = np.swapaxes(facets.potential_gradient, 2, 3).reshape(-1, *slope.shape[1:])
     weighted = tables.weights[:, None, None] * tables.density_gradient  # (q, i, d)
     lift = -facets.weights[:, None] * facets.density  # (f, q, i)
-    return kernels.Operators(
+    return general_kernels.Operators(
         value=tables.density,
         trace=facets.density.reshape(-1, size),
         slope=slope.reshape(-1, slope.shape[2]),
@@ -93,12 +93,12 @@ def _operators(space: Space) -> kernels.Operators:
     )
 
 
-def _cells(space: Space, chunks: Chunks, lanes: int) -> kernels.Cells:
+def _cells(space: Space, chunks: Chunks, lanes: int) -> general_kernels.Cells:
     """Geometry at the points of `_operators`, and where the traces on the other sides wait."""
     facets, affine = space.facets, space.affine
     inverse, scale = space.inverse_jacobian, space.scale
     weights = np.array([space.tables.weights.sum()]) if affine else space.tables.weights
-    return kernels.Cells(
+    return general_kernels.Cells(
         vertices=space.vertices,
         inverse=inverse if affine else np.concatenate([inverse, facets.inverse_jacobian], axis=1),
         scale=scale if affine else np.concatenate([scale, facets.scale], axis=1),
@@ -108,8 +108,8 @@ def _cells(space: Space, chunks: Chunks, lanes: int) -> kernels.Cells:
     )
 
 
-def _across(space: Space, chunks: Chunks, lanes: int) -> kernels.Index:
-    """(c, f·q) places in `kernels.Scratch.traces` as one row; -1 where there is no other side."""
+def _across(space: Space, chunks: Chunks, lanes: int) -> general_kernels.Index:
+    """(c, f·q) places in `general_kernels.Scratch.traces` as one row; -1 where there is no other side."""
     facets = space.facets
     cells, points = len(space.vertices), len(facets.weights)
     chunk = np.repeat(np.arange(len(chunks.first)), chunks.cells)
@@ -124,18 +124,18 @@ def _across(space: Space, chunks: Chunks, lanes: int) -> kernels.Index:
     )
 
 
-def _lanes(operators: kernels.Operators) -> int:
+def _lanes(operators: general_kernels.Operators) -> int:
     """About as many lanes as fit into the cache."""
     scratch = _scratch(operators, 1, 1)
     return int(np.clip(_CACHE // sum(array.nbytes for array in scratch), *_LANES))
 
 
-def _scratch(operators: kernels.Operators, lanes: int, slots: int) -> kernels.Scratch:
+def _scratch(operators: general_kernels.Operators, lanes: int, slots: int) -> general_kernels.Scratch:
     """Memory for the chunk at hand and for results that wait."""
     (inside, size), (traces, _) = operators.value.shape, operators.trace.shape
     facets, dim = operators.normal.shape
     points, corners = operators.vertex.shape
-    return kernels.Scratch(
+    return general_kernels.Scratch(
         density=np.zeros((size, lanes)),
         potential=np.zeros((operators.gradient.shape[1], lanes)),
         inverse=np.zeros((dim, dim, lanes)),

@@ -1,7 +1,7 @@
-"""The compiled loops of `limit.transport` on boxes: tensor-product cells, all of one size and shape.
+"""The compiled loops of `limit.transport.transport` on boxes: tensor-product cells, all of one size and shape.
 
-The numbers of a pack (`limit.packs`) are vectors, and its work is written out in full (`limit.lanes`): nothing between
-coefficients and results touches memory but what the registers cannot hold. Matrices act axis by axis (`limit.lines`);
+The numbers of a pack (`limit.transport.codegen`) are vectors, and its work is written out in full (`limit.transport.simd`): nothing between
+coefficients and results touches memory but what the registers cannot hold. Matrices act axis by axis (`limit.transport.sum_factorisation`);
 traces on facets are extrapolated from the points inside.
 
 A right-hand side takes two passes. `_look` evaluates a pack: the integrals over its cell, and for each facet the
@@ -32,9 +32,18 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from mfpde.limit.lanes import Memory, Number, dot
-from mfpde.limit.lines import Factors, Tensor
-from mfpde.limit.packs import Pen, Shape, along_all, gradient_at, interpolate, load, load_potential, shape_of
+from mfpde.limit.transport.codegen import (
+    Pen,
+    Shape,
+    along_all,
+    gradient_at,
+    interpolate,
+    load,
+    load_potential,
+    shape_of,
+)
+from mfpde.limit.transport.simd import Memory, Number, dot
+from mfpde.limit.transport.sum_factorisation import Factors, Tensor
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -16,7 +16,7 @@ from basix import CellType
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.space import density_element, potential_element
-from mfpde.limit.lanes import Number, dot
+from mfpde.limit.transport.simd import Number, dot
 
 Array = NDArray[np.float64]
 Tensor = NDArray[np.object_]  # of `lanes.Number`

@@ -10,7 +10,7 @@ and the scheme finds ∂_τ ρ̂ ∈ DG_p such that for every cell K and test fu
 
 with F = 0 on the mesh boundary. Source: docs/equations.md; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
 
-Here is the exchange between ranks; the loops are in `limit.tensor` for boxes and in `limit.dense` for all else.
+Here is the exchange between ranks; the loops are in `limit.transport.tensor` for boxes and in `limit.transport.general` for all else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from dolfinx import la
 from numpy.typing import NDArray
 
-from mfpde.limit.dense import Dense
 from mfpde.limit.fem.frame import Motion, VelocityMoments
 from mfpde.limit.fem.space import Space
-from mfpde.limit.tensor import Tensor, common_jacobian
+from mfpde.limit.transport.general import Dense
+from mfpde.limit.transport.tensor import Tensor, common_jacobian
 from mfpde.parallel.exact_sum import Share
 
 Array = NDArray[np.float64]

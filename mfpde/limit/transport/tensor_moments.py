@@ -1,4 +1,4 @@
-"""The compiled loop of `limit.tensor` that integrates what frames follow, written like `limit.tensor_kernels`.
+"""The compiled loop of `limit.transport.tensor` that integrates what frames follow, written like `limit.transport.tensor_kernels`.
 
 Moments of ρ̂ alone are sums of few of its Legendre coefficients; those with ∇V take its values at the points.
 """
@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from mfpde.limit.lanes import Lanes, Memory, Number, dot
-from mfpde.limit.lines import Factors, Tensor
-from mfpde.limit.packs import Pen, Shape, gradient_at, interpolate, load, load_potential, shape_of
+from mfpde.limit.transport.codegen import Pen, Shape, gradient_at, interpolate, load, load_potential, shape_of
+from mfpde.limit.transport.simd import Lanes, Memory, Number, dot
+from mfpde.limit.transport.sum_factorisation import Factors, Tensor
 from mfpde.parallel.exact_sum import ANCHORS
 
 

@@ -1,6 +1,6 @@
 """The transport on boxes: intervals, parallelograms, parallelepipeds that are all one cell, shifted.
 
-Where to find everything; the loops and their memory layout are in `limit.tensor_kernels`.
+Where to find everything; the loops and their memory layout are in `limit.transport.tensor_kernels`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit import tensor_kernels, tensor_moments
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space
-from mfpde.limit.packs import TENSOR_CELLS, Shape
-from mfpde.limit.tensor_kernels import LATER, NEVER, Order
+from mfpde.limit.transport import tensor_kernels, tensor_moments
+from mfpde.limit.transport.codegen import TENSOR_CELLS, Shape
+from mfpde.limit.transport.tensor_kernels import LATER, NEVER, Order
 from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]

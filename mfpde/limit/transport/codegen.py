@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.space import potential_element
-from mfpde.limit.lanes import Lanes, Memory
-from mfpde.limit.lines import Factors, Line, Tensor, factors
+from mfpde.limit.transport.simd import Lanes, Memory
+from mfpde.limit.transport.sum_factorisation import Factors, Line, Tensor, factors
 
 TENSOR_CELLS = (CellType.interval, CellType.quadrilateral, CellType.hexahedron)
 
