@@ -98,7 +98,11 @@ HOT = "tests/exact/test_temperature.py::test_{}"
 ASSEMBLED = "tests/unit/test_diffusion.py::test_operator_equals_assembled_form[1-{}]"
 IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_system[quadrilateral]"
 
-DIFFUSION, PENALTY, IMEX = "mfpde/limit/diffusion.py", "mfpde/limit/interior_penalty.py", "mfpde/limit/imex.py"
+DIFFUSION, PENALTY, IMEX = (
+    "mfpde/limit/diffusion/diffusion.py",
+    "mfpde/limit/diffusion/interior_penalty.py",
+    "mfpde/limit/imex.py",
+)
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/transport/transport.py",
@@ -126,7 +130,7 @@ CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generation
 RESUME = "tests/restart/test_resume.py::"
 SOLVER = "mfpde/limit/solver.py"
 RECORDS = "tests/unit/test_records.py::test_{}"
-LIMITER, POSITIVITY = "mfpde/limit/limiter.py", "mfpde/limit/positivity.py"
+LIMITER, POSITIVITY = "mfpde/limit/positivity/bernstein.py", "mfpde/limit/positivity/limiter.py"
 POSITIVE = "tests/exact/test_positivity.py::test_{}"
 SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_mass[quadrilateral-2]")
 NEAREST = POSITIVE.format("no_nonnegative_polynomial_is_nearer[quadrilateral]")
@@ -394,7 +398,7 @@ FAULTS = (
     Fault("stopped-depth-begun-anew", "mfpde/comparison.py", "overwrite=not begun, resume=begun",
           "overwrite=True, resume=False",
           "tests/restart/test_compare_stopped.py::test_a_depth_that_is_being_solved_goes_on_bit_for_bit"),
-    Fault("hotter-limit", "mfpde/limit/diffusion.py", "self.temperature = temperature",
+    Fault("hotter-limit", "mfpde/limit/diffusion/diffusion.py", "self.temperature = temperature",
           "self.temperature = 1.1 * temperature", COMPARE.format("noisy_units_against_the_hot_pde")),
     Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),

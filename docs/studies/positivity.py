@@ -28,8 +28,8 @@ import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
 from exact import test_prescribed, test_references
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space
-from mfpde.limit.limiter import nonnegative
-from mfpde.limit.positivity import build_limiter
+from mfpde.limit.positivity.bernstein import nonnegative
+from mfpde.limit.positivity.limiter import build_limiter
 from mfpde.limit.solver import Solver
 
 Array = NDArray[np.float64]

@@ -59,10 +59,10 @@ class Density:
         positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
             are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
             for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
-            indicators.csv and moments.csv tell of it (`limit.limiter.nonnegative`). "scheme" keeps the evolved density
+            indicators.csv and moments.csv tell of it (`limit.positivity.bernstein.nonnegative`). "scheme" keeps the evolved density
             itself nonnegative after every step, under no bound on the step, with the mass to rounding: at the points of
             a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss points of each cell;
-            so what the Transformer sees is a positive measure (`limit.positivity`). Between these points it can be
+            so what the Transformer sees is a positive measure (`limit.positivity.limiter`). Between these points it can be
             negative, which `min_density` and `negative_mass` tell; copies are made as for "output". In co-moving
             frames the risk is as accurate as without only while ridges are not far thinner than a cell, on
             in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so (docs/positivity.md).

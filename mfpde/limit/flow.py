@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mfpde.errors import ComputationError
 from mfpde.limit import lagrangian
 from mfpde.limit.diagnostics import dissipation
-from mfpde.limit.diffusion import Diffusion
+from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
 from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.lagrangian import Carried, Field, Material

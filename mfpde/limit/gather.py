@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, density_element, potential_element
-from mfpde.limit.limiter import nonnegative
+from mfpde.limit.positivity.bernstein import nonnegative
 from mfpde.limit.state import Group
 from mfpde.output.snapshot import Piece, Snapshot
 from mfpde.problem.family import Family

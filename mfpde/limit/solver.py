@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
-from mfpde.limit.diffusion import Diffusion
+from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.flow import Flow
 from mfpde.limit.imex import ImexStepper
 from mfpde.limit.multirate import MultirateStepper

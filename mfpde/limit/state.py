@@ -23,7 +23,7 @@ from mfpde.limit.fem.law_coverage import WHOLE, judge
 from mfpde.limit.fem.moments import Units, build_units
 from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
 from mfpde.limit.lagrangian import Carried, Material, build_material
-from mfpde.limit.positivity import Limiter, build_limiter
+from mfpde.limit.positivity.limiter import Limiter, build_limiter
 from mfpde.limit.transport.transport import Transport
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import collapse, share_of
@@ -187,7 +187,7 @@ def initial_state(
 
 
 def limited(groups: Sequence[Group], state: State) -> State:
-    """The state with the densities of groups that ask for it nonnegative, see `limit.positivity`; collective."""
+    """The state with the densities of groups that ask for it nonnegative, see `limit.positivity.limiter`; collective."""
     if all(group.limiter is None for group in groups):
         return state
     densities, frames = [], []

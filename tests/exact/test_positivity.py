@@ -1,4 +1,4 @@
-"""Densities made nonnegative: what `limit.limiter` and the documents say is guaranteed, and nothing less."""
+"""Densities made nonnegative: what `limit.positivity.bernstein` and the documents say is guaranteed, and nothing less."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mfpde.config import run_file
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, build_space, density_element, potential_element
-from mfpde.limit.limiter import lower_bound, nonnegative
-from mfpde.limit.positivity import Limiter, build_limiter, weights
+from mfpde.limit.positivity.bernstein import lower_bound, nonnegative
+from mfpde.limit.positivity.limiter import Limiter, build_limiter, weights
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
 from mfpde.run import execute

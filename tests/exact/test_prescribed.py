@@ -18,7 +18,7 @@ from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, at_rest, box_frame
 from mfpde.limit.fem.space import build_space, tabulate
 from mfpde.limit.flow import Rate
-from mfpde.limit.positivity import build_limiter
+from mfpde.limit.positivity.limiter import build_limiter
 from mfpde.limit.state import Group, State
 from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome

@@ -15,8 +15,8 @@ import pytest
 
 import mfpde
 from launch import run
+from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
 from mfpde.limit.flow import Flow
-from mfpde.limit.interior_penalty import InteriorPenalty
 from mfpde.limit.stepper import Stepper
 from mfpde.output.lock import LOCK
 from mfpde.parallel.signals import Signals

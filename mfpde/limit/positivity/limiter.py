@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame, roots
 from mfpde.limit.fem.space import Space, density_element, tabulate
-from mfpde.limit.limiter import constant
+from mfpde.limit.positivity.bernstein import constant
 from mfpde.parallel import mpi
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 

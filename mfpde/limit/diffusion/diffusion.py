@@ -1,7 +1,7 @@
 """Diffusion β⁻¹ Δ_θ ρ of one group's densities, and the linear systems of implicit steps with it.
 
 In reference coordinates ∂_τ ρ̂ = β⁻¹ ∇_ξ·(D ∇_ξ ρ̂), D = A⁻¹A⁻ᵀ, and with the mass matrix M and the interior penalty
-form K (`limit.interior_penalty`)
+form K (`limit.diffusion.interior_penalty`)
 
     M ∂_τ ρ̂ = −β⁻¹ K ρ̂,        (M + t β⁻¹ K) u = M r.
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mfpde.errors import ComputationError
-from mfpde.limit.interior_penalty import Coefficients, InteriorPenalty
+from mfpde.limit.diffusion.interior_penalty import Coefficients, InteriorPenalty
 from mfpde.limit.transport.transport import Transport
 from mfpde.parallel.petsc_callbacks import unwrapped
 

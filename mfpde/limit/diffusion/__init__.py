@@ -1,0 +1,1 @@
+"""Diffusion of densities, by the symmetric interior penalty form."""
