@@ -136,8 +136,8 @@ SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_
 NEAREST = POSITIVE.format("no_nonnegative_polynomial_is_nearer[quadrilateral]")
 SEEN = POSITIVE.format("values_at_the_points_are_all_that_the_transformer_sees[quadrilateral-1]")
 TAKEN_UP = POSITIVE.format("frames_take_up_what_mean_and_covariance_lost")
-LAGRANGIAN, REMAP = "mfpde/limit/lagrangian.py", "mfpde/limit/remap.py"
-STENCILS = "mfpde/limit/stencils.py"
+LAGRANGIAN, REMAP = "mfpde/limit/lagrangian/nodes.py", "mfpde/limit/lagrangian/remap.py"
+STENCILS = "mfpde/limit/lagrangian/interpolation.py"
 CARRIED = "tests/exact/test_lagrangian.py::test_{}"
 DECAYING = CARRIED.format("nodes_masses_and_densities_follow_their_equations[decay of a bump 2-D]")
 TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_nodes")
@@ -520,7 +520,7 @@ FAULTS = (
     Fault("fresh-mean-and-covariance-left", REMAP, "_corrected(fresh, made, mean, root, material.family.linear)",
           "fresh", CONSERVED),
     Fault("fresh-density-not-pulled-back", STENCILS, "if missed[p] <= tolerance", "if missed[p] <= 1e3", CONSERVED),
-    Fault("table-shrinks-into-noise", "mfpde/limit/lagrangian.py", "np.maximum(high - low, self._narrowest)",
+    Fault("table-shrinks-into-noise", "mfpde/limit/lagrangian/nodes.py", "np.maximum(high - low, self._narrowest)",
           "np.maximum(high - low, 1e-12)",
           "tests/exact/test_lagrangian.py::test_derivatives_at_nodes_of_a_density_that_has_collapsed"),
     Fault("defect-not-checked", REMAP, "if not defect <= DEFECT:", "if np.isnan(defect):", IN_TIME),

@@ -66,9 +66,9 @@ class Density:
             negative, which `min_density` and `negative_mass` tell; copies are made as for "output". In co-moving
             frames the risk is as accurate as without only while ridges are not far thinner than a cell, on
             in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so (docs/positivity.md).
-        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it (`limit.remap`).
+        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it (`limit.lagrangian.remap`).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" lets the flow carry
-            the nodes of a uniform grid (`limit.lagrangian`): nonnegative and with constant mass under every setting of
+            the nodes of a uniform grid (`limit.lagrangian.nodes`): nonnegative and with constant mass under every setting of
             positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes are
             potential_degree (4 unless given) per cell and direction, their radius is in initial standard deviations,
             5.5 unless given; degree says nothing.

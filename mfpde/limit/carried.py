@@ -6,7 +6,7 @@ import numpy as np
 
 from mfpde.limit.diagnostics import BlockDiagnostics
 from mfpde.limit.gather import in_pieces
-from mfpde.limit.lagrangian import Carried, Field, Material, moments, nested_error
+from mfpde.limit.lagrangian.nodes import Carried, Field, Material, moments, nested_error
 from mfpde.output.snapshot import Piece, Snapshot
 
 _CELLS = {1: "interval", 2: "quadrilateral", 3: "hexahedron"}

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
-from mfpde.limit import lagrangian
 from mfpde.limit.diagnostics import dissipation
 from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
 from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, follow
-from mfpde.limit.lagrangian import Carried, Field, Material
-from mfpde.limit.remap import renew
+from mfpde.limit.lagrangian import nodes
+from mfpde.limit.lagrangian.nodes import Carried, Field, Material
+from mfpde.limit.lagrangian.remap import renew
 from mfpde.limit.state import Group, State
 from mfpde.limit.sweep import Outcome, Sweep
 from mfpde.limit.transport.transport import velocity_moments
@@ -331,7 +331,7 @@ class Flow:
                 changes[place] = units.weights(group.space, change, frame)[0]
         summed = self.sweep.sum_over_ranks([*weights, *changes, *square])
         sizes, moved, squares = summed[:count], summed[count : 2 * count], summed[2 * count :]
-        relative = [np.array([lagrangian.error(self.carried, state.carried, difference.carried)])]
+        relative = [np.array([nodes.error(self.carried, state.carried, difference.carried)])]
         of_nodes = {material.place for material in self.carried}
         for place, family in enumerate(self.model.families):
             if place in of_nodes:

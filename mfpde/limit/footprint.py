@@ -18,7 +18,7 @@ from mpi4py import MPI
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit.gather import in_pieces
-from mfpde.limit.lagrangian import sizes as carried_sizes
+from mfpde.limit.lagrangian.nodes import sizes as carried_sizes
 from mfpde.limit.problem import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
 from mfpde.limit.sweep import TILE

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Rate
-from mfpde.limit.lagrangian import Carried
+from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.state import Group, State
 
 Array = NDArray[np.float64]

@@ -22,7 +22,7 @@ from mfpde.limit.fem.frame import Frame, box_frame
 from mfpde.limit.fem.law_coverage import WHOLE, judge
 from mfpde.limit.fem.moments import Units, build_units
 from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
-from mfpde.limit.lagrangian import Carried, Material, build_material
+from mfpde.limit.lagrangian.nodes import Carried, Material, build_material
 from mfpde.limit.positivity.limiter import Limiter, build_limiter
 from mfpde.limit.transport.transport import Transport
 from mfpde.parallel import mpi

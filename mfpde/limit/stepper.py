@@ -21,7 +21,7 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Rate
-from mfpde.limit.lagrangian import Carried
+from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.layout import Layout, densities, frames, nodes, packed
 from mfpde.limit.pair import LIMITS, pair, stable_step
 from mfpde.limit.state import Group, State, limited

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import roots
-from mfpde.limit.lagrangian import PATIENCE, REACH, Carried, Material, distance, moments, nested_error
-from mfpde.limit.stencils import MAP, invert
+from mfpde.limit.lagrangian.interpolation import MAP, invert
+from mfpde.limit.lagrangian.nodes import PATIENCE, REACH, Carried, Material, distance, moments, nested_error
 
 Array = NDArray[np.float64]
 DEFECT = 2e-5  # largest defect of a remap that is made

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit.fem.law_coverage import share_of_box
-from mfpde.limit.stencils import TABLE, collect, spread, spread_change
+from mfpde.limit.lagrangian.interpolation import TABLE, collect, spread, spread_change
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law
 from mfpde.problem.transformer import Transformer
@@ -45,7 +45,7 @@ _NODES = 4  # per cell and direction, unless density.potential_degree says other
 _POINTS = {0: (1, 0), 1: (96, 4), 2: (48, 2), 3: (24, 1)}  # of a table in each direction: at least, and per cell
 _MARGIN, _LEAST_MARGIN, _MOST_MARGIN = 0.15, 0.04, 0.6  # of a table around its nodes, in their range
 _NARROWEST = 0.02  # range of a table, in initial standard deviations
-PATIENCE = 0.05  # the distortion of a grid that needs no other (`limit.remap`)
+PATIENCE = 0.05  # the distortion of a grid that needs no other (`limit.lagrangian.remap`)
 _EMPTY = 1e-15  # a node of less mass has none: it need not lie in the table
 _MOST_NODES = 2**27
 
@@ -60,7 +60,7 @@ class Carried:
         mass: m_j ≥ 0, (L, n); each layer's sum is one.
         low: first point of the layer's table, (L, m) for the m nonlinear coordinates.
         spacing: of the table, (L, m).
-        patience: (1,) the distortion above which a remap is tried; infinite when it never is (`limit.remap`).
+        patience: (1,) the distortion above which a remap is tried; infinite when it never is (`limit.lagrangian.remap`).
     """
 
     position: Array

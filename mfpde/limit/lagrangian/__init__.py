@@ -1,0 +1,1 @@
+"""Densities on Lagrangian nodes: the nodes, interpolation between them, and the remap onto fresh ones."""
