@@ -101,7 +101,7 @@ IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_syst
 DIFFUSION, PENALTY, IMEX = (
     "mfpde/limit/diffusion/diffusion.py",
     "mfpde/limit/diffusion/interior_penalty.py",
-    "mfpde/limit/imex.py",
+    "mfpde/limit/timestepping/imex.py",
 )
 ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
 TRANSPORT, KERNELS, FLOW = (
@@ -109,14 +109,18 @@ TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/transport/general_kernels.py",
     "mfpde/limit/flow.py",
 )
-PAIR, FORECAST, MULTIRATE = "mfpde/limit/pair.py", "mfpde/limit/forecast.py", "mfpde/limit/multirate.py"
+PAIR, FORECAST, MULTIRATE = (
+    "mfpde/limit/timestepping/ssp43.py",
+    "mfpde/limit/timestepping/extrapolation.py",
+    "mfpde/limit/timestepping/multirate.py",
+)
 DENSE, CHUNKS, BOX = (
     "mfpde/limit/transport/general.py",
     "mfpde/limit/transport/chunks.py",
     "mfpde/limit/transport/tensor.py",
 )
 BOXES, BOX_MOMENTS = "mfpde/limit/transport/tensor_kernels.py", "mfpde/limit/transport/tensor_moments.py"
-FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/stepper.py"
+FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/timestepping/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/fem/moments.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
@@ -439,7 +443,7 @@ FAULTS = (
           "tests/unit/test_writers.py::test_within_one_process_and_over_again"),
     Fault("memory-of-one-rank", "mfpde/limit/footprint.py", "ranks * self.rank +", "self.rank +",
           "tests/unit/test_memory.py::test_estimate_follows_the_sizes"),
-    Fault("preconditioner-not-remembered", "mfpde/limit/imex.py",
+    Fault("preconditioner-not-remembered", "mfpde/limit/timestepping/imex.py",
           '        self._implicit.recall(memory["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
     Fault("lagrange-cells-of-every-degree", LATTICE, "vtk[min(degree, 3) - 1]", "vtk[-1]", CUT),

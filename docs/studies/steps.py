@@ -1,7 +1,7 @@
 """The table of docs/steps.md: `uv run python docs/studies/steps.py`; some minutes on one core.
 
 How many sweeps and how much processor time a risk error costs, with a sweep in every stage of the transport's steps
-(`limit.stepper`) and with a forecast between them (`limit.multirate`), with parabolas and other polynomials, and
+(`limit.timestepping.stepper`) and with a forecast between them (`limit.timestepping.multirate`), with parabolas and other polynomials, and
 without the correction.
 """
 
@@ -22,14 +22,14 @@ from mpi4py import MPI
 
 from mfpde.config import run_file
 from mfpde.config.settings import Time
-from mfpde.limit import forecast
 from mfpde.limit.flow import Rate
-from mfpde.limit.multirate import MultirateStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.limit.state import State
-from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Sweep
+from mfpde.limit.timestepping import extrapolation
+from mfpde.limit.timestepping.multirate import MultirateStepper
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.wiring import problem_of
 
 RUN = Path(__file__).parents[2] / "runs" / "in-context.toml"
@@ -73,7 +73,7 @@ def main() -> None:
     rows(reference, "a sweep in every stage", lambda tol: march(problem, Stepper, tol))
     rows(reference, "parabola, corrected", lambda tol: march(problem, MultirateStepper, tol))
     for points, name in ((2, "straight line, corrected"), (4, "cubic, corrected")):
-        with mock.patch.object(forecast, "POINTS", points):
+        with mock.patch.object(extrapolation, "POINTS", points):
             rows(reference, name, lambda tol: march(problem, MultirateStepper, tol))
     with mock.patch.object(MultirateStepper, "_judged", uncorrected):
         rows(reference, "parabola, not corrected", lambda tol: march(problem, MultirateStepper, tol))

@@ -2,7 +2,7 @@
 
 Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
 the units with what a tile of samples leaves behind for its way back through the layers, and on rank 0 the densities of
-all ranks on their way to a file. The numbers of copies below are counted in `limit.stepper`, `limit.flow`,
+all ranks on their way to a file. The numbers of copies below are counted in `limit.timestepping.stepper`, `limit.flow`,
 `limit.reports`, `limit.gather` and `output.vtu`; what libraries take is measured (docs/validation.md).
 """
 

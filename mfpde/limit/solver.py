@@ -18,14 +18,14 @@ from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.flow import Flow
-from mfpde.limit.imex import ImexStepper
-from mfpde.limit.multirate import MultirateStepper
 from mfpde.limit.problem import Problem
 from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle, understood
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
-from mfpde.limit.stepper import Stepper, same_time
 from mfpde.limit.sweep import testing, training
+from mfpde.limit.timestepping.imex import ImexStepper
+from mfpde.limit.timestepping.multirate import MultirateStepper
+from mfpde.limit.timestepping.stepper import Stepper, same_time
 from mfpde.output.checkpoint import Contents
 from mfpde.output.report import Report
 from mfpde.parallel import mpi

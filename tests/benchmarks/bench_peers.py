@@ -34,9 +34,9 @@ from mfpde.limit.fem import mesh as meshes  # noqa: E402
 from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
 from mfpde.limit.fem.space import Space, build_space, tabulate  # noqa: E402
 from mfpde.limit.flow import Rate  # noqa: E402
-from mfpde.limit.layout import Layout, packed  # noqa: E402
-from mfpde.limit.pair import pair, stable_step  # noqa: E402
 from mfpde.limit.state import Group, State  # noqa: E402
+from mfpde.limit.timestepping.ssp43 import pair, stable_step  # noqa: E402
+from mfpde.limit.timestepping.state_vector import Layout, packed  # noqa: E402
 from mfpde.limit.transport.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -20,8 +20,8 @@ from mfpde.limit.fem.space import build_space, tabulate
 from mfpde.limit.flow import Rate
 from mfpde.limit.positivity.limiter import build_limiter
 from mfpde.limit.state import Group, State
-from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
 
 HORIZON = 0.4

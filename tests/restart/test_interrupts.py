@@ -17,7 +17,7 @@ import mfpde
 from launch import run
 from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
 from mfpde.limit.flow import Flow
-from mfpde.limit.stepper import Stepper
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.lock import LOCK
 from mfpde.parallel.signals import Signals
 

@@ -15,10 +15,10 @@ from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Potential, Rate
-from mfpde.limit.forecast import Forecast
-from mfpde.limit.multirate import _COST, MultirateStepper
 from mfpde.limit.state import State
 from mfpde.limit.sweep import Outcome
+from mfpde.limit.timestepping.extrapolation import Forecast
+from mfpde.limit.timestepping.multirate import _COST, MultirateStepper
 
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0

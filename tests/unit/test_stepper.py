@@ -16,10 +16,10 @@ from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, Motion
 from mfpde.limit.fem.space import build_space
 from mfpde.limit.flow import Rate
-from mfpde.limit.pair import stable_step
 from mfpde.limit.state import State
-from mfpde.limit.stepper import Stepper
 from mfpde.limit.sweep import Outcome
+from mfpde.limit.timestepping.ssp43 import stable_step
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
 
 HORIZON = 1.0

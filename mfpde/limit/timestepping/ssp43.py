@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.flow import Rate
-from mfpde.limit.layout import Layout, packed
 from mfpde.limit.state import State
+from mfpde.limit.timestepping.state_vector import Layout, packed
 
 Array = NDArray[np.float64]
 LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the pair's four stages, p = 0 … 3

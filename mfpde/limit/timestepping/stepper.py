@@ -1,4 +1,4 @@
-"""Time stepping: a PETSc TS of type python that carries the pair SSP43(2) of `limit.pair`.
+"""Time stepping: a PETSc TS of type python that carries the pair SSP43(2) of `limit.timestepping.ssp43`.
 
 The step obeys the pair's estimate of its error and the CFL bound together, or is fixed.
 Source: Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error
@@ -22,9 +22,9 @@ from mfpde.inputs import real, whole
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.flow import Rate
 from mfpde.limit.lagrangian.nodes import Carried
-from mfpde.limit.layout import Layout, densities, frames, nodes, packed
-from mfpde.limit.pair import LIMITS, pair, stable_step
 from mfpde.limit.state import Group, State, limited
+from mfpde.limit.timestepping.ssp43 import LIMITS, pair, stable_step
+from mfpde.limit.timestepping.state_vector import Layout, densities, frames, nodes, packed
 from mfpde.output.report import Step
 from mfpde.parallel.exact_sum import Share, collapse, share_of
 from mfpde.parallel.petsc_callbacks import unwrapped

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
 from mfpde.limit.flow import Rate
-from mfpde.limit.layout import frames, packed
 from mfpde.limit.state import State
-from mfpde.limit.stepper import RightHandSide, Stepper
+from mfpde.limit.timestepping.state_vector import frames, packed
+from mfpde.limit.timestepping.stepper import RightHandSide, Stepper
 
 Array = NDArray[np.float64]
 GAMMA = 1767732205903 / 4055673282236
@@ -56,7 +56,7 @@ class ImexStepper(Stepper):
     """Advances a state whose density diffuses."""
 
     name = "ARK3(2)4L[2]SA"
-    limits = (1.832, 0.596, 0.308, 0.191)  # ν_p of the explicit stages, as in `limit.stepper`
+    limits = (1.832, 0.596, 0.308, 0.191)  # ν_p of the explicit stages, as in `limit.timestepping.stepper`
 
     def __init__(
         self,

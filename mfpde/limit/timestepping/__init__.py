@@ -1,0 +1,1 @@
+"""Time steps: error-controlled pairs, multirate and implicit-explicit ones."""
