@@ -17,7 +17,7 @@ from mfpde.config.settings import Output
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
-from mfpde.limit.certificate import gap_kind
+from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.footprint import check as check_memory
 from mfpde.limit.problem import Problem, refined
 from mfpde.limit.restart import Saved, understood

@@ -103,7 +103,11 @@ DIFFUSION, PENALTY, IMEX = (
     "mfpde/limit/diffusion/interior_penalty.py",
     "mfpde/limit/timestepping/imex.py",
 )
-ENTROPY, PARTITION, REPORTS = "mfpde/limit/entropy.py", "mfpde/limit/partition.py", "mfpde/limit/reports.py"
+ENTROPY, PARTITION, REPORTS = (
+    "mfpde/limit/entropy.py",
+    "mfpde/limit/certificate/partition_function.py",
+    "mfpde/limit/reports.py",
+)
 TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/transport/transport.py",
     "mfpde/limit/transport/general_kernels.py",
@@ -123,8 +127,16 @@ BOXES, BOX_MOMENTS = "mfpde/limit/transport/tensor_kernels.py", "mfpde/limit/tra
 FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/timestepping/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/fem/moments.py"
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
-MODEL, GAP, PROBES = "mfpde/problem/transformer.py", "mfpde/limit/certificate.py", "mfpde/limit/probes.py"
-PROGRAM, MINIMUM, COVER = "mfpde/problem/programs.py", "mfpde/limit/minimum.py", "mfpde/limit/cover.py"
+MODEL, GAP, PROBES = (
+    "mfpde/problem/transformer.py",
+    "mfpde/limit/certificate/certificate.py",
+    "mfpde/limit/certificate/potential_probes.py",
+)
+PROGRAM, MINIMUM, COVER = (
+    "mfpde/problem/programs.py",
+    "mfpde/limit/certificate/minimisation.py",
+    "mfpde/limit/certificate/branch_and_bound.py",
+)
 FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"

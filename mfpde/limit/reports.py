@@ -9,7 +9,7 @@ import numpy as np
 
 from mfpde.errors import ComputationError
 from mfpde.limit.carried import diagnose_nodes, snapshot_nodes
-from mfpde.limit.certificate import Certificate, certify
+from mfpde.limit.certificate.certificate import Certificate, certify
 from mfpde.limit.diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.gather import gather

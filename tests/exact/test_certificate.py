@@ -16,7 +16,7 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.certificate import Certificate, certify, gap_kind
+from mfpde.limit.certificate.certificate import Certificate, certify, gap_kind
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.family import Family

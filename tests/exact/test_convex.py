@@ -14,7 +14,7 @@ from mpi4py import MPI
 from exact.convex_programme import Programme, slopes_minimum
 from mfpde.config.run_file import load
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.certificate import gap_kind
+from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run

@@ -16,7 +16,7 @@ from exact.test_certificate import certificate, last_token, solving
 from exact.test_shipped_runs import NAMES, RUNS
 from mfpde.config import run_file
 from mfpde.config.settings import Density
-from mfpde.limit.probes import Prober
+from mfpde.limit.certificate.potential_probes import Prober
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
 from mfpde.problem.family import Family

@@ -14,7 +14,7 @@ from exact.closed_forms import LAYERS, Clock, decay, gaussian, ornstein_uhlenbec
 from exact.test_certificate import last_token, potential_at, stream_and_costate, tanh_problem
 from exact.test_identities import DECAY, some_model, some_task
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.certificate import certify
+from mfpde.limit.certificate.certificate import certify
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver

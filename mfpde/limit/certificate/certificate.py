@@ -1,7 +1,7 @@
 """The certificate of stationarity: gap = (1/L) Σ_{ℓ,c} ( ∫V dρ − min_{R^d} V ), zero at a global minimiser.
 
 The minimum is over all of R^d. Jointly linear coordinates are eliminated exactly, min_v [v·G(q) + λ/2 |v|²] =
-−|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates (`limit.minimum`). The gap
+−|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates (`limit.certificate.minimisation`). The gap
 is then that to the least value *found*, with a margin by which, as far as curvature between the points tells, it may be
 too small. Where V has no lower bound the gap is infinite, as it is for λ = 0 unless the data part of V vanishes.
 
@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.certificate.minimisation import UNSEEN, Search, descend, survey
+from mfpde.limit.certificate.partition_function import gaussian, log_partition
+from mfpde.limit.certificate.potential_probes import Prober, reduce_linear
 from mfpde.limit.diagnostics import diagnose
 from mfpde.limit.flow import Flow, Potential
-from mfpde.limit.minimum import UNSEEN, Search, descend, survey
-from mfpde.limit.partition import gaussian, log_partition
-from mfpde.limit.probes import Prober, reduce_linear
 from mfpde.limit.state import State
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.transformer import Transformer
