@@ -106,7 +106,7 @@ DIFFUSION, PENALTY, IMEX = (
 ENTROPY, PARTITION, REPORTS = (
     "mfpde/limit/entropy.py",
     "mfpde/limit/certificate/partition_function.py",
-    "mfpde/limit/reports.py",
+    "mfpde/limit/diagnostics/reporter.py",
 )
 TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/transport/transport.py",
@@ -125,7 +125,11 @@ DENSE, CHUNKS, BOX = (
 )
 BOXES, BOX_MOMENTS = "mfpde/limit/transport/tensor_kernels.py", "mfpde/limit/transport/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/timestepping/stepper.py"
-DIAGNOSTICS, GATHER, UNITS = "mfpde/limit/diagnostics.py", "mfpde/limit/gather.py", "mfpde/limit/fem/moments.py"
+DIAGNOSTICS, GATHER, UNITS = (
+    "mfpde/limit/diagnostics/block_diagnostics.py",
+    "mfpde/limit/diagnostics/sampled_fields.py",
+    "mfpde/limit/fem/moments.py",
+)
 SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = (
     "mfpde/problem/transformer.py",

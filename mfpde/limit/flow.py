@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
-from mfpde.limit.diagnostics import dissipation
+from mfpde.limit.diagnostics.block_diagnostics import dissipation
 from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.entropy import entropy_rate
 from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, follow

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
+from mfpde.limit.diagnostics.reporter import March, Reporter
 from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.flow import Flow
 from mfpde.limit.problem import Problem
-from mfpde.limit.reports import March, Reporter
 from mfpde.limit.restart import Saved, dismantle, understood
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
 from mfpde.limit.sweep import testing, training

@@ -16,7 +16,7 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.diagnostics import BlockDiagnostics, diagnose
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver

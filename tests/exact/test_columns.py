@@ -12,7 +12,7 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.problem import Problem

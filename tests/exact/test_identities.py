@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.diagnostics import dissipation
+from mfpde.limit.diagnostics.block_diagnostics import dissipation
 from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
 from mfpde.limit.state import State

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from exact.closed_forms import SHORT, bilinear, decay, linear
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.carried import diagnose_nodes, snapshot_nodes
+from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
 from mfpde.limit.lagrangian.nodes import Carried, Material, build_material, moments
 from mfpde.limit.lagrangian.remap import DEFECT, remap, renew
 from mfpde.limit.problem import Problem

@@ -80,13 +80,13 @@ PHASES = {
     "mesh": ("mfpde.limit.solver", "build_groups", 1),
     "initial state": ("mfpde.limit.solver", "initial_state", 1),
     "first checkpoint": ("mfpde.output.checkpoint", "write", 1),
-    "first report": ("mfpde.limit.reports:Reporter", "report", 1),
+    "first report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 1),
     "step": ("mfpde.limit.flow:Flow", "rate", 7),
     "transport": ("mfpde.limit.flow:Flow", "transport", 9),
     "error of a step": ("mfpde.limit.flow:Flow", "error", 2),
-    "later report": ("mfpde.limit.reports:Reporter", "report", 3),
-    "gather": ("mfpde.limit.reports", "gather", 2),
-    "certificate": ("mfpde.limit.reports", "certify", 1),
+    "later report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 3),
+    "gather": ("mfpde.limit.diagnostics.reporter", "gather", 2),
+    "certificate": ("mfpde.limit.diagnostics.reporter", "certify", 1),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import pyvista as pv
 
 from mfpde.errors import InputError
-from mfpde.limit import gather
+from mfpde.limit.diagnostics import sampled_fields
 from mfpde.output import lattice
 from mfpde.output.directory import prepare, run_files
 from mfpde.output.pvd import read_pvd
@@ -138,12 +138,12 @@ def test_overwriting_a_run_takes_its_pieces_away(tmp_path):
 
 
 def test_when_there_are_pieces(monkeypatch):
-    most = gather.LARGEST_FILE / 72
-    assert not gather.in_pieces(2, most)
-    assert gather.in_pieces(2, most + 1)
-    assert not gather.in_pieces(1, 10 * most)  # nothing would be gained
-    monkeypatch.setattr(gather, "LARGEST_FILE", 72.0)
-    assert gather.in_pieces(2, 2)
+    most = sampled_fields.LARGEST_FILE / 72
+    assert not sampled_fields.in_pieces(2, most)
+    assert sampled_fields.in_pieces(2, most + 1)
+    assert not sampled_fields.in_pieces(1, 10 * most)  # nothing would be gained
+    monkeypatch.setattr(sampled_fields, "LARGEST_FILE", 72.0)
+    assert sampled_fields.in_pieces(2, 2)
 
 
 def test_the_stated_size_is_that_of_a_file(tmp_path):

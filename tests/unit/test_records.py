@@ -13,8 +13,8 @@ from exact.test_identities import random_state, some_model, some_solver, some_ta
 from mfpde.config import run_file
 from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
-from mfpde.limit import reports
-from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.diagnostics import reporter
+from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.flow import Flow
 from mfpde.limit.sweep import Sweep
 from mfpde.output.reader import Run, open_run
@@ -54,14 +54,14 @@ def test_steps_before_a_report_that_fails_stand_in_the_table(
     good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report at 0.5 loses mass; that of the last sound state may come or not."""
-    right = reports.check_mass
+    right = reporter.check_mass
 
     def lost(tau: float, block: BlockMoments) -> None:
         if tau >= 0.5 or (tau > 0.25 and not good):
             raise ComputationError("mass lost")
         right(tau, block)
 
-    monkeypatch.setattr(reports, "check_mass", lost)
+    monkeypatch.setattr(reporter, "check_mass", lost)
     with pytest.raises(ComputationError, match="mass lost"):
         solve(tmp_path)
     run = open_run(tmp_path / "run")

@@ -12,8 +12,8 @@ from mpi4py import MPI
 import mfpde
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import ComputationError
+from mfpde.limit.diagnostics.reporter import check_mass, check_sign
 from mfpde.limit.problem import Problem
-from mfpde.limit.reports import check_mass, check_sign
 from mfpde.limit.solver import Solver
 from mfpde.output.report import BlockMoments
 from mfpde.solve import main

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mfpde.limit.certificate.minimisation import UNSEEN, Search, descend, survey
 from mfpde.limit.certificate.partition_function import gaussian, log_partition
 from mfpde.limit.certificate.potential_probes import Prober, reduce_linear
-from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.flow import Flow, Potential
 from mfpde.limit.state import State
 from mfpde.parallel.exact_sum import Share

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.limit.diagnostics import BlockDiagnostics
-from mfpde.limit.gather import in_pieces
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
+from mfpde.limit.diagnostics.sampled_fields import in_pieces
 from mfpde.limit.lagrangian.nodes import Carried, Field, Material, moments, nested_error
 from mfpde.output.snapshot import Piece, Snapshot
 

@@ -1,0 +1,1 @@
+"""What reports contain: moments, indicators and fields of a state."""
