@@ -22,7 +22,7 @@ from mfpde.problem.transformer import Transformer
 from mfpde.suggest import reject_unknown
 
 if TYPE_CHECKING:
-    from mfpde.limit.problem import Problem
+    from mfpde.limit.specification import Problem
 
 
 @permissive()
@@ -72,7 +72,7 @@ def solve_limit(
     """
     comm = mpi.start()
     mpi.start_petsc()
-    from mfpde.limit.problem import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.limit.specification import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.run import Manner, Source, solve_into  # noqa: PLC0415
 
     def stated() -> tuple[Problem, Output]:

@@ -18,7 +18,7 @@ from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError, Stopped
 from mfpde.finite.records import Record, load_all
 from mfpde.inputs import existing, inside
-from mfpde.limit.problem import refined
+from mfpde.limit.specification import refined
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer

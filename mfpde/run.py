@@ -18,10 +18,10 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
 from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate.certificate import gap_kind
-from mfpde.limit.footprint import check as check_memory
-from mfpde.limit.problem import Problem, refined
+from mfpde.limit.memory_estimate import check as check_memory
 from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import STEPS, Solver
+from mfpde.limit.specification import Problem, refined
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer

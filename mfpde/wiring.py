@@ -13,7 +13,7 @@ from mfpde.config.run_file import RunFile
 from mfpde.config.settings import LATEST, Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import inside
-from mfpde.limit.problem import Problem
+from mfpde.limit.specification import Problem
 from mfpde.parallel import mpi
 from mfpde.problem.model_checks import fingerprint
 from mfpde.problem.tasks import Task

@@ -104,14 +104,14 @@ DIFFUSION, PENALTY, IMEX = (
     "mfpde/limit/timestepping/imex.py",
 )
 ENTROPY, PARTITION, REPORTS = (
-    "mfpde/limit/entropy.py",
+    "mfpde/limit/energy.py",
     "mfpde/limit/certificate/partition_function.py",
     "mfpde/limit/diagnostics/reporter.py",
 )
 TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/transport/transport.py",
     "mfpde/limit/transport/general_kernels.py",
-    "mfpde/limit/flow.py",
+    "mfpde/limit/gradient_flow.py",
 )
 PAIR, FORECAST, MULTIRATE = (
     "mfpde/limit/timestepping/ssp43.py",
@@ -130,7 +130,7 @@ DIAGNOSTICS, GATHER, UNITS = (
     "mfpde/limit/diagnostics/sampled_fields.py",
     "mfpde/limit/fem/moments.py",
 )
-SWEEP, LIBRARY, STATE = "mfpde/limit/sweep.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
+SWEEP, LIBRARY, STATE = "mfpde/limit/backprop.py", "mfpde/problem/models.py", "mfpde/limit/state.py"
 MODEL, GAP, PROBES = (
     "mfpde/problem/transformer.py",
     "mfpde/limit/certificate/certificate.py",
@@ -457,7 +457,7 @@ FAULTS = (
           "tests/restart/test_interrupts.py::test_what_is_raised_under_petsc_comes_out_as_it_is"),
     Fault("lock-for-many", "mfpde/output/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
           "tests/unit/test_writers.py::test_within_one_process_and_over_again"),
-    Fault("memory-of-one-rank", "mfpde/limit/footprint.py", "ranks * self.rank +", "self.rank +",
+    Fault("memory-of-one-rank", "mfpde/limit/memory_estimate.py", "ranks * self.rank +", "self.rank +",
           "tests/unit/test_memory.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/timestepping/imex.py",
           '        self._implicit.recall(memory["diffusion"])\n', "",

@@ -22,11 +22,11 @@ from mpi4py import MPI
 
 from mfpde.config import run_file
 from mfpde.config.settings import Time
-from mfpde.limit.flow import Rate
-from mfpde.limit.problem import Problem
+from mfpde.limit.backprop import Sweep
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
-from mfpde.limit.sweep import Sweep
 from mfpde.limit.timestepping import extrapolation
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
+from mfpde.limit.backprop import testing, training
 from mfpde.limit.diagnostics.reporter import March, Reporter
 from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.flow import Flow
-from mfpde.limit.problem import Problem
+from mfpde.limit.gradient_flow import Flow
 from mfpde.limit.restart import Saved, dismantle, understood
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
-from mfpde.limit.sweep import testing, training
 from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper, same_time

@@ -34,8 +34,8 @@ def child(words: str) -> None:
 
     import mfpde
     from mfpde.config.settings import Training
-    from mfpde.limit.problem import Problem
     from mfpde.limit.solver import Solver
+    from mfpde.limit.specification import Problem
 
     cells, families, layers, written = json.loads(words)
     made = [

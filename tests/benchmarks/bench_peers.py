@@ -33,7 +33,7 @@ from mpi4py import MPI  # noqa: E402
 from mfpde.limit.fem import mesh as meshes  # noqa: E402
 from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
 from mfpde.limit.fem.space import Space, build_space, tabulate  # noqa: E402
-from mfpde.limit.flow import Rate  # noqa: E402
+from mfpde.limit.gradient_flow import Rate  # noqa: E402
 from mfpde.limit.state import Group, State  # noqa: E402
 from mfpde.limit.timestepping.ssp43 import pair, stable_step  # noqa: E402
 from mfpde.limit.timestepping.state_vector import Layout, packed  # noqa: E402

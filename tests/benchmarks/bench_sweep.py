@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
 from mfpde.config import run_file  # noqa: E402
-from mfpde.limit import sweep as sweeps  # noqa: E402
+from mfpde.limit import backprop as sweeps  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.wiring import problem_of  # noqa: E402
 

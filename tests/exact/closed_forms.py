@@ -18,8 +18,8 @@ from scipy.integrate import solve_ivp
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose
 from mfpde.limit.fem.space import tabulate
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal

@@ -17,8 +17,8 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import Certificate, certify, gap_kind
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head

@@ -15,8 +15,8 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import tabulate
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
 from mfpde.output.report import Report
 from mfpde.problem.laws import Normal

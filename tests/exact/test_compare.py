@@ -18,10 +18,10 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.records import Record
 from mfpde.finite.training import School
+from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
-from mfpde.limit.problem import Problem, refined
 from mfpde.limit.solver import Solver
-from mfpde.limit.sweep import Sweep
+from mfpde.limit.specification import Problem, refined
 from mfpde.output.snapshot import Snapshot
 from mfpde.particles import main as particles
 from mfpde.problem import models

@@ -15,8 +15,8 @@ from exact.convex_programme import Programme, slopes_minimum
 from mfpde.config.run_file import load
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import gap_kind
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.output.reader import open_run
 from mfpde.run import execute
 

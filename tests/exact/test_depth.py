@@ -10,8 +10,8 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import bilinear_head, neuron, softmax_head
 from mfpde.problem.tasks import Task

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
+from mfpde.limit.backprop import training
 from mfpde.limit.diagnostics.block_diagnostics import dissipation
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
-from mfpde.limit.sweep import training
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head
 from mfpde.problem.tasks import Task

@@ -15,8 +15,8 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
 from mfpde.limit.lagrangian.nodes import Carried, Material, build_material, moments
 from mfpde.limit.lagrangian.remap import DEFECT, remap, renew
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Normal
 from mfpde.problem.models import attention

@@ -16,8 +16,8 @@ import pytest
 from mpi4py import MPI
 from scipy.optimize import minimize
 
+from mfpde.limit.backprop import Sweep
 from mfpde.limit.certificate.certificate import BlockGap, certify, gap_kind
-from mfpde.limit.sweep import Sweep
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.transformer import Transformer

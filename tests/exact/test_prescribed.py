@@ -14,13 +14,13 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Time
+from mfpde.limit.backprop import Outcome
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, at_rest, box_frame
 from mfpde.limit.fem.space import build_space, tabulate
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.positivity.limiter import build_limiter
 from mfpde.limit.state import Group, State
-from mfpde.limit.sweep import Outcome
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
 

@@ -14,8 +14,8 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config import run_file
-from mfpde.limit.problem import Problem, refined
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem, refined
 
 ROOT = Path(__file__).parents[2]
 REFERENCES = json.loads((Path(__file__).parent / "references.json").read_text())

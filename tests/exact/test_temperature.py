@@ -16,8 +16,8 @@ from exact.test_identities import DECAY, some_model, some_task
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import certify
 from mfpde.limit.fem.space import tabulate
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.output.report import Report
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal

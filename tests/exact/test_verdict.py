@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from mfpde.compare import main as compare
+from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
-from mfpde.limit.sweep import Sweep
 from mfpde.particles import main as particles
 from mfpde.solve import main as solve
 from mfpde.validation.check import Check

@@ -18,7 +18,7 @@ parallel.start_petsc()
 import numpy as np
 from mpi4py import MPI
 from mfpde.limit.diagnostics import diagnose
-from mfpde.limit.problem import Problem
+from mfpde.limit.specification import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head

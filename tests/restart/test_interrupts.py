@@ -16,7 +16,7 @@ import pytest
 import mfpde
 from launch import run
 from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
-from mfpde.limit.flow import Flow
+from mfpde.limit.gradient_flow import Flow
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.lock import LOCK
 from mfpde.parallel.signals import Signals

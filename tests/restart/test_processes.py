@@ -189,7 +189,7 @@ def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -
 def test_a_second_ctrl_c_does_not_wait_for_the_step(ranks: int, tmp_path: Path) -> None:
     """The first is kept until the step ends, which here it does not; what was saved before is not lost."""
     path = write(tmp_path, every="0.0001s", horizon=0.5)
-    job = Job(tmp_path, ranks, hanging=("mfpde.limit.flow:Flow", "transport", "30"))
+    job = Job(tmp_path, ranks, hanging=("mfpde.limit.gradient_flow:Flow", "transport", "30"))
     job.wait_until_it_hangs()
     assert newest(tmp_path) > 1
     job.signal(signal.SIGINT)

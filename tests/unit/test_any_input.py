@@ -26,9 +26,9 @@ from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.keeper import find
 from mfpde.limit.fem import mesh as mesh_files
-from mfpde.limit.problem import Problem
 from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.output import checkpoint
 from mfpde.output.generations import CHECKPOINTS, Generations
 from mfpde.problem.tasks import Task, from_npz

@@ -9,7 +9,7 @@ import pytest
 
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
-from mfpde.limit.problem import Problem, refined
+from mfpde.limit.specification import Problem, refined
 from mfpde.output.reader import open_run
 from mfpde.run import execute
 

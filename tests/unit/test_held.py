@@ -13,8 +13,8 @@ import mfpde
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
 from mfpde.limit.fem.law_coverage import share_of_box
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 
 FRAMES = ("fixed", "comoving", "lagrangian")
 UNIT = [(0, 0), (1, 0), (1, 1), (0, 1)]

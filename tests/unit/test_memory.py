@@ -12,8 +12,8 @@ import pytest
 import mfpde
 from launch import run
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.footprint import LIBRARIES, estimate
-from mfpde.limit.problem import Problem
+from mfpde.limit.memory_estimate import LIBRARIES, estimate
+from mfpde.limit.specification import Problem
 from mfpde.parallel import memory
 from mfpde.solve import main
 from restarts import write

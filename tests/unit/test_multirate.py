@@ -13,10 +13,10 @@ from scipy.integrate import quad, solve_ivp
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
+from mfpde.limit.backprop import Outcome
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.flow import Potential, Rate
+from mfpde.limit.gradient_flow import Potential, Rate
 from mfpde.limit.state import State
-from mfpde.limit.sweep import Outcome
 from mfpde.limit.timestepping.extrapolation import Forecast
 from mfpde.limit.timestepping.multirate import _COST, MultirateStepper
 

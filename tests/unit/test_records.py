@@ -13,10 +13,10 @@ from exact.test_identities import random_state, some_model, some_solver, some_ta
 from mfpde.config import run_file
 from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
+from mfpde.limit.backprop import Sweep
 from mfpde.limit.diagnostics import reporter
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
-from mfpde.limit.flow import Flow
-from mfpde.limit.sweep import Sweep
+from mfpde.limit.gradient_flow import Flow
 from mfpde.output.reader import Run, open_run
 from mfpde.output.report import BlockMoments
 from mfpde.run import execute

@@ -13,8 +13,8 @@ import mfpde
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import ComputationError
 from mfpde.limit.diagnostics.reporter import check_mass, check_sign
-from mfpde.limit.problem import Problem
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.output.report import BlockMoments
 from mfpde.solve import main
 

@@ -12,12 +12,12 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Time
+from mfpde.limit.backprop import Outcome
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, Motion
 from mfpde.limit.fem.space import build_space
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
-from mfpde.limit.sweep import Outcome
 from mfpde.limit.timestepping.ssp43 import stable_step
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport

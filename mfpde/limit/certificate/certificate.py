@@ -24,7 +24,7 @@ from mfpde.limit.certificate.minimisation import UNSEEN, Search, descend, survey
 from mfpde.limit.certificate.partition_function import gaussian, log_partition
 from mfpde.limit.certificate.potential_probes import Prober, reduce_linear
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
-from mfpde.limit.flow import Flow, Potential
+from mfpde.limit.gradient_flow import Flow, Potential
 from mfpde.limit.state import State
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.transformer import Transformer

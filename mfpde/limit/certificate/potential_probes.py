@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.sweep import Sweep, sum_tiles
+from mfpde.limit.backprop import Sweep, sum_tiles
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.family import integrate
 from mfpde.problem.programs import Program, trace

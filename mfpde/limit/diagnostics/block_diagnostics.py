@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit.entropy import flux_dissipation
+from mfpde.limit.energy import flux_dissipation
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, Tables, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
@@ -134,7 +134,7 @@ def dissipation(
 ) -> Array:
     """∫_K ρ|∇_θ(V + β⁻¹ log ρ)|² of this rank's cells, (owned, b), with the transport's volume quadrature.
 
-    With that quadrature the energy law holds to rounding where β⁻¹ = 0 (docs/equations.md); `limit.entropy`
+    With that quadrature the energy law holds to rounding where β⁻¹ = 0 (docs/equations.md); `limit.energy`
     has the other case. This is the one place that says what drives the density: the report's dissipation, and the
     number that ends a run at stationarity.
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.errors import ComputationError
+from mfpde.limit.backprop import Sweep
 from mfpde.limit.certificate.certificate import Certificate, certify
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose, totals
 from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
 from mfpde.limit.diagnostics.sampled_fields import gather
-from mfpde.limit.flow import Flow, Potential
+from mfpde.limit.gradient_flow import Flow, Potential
 from mfpde.limit.state import State
-from mfpde.limit.sweep import Sweep
 from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
 from mfpde.output.snapshot import Snapshot
 

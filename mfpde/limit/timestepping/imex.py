@@ -23,7 +23,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.state_vector import frames, packed
 from mfpde.limit.timestepping.stepper import RightHandSide, Stepper

@@ -37,9 +37,9 @@ from petsc4py import PETSc
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
-from mfpde.limit.flow import Potential, Rate
+from mfpde.limit.backprop import Outcome
+from mfpde.limit.gradient_flow import Potential, Rate
 from mfpde.limit.state import State, limited
-from mfpde.limit.sweep import Outcome
 from mfpde.limit.timestepping.extrapolation import POINTS, Forecast
 from mfpde.limit.timestepping.ssp43 import pair
 from mfpde.limit.timestepping.state_vector import packed

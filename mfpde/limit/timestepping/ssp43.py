@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.state_vector import Layout, packed
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.state import Group, State
 

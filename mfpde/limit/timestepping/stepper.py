@@ -20,7 +20,7 @@ from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.flow import Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.state import Group, State, limited
 from mfpde.limit.timestepping.ssp43 import LIMITS, pair, stable_step

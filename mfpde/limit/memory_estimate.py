@@ -2,7 +2,7 @@
 
 Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
 the units with what a tile of samples leaves behind for its way back through the layers, and on rank 0 the densities of
-all ranks on their way to a file. The numbers of copies below are counted in `limit.timestepping.stepper`, `limit.flow`,
+all ranks on their way to a file. The numbers of copies below are counted in `limit.timestepping.stepper`, `limit.gradient_flow`,
 `limit.diagnostics.reporter`, `limit.diagnostics.sampled_fields` and `output.vtu`; what libraries take is measured (docs/validation.md).
 """
 
@@ -17,11 +17,11 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
+from mfpde.limit.backprop import TILE
 from mfpde.limit.diagnostics.sampled_fields import in_pieces
 from mfpde.limit.lagrangian.nodes import sizes as carried_sizes
-from mfpde.limit.problem import Problem
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
-from mfpde.limit.sweep import TILE
 from mfpde.parallel import memory, mpi
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task

@@ -1,6 +1,6 @@
 """The right-hand side of the limit: density → units → risk and potential → transport.
 
-Told once (docs/equations.md): `limit.fem.moments` turns ρ_h into weights of units, `limit.sweep` adds them up over
+Told once (docs/equations.md): `limit.fem.moments` turns ρ_h into weights of units, `limit.backprop` adds them up over
 ranks, runs all samples forwards and backwards, and adds up again; `limit.fem.moments` spreads the gradient to the nodes of
 the potential; `limit.transport.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
 """
@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
+from mfpde.limit.backprop import Outcome, Sweep
 from mfpde.limit.diagnostics.block_diagnostics import dissipation
 from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.entropy import entropy_rate
+from mfpde.limit.energy import entropy_rate
 from mfpde.limit.fem.frame import Frame, Motion, VelocityMoments, at_rest, follow
 from mfpde.limit.lagrangian import nodes
 from mfpde.limit.lagrangian.nodes import Carried, Field, Material
 from mfpde.limit.lagrangian.remap import renew
 from mfpde.limit.state import Group, State
-from mfpde.limit.sweep import Outcome, Sweep
 from mfpde.limit.transport.transport import velocity_moments
 from mfpde.parallel.exact_sum import Share, share_of
 from mfpde.problem.transformer import Transformer
