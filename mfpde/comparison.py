@@ -19,11 +19,11 @@ from mfpde.errors import InputError, Stopped
 from mfpde.finite.records import Record, load_all
 from mfpde.inputs import existing, inside
 from mfpde.limit.specification import refined
+from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.files import failing_clearly, write_json, write_text
-from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
-from mfpde.output.manifest import read_manifest
 from mfpde.output.reader import Run, open_run
+from mfpde.output.records.manifest import read_manifest
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
 from mfpde.problem.tasks import Task

@@ -18,8 +18,8 @@ from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.inputs import show
 from mfpde.limit.restart import understood
 from mfpde.limit.solver import Solver
-from mfpde.output import checkpoint
-from mfpde.output.generations import Generations
+from mfpde.output.checkpoint import checkpoint
+from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.writer import RunWriter
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals, name

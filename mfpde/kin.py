@@ -20,9 +20,9 @@ from mfpde.config import run_file, toml
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.figures.kin import draw
 from mfpde.inputs import inside, show
+from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
-from mfpde.output.generations import Generations
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import open_run
 from mfpde.parallel import mpi

@@ -64,7 +64,7 @@ def _draw(given: argparse.Namespace, tau: float | None) -> None:
         watch(run, sys.stdout)
         return
     from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
-    from mfpde.output.progress import Steps  # noqa: PLC0415
+    from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
     wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)
     written = write_figures(run, wishes, _tell, Steps("drawing"))

@@ -22,14 +22,14 @@ from mfpde.limit.memory_estimate import check as check_memory
 from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import STEPS, Solver
 from mfpde.limit.specification import Problem, refined
+from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
-from mfpde.output.generations import Generations
+from mfpde.output.fields.pvd import series_name
+from mfpde.output.fields.series import write_pieces
 from mfpde.output.lock import only_writer
-from mfpde.output.manifest import describe, read_manifest
-from mfpde.output.progress import Progress
-from mfpde.output.pvd import series_name
-from mfpde.output.report import Report
-from mfpde.output.series import write_pieces
+from mfpde.output.records.manifest import describe, read_manifest
+from mfpde.output.records.progress import Progress
+from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals

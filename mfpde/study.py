@@ -24,7 +24,7 @@ from mfpde.inputs import inside
 from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
-from mfpde.output.manifest import describe, read_manifest
+from mfpde.output.records.manifest import describe, read_manifest
 from mfpde.parallel import mpi
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import Run, open_run
-from mfpde.output.report import BlockIndicators, BlockMoments, Report
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.records.report import BlockIndicators, BlockMoments, Report
 from mfpde.output.writer import RunWriter
 from snapshots import box, place
 

@@ -144,9 +144,9 @@ PROGRAM, MINIMUM, COVER = (
 FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
-RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/tables.py"
-LATTICE, CUT = "mfpde/output/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
-CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint.py", "mfpde/output/generations.py"
+RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/records/tables.py"
+LATTICE, CUT = "mfpde/output/fields/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
+CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint/checkpoint.py", "mfpde/output/checkpoint/generations.py"
 RESUME = "tests/restart/test_resume.py::"
 SOLVER = "mfpde/limit/solver.py"
 RECORDS = "tests/unit/test_records.py::test_{}"
@@ -464,7 +464,7 @@ FAULTS = (
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
     Fault("lagrange-cells-of-every-degree", LATTICE, "vtk[min(degree, 3) - 1]", "vtk[-1]", CUT),
     Fault("cell-arrays-at-lagrange-cells", LATTICE, "return degree <= 2", "return degree <= 9", CUT),
-    Fault("pieces-in-the-order-of-the-ranks", "mfpde/output/snapshot.py", "every.select(np.argsort(numbers), None)",
+    Fault("pieces-in-the-order-of-the-ranks", "mfpde/output/fields/snapshot.py", "every.select(np.argsort(numbers), None)",
           "every.select(np.arange(len(numbers)), None)",
           "tests/unit/test_pieces.py::test_pieces_are_read_as_the_whole"),
     Fault("marginal-over-the-wrong-pixels", "mfpde/figures/raster.py",

@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 
-from mfpde.output.lattice import KINDS, element, tabulate
-from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.lattice import KINDS, element, tabulate
+from mfpde.output.fields.snapshot import Snapshot
+from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
 CELLS = tuple(KINDS)
 DEGREES = (1, 2, 3)

@@ -35,7 +35,7 @@ import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
 from exact.test_references import IN_CONTEXT, REFERENCES, problem
 from mfpde.figures.raster import rasterise
 from mfpde.limit.solver import Solver
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 
 KEPT = Path(__file__).with_suffix(".json")
 TAUS = (2.0, 5.0, 10.0, 20.0, 40.0)

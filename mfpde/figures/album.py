@@ -15,8 +15,8 @@ from mfpde.figures.history import history_figure
 from mfpde.figures.overview import densities_figure
 from mfpde.figures.page import write_report
 from mfpde.figures.potential import potential_figure
-from mfpde.output.progress import Steps
 from mfpde.output.reader import Run
+from mfpde.output.records.progress import Steps
 
 FOLDER = "figures"
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mfpde.errors import InputError
 from mfpde.figures.raster import mesh_box
 from mfpde.figures.style import symbol
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import Run
-from mfpde.output.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

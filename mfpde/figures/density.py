@@ -18,8 +18,8 @@ from mfpde.figures.line import line_page
 from mfpde.figures.panels import Plane, flat, image, log_norm, overlay, planes, raster_of
 from mfpde.figures.raster import Raster, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import Run
-from mfpde.output.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

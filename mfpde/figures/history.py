@@ -12,7 +12,7 @@ from mfpde.errors import InputError
 from mfpde.figures import style
 from mfpde.figures.style import Page, styled
 from mfpde.output.reader import Run
-from mfpde.output.tables import Column
+from mfpde.output.records.tables import Column
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from mfpde.figures.blocks import Block
 from mfpde.figures.panels import log_norm
 from mfpde.figures.raster import rasterise
 from mfpde.figures.style import Page, symbol
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

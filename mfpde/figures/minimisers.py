@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.figures.raster import Evaluator, mesh_box, rasterise
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mfpde.figures import style
 from mfpde.figures.blocks import Block
 from mfpde.figures.raster import Raster, rasterise
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

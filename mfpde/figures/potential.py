@@ -14,8 +14,8 @@ from mfpde.figures.blocks import block, chosen, names, window
 from mfpde.figures.minimisers import Minimisers, minimisers
 from mfpde.figures.raster import Raster, mesh_box, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import Run
-from mfpde.output.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

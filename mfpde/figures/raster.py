@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.lattice import tabulate
-from mfpde.output.locate import Locator
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.lattice import tabulate
+from mfpde.output.fields.locate import Locator
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.alarms import THRESHOLDS
 from mfpde.output.reader import Run
+from mfpde.output.records.threshold_warnings import THRESHOLDS
 
 Array = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.limit.state import Group, State
-from mfpde.output.checkpoint import Contents, read_common, read_rows
+from mfpde.output.checkpoint.checkpoint import Contents, read_common, read_rows
 from mfpde.parallel import mpi
 
 _MESH = "{0}mesh{1}"

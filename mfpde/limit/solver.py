@@ -26,8 +26,8 @@ from mfpde.limit.state import Group, State, build_carried, build_groups, initial
 from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper, same_time
-from mfpde.output.checkpoint import Contents
-from mfpde.output.report import Report
+from mfpde.output.checkpoint.checkpoint import Contents
+from mfpde.output.records.report import Report
 from mfpde.parallel import mpi
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon

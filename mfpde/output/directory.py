@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mfpde.errors import InputError
-from mfpde.output.generations import CHECKPOINTS, checkpoint_files, present
-from mfpde.output.pvd import FOLDER, density_files, read_pvd
-from mfpde.output.tables import TABLES
+from mfpde.output.checkpoint.generations import CHECKPOINTS, checkpoint_files, present
+from mfpde.output.fields.pvd import FOLDER, density_files, read_pvd
+from mfpde.output.records.tables import TABLES
 
 MANIFEST = "manifest.json"
 RUN_FILE = "run.toml"

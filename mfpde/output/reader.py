@@ -14,14 +14,14 @@ from mfpde.config import toml
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
+from mfpde.output.fields.lattice import tabulate
+from mfpde.output.fields.locate import Locator
+from mfpde.output.fields.pvd import read_pvd, series_family, series_name
+from mfpde.output.fields.series import read_density
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.files import read_json
-from mfpde.output.lattice import tabulate
-from mfpde.output.locate import Locator
-from mfpde.output.manifest import read_manifest
-from mfpde.output.pvd import read_pvd, series_family, series_name
-from mfpde.output.series import read_density
-from mfpde.output.snapshot import Snapshot
-from mfpde.output.tables import Column, read_table
+from mfpde.output.records.manifest import read_manifest
+from mfpde.output.records.tables import Column, read_table
 
 if TYPE_CHECKING:
     from pyvista import Plotter
@@ -185,7 +185,7 @@ class Run:
             animation: draw the film through τ, too; it takes the longest.
         """
         from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
-        from mfpde.output.progress import Steps  # noqa: PLC0415
+        from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
         return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
 

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from mfpde.errors import ComputationError
-from mfpde.output.alarms import Alarms
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
+from mfpde.output.fields.series import DensitySeries
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
-from mfpde.output.progress import Progress
-from mfpde.output.report import Report, Step
-from mfpde.output.series import DensitySeries
-from mfpde.output.tables import Tables
+from mfpde.output.records.progress import Progress
+from mfpde.output.records.report import Report, Step
+from mfpde.output.records.tables import Tables
+from mfpde.output.records.threshold_warnings import Alarms
 
 
 class RunWriter:

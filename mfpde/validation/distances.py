@@ -17,8 +17,8 @@ import basix
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.lattice import KINDS, element, gradients, tabulate
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.lattice import KINDS, element, gradients, tabulate
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 _NEGLIGIBLE = 1e-6  # mass of all nodes that are left out together

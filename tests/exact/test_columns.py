@@ -18,7 +18,7 @@ from mfpde.limit.fem.space import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
-from mfpde.output.report import Report
+from mfpde.output.records.report import Report
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head
 from mfpde.problem.tasks import Task

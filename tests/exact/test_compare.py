@@ -22,7 +22,7 @@ from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem, refined
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.particles import main as particles
 from mfpde.problem import models
 from mfpde.problem.laws import Normal

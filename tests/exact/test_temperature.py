@@ -18,7 +18,7 @@ from mfpde.limit.certificate.certificate import certify
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output.report import Report
+from mfpde.output.records.report import Report
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import linear_head

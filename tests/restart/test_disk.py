@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launch import run
-from mfpde.output.checkpoint import read_facts
+from mfpde.output.checkpoint.checkpoint import read_facts
 from mfpde.solve import main
 from restarts import assert_same, write
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launch import run
-from mfpde.output.checkpoint import read_facts
+from mfpde.output.checkpoint.checkpoint import read_facts
 from mfpde.solve import main
 from restarts import assert_same, write
 
@@ -75,11 +75,11 @@ from mfpde.solve import main
 sys.exit(main(["tiny.toml"]))
 """
 PHASES = {
-    "checkpoint": ("mfpde.output.checkpoint", "write", 3),
+    "checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 3),
     "task": ("mfpde.config.run_file:RunFile", "build", 1),
     "mesh": ("mfpde.limit.solver", "build_groups", 1),
     "initial state": ("mfpde.limit.solver", "initial_state", 1),
-    "first checkpoint": ("mfpde.output.checkpoint", "write", 1),
+    "first checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 1),
     "first report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 1),
     "step": ("mfpde.limit.gradient_flow:Flow", "rate", 7),
     "transport": ("mfpde.limit.gradient_flow:Flow", "transport", 9),

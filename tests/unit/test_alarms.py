@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from mfpde.output.alarms import THRESHOLDS, Alarms
-from mfpde.output.report import BlockIndicators, Report
+from mfpde.output.records.report import BlockIndicators, Report
+from mfpde.output.records.threshold_warnings import THRESHOLDS, Alarms
 from snapshots import make_report
 
 CALM = BlockIndicators("heads", 0, 0.0, 0.1, -1e-9, 1e-9, 1e-15)

@@ -29,8 +29,8 @@ from mfpde.limit.fem import mesh as mesh_files
 from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output import checkpoint
-from mfpde.output.generations import CHECKPOINTS, Generations
+from mfpde.output.checkpoint import checkpoint
+from mfpde.output.checkpoint.generations import CHECKPOINTS, Generations
 from mfpde.problem.tasks import Task, from_npz
 from mfpde.solve import main
 from mfpde.wiring import report_times

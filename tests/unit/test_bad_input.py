@@ -21,7 +21,7 @@ from launch import run
 from mfpde import particles
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
-from mfpde.output.pvd import series_name
+from mfpde.output.fields.pvd import series_name
 from mfpde.problem.tasks import digits, from_npz
 from mfpde.run import execute
 from mfpde.solve import main

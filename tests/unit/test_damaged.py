@@ -12,7 +12,7 @@ import pytest
 from mfpde import compare, particles, plot, solve, sweep
 from mfpde.errors import InputError
 from mfpde.output.reader import open_run
-from mfpde.output.tables import read_table
+from mfpde.output.records.tables import read_table
 from restarts import write
 
 

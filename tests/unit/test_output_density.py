@@ -13,11 +13,11 @@ import pyvista as pv
 
 from launch import run
 from mfpde.errors import InputError
-from mfpde.output import lattice
-from mfpde.output.pvd import read_pvd, series_family, series_name
-from mfpde.output.series import DensitySeries
-from mfpde.output.snapshot import Piece
-from mfpde.output.vtu import read_vtu, write_vtu
+from mfpde.output.fields import lattice
+from mfpde.output.fields.pvd import read_pvd, series_family, series_name
+from mfpde.output.fields.series import DensitySeries
+from mfpde.output.fields.snapshot import Piece
+from mfpde.output.fields.vtu import read_vtu, write_vtu
 from snapshots import CELLS, DEGREES, make_snapshot, polynomial
 
 ARRAYS = ("points", "density", "potential", "velocity")

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mfpde.errors import InputError
-from mfpde.output.lattice import KINDS, element, gradients, tabulate
-from mfpde.output.locate import Locator
+from mfpde.output.fields.lattice import KINDS, element, gradients, tabulate
+from mfpde.output.fields.locate import Locator
 from mfpde.output.reader import open_run
 from mfpde.output.writer import RunWriter
 from snapshots import CELLS, DEGREES, box, distort, exponents, frames, make_report, make_snapshot, place, polynomial

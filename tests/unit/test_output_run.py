@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from mfpde.errors import ComputationError
-from mfpde.output import manifest
 from mfpde.output.files import write_json, write_text
-from mfpde.output.progress import Progress
 from mfpde.output.reader import open_run
+from mfpde.output.records import manifest
+from mfpde.output.records.progress import Progress
 from mfpde.output.writer import RunWriter
 from snapshots import make_report, make_snapshot
 

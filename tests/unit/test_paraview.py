@@ -17,9 +17,9 @@ from PIL import Image
 
 from blocks import DOCUMENTS
 from drawn import make_run
-from mfpde.output.pvd import series_name
-from mfpde.output.series import DensitySeries, write_pieces
-from mfpde.output.snapshot import Piece
+from mfpde.output.fields.pvd import series_name
+from mfpde.output.fields.series import DensitySeries, write_pieces
+from mfpde.output.fields.snapshot import Piece
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "paraview" / "standard_view.py"
 MISSING = [name for name in ("pvbatch", "xvfb-run") if shutil.which(name) is None]

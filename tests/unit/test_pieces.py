@@ -8,12 +8,12 @@ import pyvista as pv
 
 from mfpde.errors import InputError
 from mfpde.limit.diagnostics import sampled_fields
-from mfpde.output import lattice
 from mfpde.output.directory import prepare, run_files
-from mfpde.output.pvd import read_pvd
-from mfpde.output.series import DensitySeries, read_density, write_pieces
-from mfpde.output.snapshot import Piece
-from mfpde.output.vtu import write_vtu
+from mfpde.output.fields import lattice
+from mfpde.output.fields.pvd import read_pvd
+from mfpde.output.fields.series import DensitySeries, read_density, write_pieces
+from mfpde.output.fields.snapshot import Piece
+from mfpde.output.fields.vtu import write_vtu
 from mfpde.output.writer import RunWriter
 from snapshots import CELLS, make_report, make_snapshot
 

@@ -18,7 +18,7 @@ from mfpde.limit.diagnostics import reporter
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.gradient_flow import Flow
 from mfpde.output.reader import Run, open_run
-from mfpde.output.report import BlockMoments
+from mfpde.output.records.report import BlockMoments
 from mfpde.run import execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"

@@ -15,7 +15,7 @@ from mfpde.errors import ComputationError
 from mfpde.limit.diagnostics.reporter import check_mass, check_sign
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output.report import BlockMoments
+from mfpde.output.records.report import BlockMoments
 from mfpde.solve import main
 
 GARBAGE = """

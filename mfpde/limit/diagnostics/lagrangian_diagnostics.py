@@ -7,7 +7,7 @@ import numpy as np
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.diagnostics.sampled_fields import in_pieces
 from mfpde.limit.lagrangian.nodes import Carried, Field, Material, moments, nested_error
-from mfpde.output.snapshot import Piece, Snapshot
+from mfpde.output.fields.snapshot import Piece, Snapshot
 
 _CELLS = {1: "interval", 2: "quadrilateral", 3: "hexahedron"}
 

@@ -15,8 +15,8 @@ from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snaps
 from mfpde.limit.diagnostics.sampled_fields import gather
 from mfpde.limit.gradient_flow import Flow, Potential
 from mfpde.limit.state import State
-from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
+from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
 _LOST_MASS = 1e-6
 # ∫max(−ρ, 0) above which a run ends. In fixed frames all runs that were right to a per cent stayed below 1.4, and all

@@ -17,7 +17,7 @@ from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, density_element, potential_element
 from mfpde.limit.positivity.bernstein import nonnegative
 from mfpde.limit.state import Group
-from mfpde.output.snapshot import Piece, Snapshot
+from mfpde.output.fields.snapshot import Piece, Snapshot
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]

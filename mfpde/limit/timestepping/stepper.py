@@ -25,7 +25,7 @@ from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.state import Group, State, limited
 from mfpde.limit.timestepping.ssp43 import LIMITS, pair, stable_step
 from mfpde.limit.timestepping.state_vector import Layout, densities, frames, nodes, packed
-from mfpde.output.report import Step
+from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import Share, collapse, share_of
 from mfpde.parallel.petsc_callbacks import unwrapped
 

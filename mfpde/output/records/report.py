@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.snapshot import Snapshot
+from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 

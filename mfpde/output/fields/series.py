@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mfpde.errors import InputError
+from mfpde.output.fields.pvd import FOLDER, density_files, read_pvd, series_name, write_pvd
+from mfpde.output.fields.pvtu import piece_name, read_pvtu, write_pvtu
+from mfpde.output.fields.snapshot import Snapshot, merged
+from mfpde.output.fields.vtu import read_vtu, write_vtu
 from mfpde.output.files import failing_clearly, sync
-from mfpde.output.pvd import FOLDER, density_files, read_pvd, series_name, write_pvd
-from mfpde.output.pvtu import piece_name, read_pvtu, write_pvtu
-from mfpde.output.snapshot import Snapshot, merged
-from mfpde.output.vtu import read_vtu, write_vtu
 
 
 class DensitySeries:

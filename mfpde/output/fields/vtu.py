@@ -20,9 +20,9 @@ from vtkmodules.vtkCommonMisc import vtkErrorCode
 from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructuredGridWriter
 
 from mfpde.errors import InputError
+from mfpde.output.fields.lattice import KINDS, can_have_cell_arrays, degree_of, vtk_order, vtk_type
+from mfpde.output.fields.snapshot import Piece, Snapshot
 from mfpde.output.files import replacing
-from mfpde.output.lattice import KINDS, can_have_cell_arrays, degree_of, vtk_order, vtk_type
-from mfpde.output.snapshot import Piece, Snapshot
 
 ARRAYS = ("density", "potential", "velocity")
 LAYER = "layer"  # of each cell, from 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.output.files import append_text, naming, write_text
-from mfpde.output.report import BlockIndicators, BlockMoments, Report, Step
+from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
 type Value = float | int | str

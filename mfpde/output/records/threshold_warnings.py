@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mfpde.output.report import BlockIndicators, Report
+from mfpde.output.records.report import BlockIndicators, Report
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mfpde.output.checkpoint import DamagedError, read_facts
+from mfpde.output.checkpoint.checkpoint import DamagedError, read_facts
 from mfpde.output.files import failing_clearly, naming, sync
 
 CHECKPOINTS = "checkpoint"  # the folder

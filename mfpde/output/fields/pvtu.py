@@ -7,8 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from mfpde.errors import InputError
+from mfpde.output.fields.lattice import can_have_cell_arrays
 from mfpde.output.files import write_text
-from mfpde.output.lattice import can_have_cell_arrays
 
 _NUMBERS = (("layer", "Int32", 1), ("cell", "Int64", 1))
 _VALUES = (("density", "Float64", 1), ("potential", "Float64", 1), ("velocity", "Float64", 3))

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from mfpde.output.report import Report
+from mfpde.output.records.report import Report
 
 _COUNT = "{desc} {n} of {total} |{bar}| [{elapsed}<{remaining}] {postfix}"
 _BAR = "{percentage:3.0f}%|{bar}| tau {n:.4g}/{total:.4g} [{elapsed}<{remaining}]{postfix}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.lattice import element, gradients, insideness, tabulate
+from mfpde.output.fields.lattice import element, gradients, insideness, tabulate
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Checkpoints: files that are complete or absent, in two generations."""

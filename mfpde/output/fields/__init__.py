@@ -1,0 +1,1 @@
+"""Density files: snapshots of fields, written and read through VTK."""

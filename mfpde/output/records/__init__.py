@@ -1,0 +1,1 @@
+"""Records of a run: tables, manifest, warnings and progress."""
