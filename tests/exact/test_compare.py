@@ -14,6 +14,16 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.compare import main as compare
+from mfpde.comparison.checks import Check
+from mfpde.comparison.depth_error import depth_rows
+from mfpde.comparison.effects import CHANGE, Effect, effects, witness
+from mfpde.comparison.evidence import Evidence
+from mfpde.comparison.exponents import risk_slopes, slope_checks
+from mfpde.comparison.grids import grid_checks
+from mfpde.comparison.infinite_width import extrapolate
+from mfpde.comparison.slopes import Slope, floor, governed, slope
+from mfpde.comparison.verdict import decide, mean_checks, refinement_checks
+from mfpde.comparison.wasserstein import draws, exact, nodes, sliced
 from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.records import Record
@@ -29,16 +39,6 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.tasks import Task, scalars
 from mfpde.problem.transformer import Transformer
 from mfpde.solve import main as solve
-from mfpde.validation.check import Check
-from mfpde.validation.depth import depth_rows
-from mfpde.validation.distances import draws, exact, nodes, sliced
-from mfpde.validation.effects import CHANGE, Effect, effects, witness
-from mfpde.validation.evidence import Evidence
-from mfpde.validation.exponents import risk_slopes, slope_checks
-from mfpde.validation.extrapolation import extrapolate
-from mfpde.validation.grids import grid_checks
-from mfpde.validation.slopes import Slope, floor, governed, slope
-from mfpde.validation.verdict import decide, mean_checks, refinement_checks
 
 TAUS, DECAY = [0.25, 0.5], 0.3
 RNG = np.random.default_rng(3)

@@ -13,15 +13,15 @@ import pytest
 from scipy import stats
 
 from mfpde.compare import main as compare
+from mfpde.comparison.checks import Check
+from mfpde.comparison.effects import CHANGE, Effect
+from mfpde.comparison.exponents import SlopeRow, slope_checks
+from mfpde.comparison.slopes import Slope, floor, slope
+from mfpde.comparison.verdict import decide
 from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
 from mfpde.particles import main as particles
 from mfpde.solve import main as solve
-from mfpde.validation.check import Check
-from mfpde.validation.effects import CHANGE, Effect
-from mfpde.validation.exponents import SlopeRow, slope_checks
-from mfpde.validation.slopes import Slope, floor, slope
-from mfpde.validation.verdict import decide
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfpde import comparison
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.output.reader import open_run
+from mfpde.runs import comparison_run
 from mfpde.solve import main
 from restarts import TEXT, USER
 
@@ -107,8 +107,8 @@ def test_the_files_of_a_directory_that_was_moved_are_those_of_another_run_file(t
     moved.mkdir()
     (moved / "run.toml").write_text(run.text())
     with pytest.raises(InputError, match="no such file"):
-        comparison._run_file(moved, None).build()
-    found = comparison._run_file(moved, given)
+        comparison_run._run_file(moved, None).build()
+    found = comparison_run._run_file(moved, given)
     assert found.problem_hash() == run.problem_hash()
     assert found.training.weight_decay == 0.7
     mesh = found.densities("bump").mesh

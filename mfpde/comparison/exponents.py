@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.validation.check import CONFIDENCE, Check, relative
-from mfpde.validation.evidence import Evidence, at, has, matrix
-from mfpde.validation.slopes import Governed, Slope, floor, governed, slope
+from mfpde.comparison.checks import CONFIDENCE, Check, relative
+from mfpde.comparison.evidence import Evidence, at, has, matrix
+from mfpde.comparison.slopes import Governed, Slope, floor, governed, slope
 
 Array = NDArray[np.float64]
 RATE, RATE_WITHIN = -0.5, 0.1

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mfpde.comparison.depth_error import DepthRow
+from mfpde.comparison.evidence import Evidence, History
+from mfpde.comparison.exponents import SlopeRow
+from mfpde.comparison.slopes import Governed
 from mfpde.finite.records import Record
-from mfpde.validation.depth import DepthRow
-from mfpde.validation.evidence import Evidence, History
-from mfpde.validation.exponents import SlopeRow
-from mfpde.validation.slopes import Governed
 
 _BLACK = "#111111"
 

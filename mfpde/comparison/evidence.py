@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.comparison.effects import CHANGE, Effect
 from mfpde.finite.records import Record
 from mfpde.problem.transformer import Transformer
-from mfpde.validation.effects import CHANGE, Effect
 
 Array = NDArray[np.float64]
 type Course = tuple[Array, Array]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.validation.evidence import History, at, has
+from mfpde.comparison.evidence import History, at, has
 
 ORDER, ORDER_WITHIN = -1.0, 0.15
 

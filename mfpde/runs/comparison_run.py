@@ -12,10 +12,17 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
+from mfpde.comparison import block_distances, exponents, grids, verdict
+from mfpde.comparison.checks import percent
+from mfpde.comparison.comparison_report import Findings, page
+from mfpde.comparison.depth_error import depth_rows
+from mfpde.comparison.effects import CHANGE, Effect, effects, witness
+from mfpde.comparison.evidence import Evidence, History
 from mfpde.config import run_file
 from mfpde.config.named_files import overrides, seen_from
 from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError, Stopped
+from mfpde.figures.plots import comparison_figures
 from mfpde.finite.records import Record, load_all
 from mfpde.inputs import existing, inside
 from mfpde.limit.specification import refined
@@ -30,12 +37,6 @@ from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.run import Manner, Source, solve_into
 from mfpde.study import FOLDER as PARTICLES
-from mfpde.validation import exponents, grids, measures, pictures, verdict
-from mfpde.validation.check import percent
-from mfpde.validation.depth import depth_rows
-from mfpde.validation.effects import CHANGE, Effect, effects, witness
-from mfpde.validation.evidence import Evidence, History
-from mfpde.validation.report import Findings, page
 from mfpde.wiring import problem_of
 
 FOLDER = "compare"
@@ -295,9 +296,9 @@ def _findings(
     run = open_run(material.directory)
     slopes = exponents.risk_slopes(evidence)
     mine = [r for r in evidence.drawn if r.job.layers == own]
-    distances = measures.distances(run, mine, _last_kept(run, mine))
+    distances = block_distances.distances(run, mine, _last_kept(run, mine))
     dims = {family.name: family.dim for family in evidence.models[own].families}
-    far = measures.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
+    far = block_distances.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
     taus = [float(t) for t in run.taus if t > 0.0]
     depth = depth_rows(residual, continuum, taus) if residual else []
     judged = [row for row in (*slopes, *far) if row.wanted == exponents.RATE]
@@ -330,18 +331,18 @@ def _last_kept(run: Run, records: Sequence[Record]) -> list[float]:
 def _write(folder: Path, findings: Findings, evidence: Evidence) -> None:
     figures = {}
     if evidence.records:
-        figures["risk"] = pictures.risk_curves(evidence)
+        figures["risk"] = comparison_figures.risk_curves(evidence)
         if all("accuracy" in table for table in evidence.limits.values()):
-            figures["accuracy"] = pictures.risk_curves(evidence, "accuracy")
+            figures["accuracy"] = comparison_figures.risk_curves(evidence, "accuracy")
     if findings.slopes:
-        figures["sizes"] = pictures.size_errors(findings.slopes)
+        figures["sizes"] = comparison_figures.size_errors(findings.slopes)
     if findings.governed:
         tau = max(findings.governed)
-        figures["width"] = pictures.width_or_depth(findings.governed[tau], tau)
+        figures["width"] = comparison_figures.width_or_depth(findings.governed[tau], tau)
     if findings.depth:
-        figures["depth"] = pictures.depth_errors(findings.depth)
+        figures["depth"] = comparison_figures.depth_errors(findings.depth)
     with failing_clearly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        images = pictures.save(figures, folder)
+        images = comparison_figures.save(figures, folder)
         write_text(folder / "report.html", page(findings, images))
         write_json(folder / "summary.json", findings.plain())

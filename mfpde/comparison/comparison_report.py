@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.validation.check import CONFIDENCE, SYMBOLS, Check, percent
-from mfpde.validation.depth import ORDER, ORDER_WITHIN, DepthRow
-from mfpde.validation.effects import CHANGE
-from mfpde.validation.exponents import SlopeRow
-from mfpde.validation.slopes import Governed
-from mfpde.validation.verdict import Verdict, decide
+from mfpde.comparison.checks import CONFIDENCE, SYMBOLS, Check, percent
+from mfpde.comparison.depth_error import ORDER, ORDER_WITHIN, DepthRow
+from mfpde.comparison.effects import CHANGE
+from mfpde.comparison.exponents import SlopeRow
+from mfpde.comparison.slopes import Governed
+from mfpde.comparison.verdict import Verdict, decide
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #111 }

@@ -14,10 +14,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.comparison.checks import Check, judge
+from mfpde.comparison.evidence import Course, Evidence, History, apart, course, value_at
 from mfpde.finite.records import Record
 from mfpde.problem.family import Family
-from mfpde.validation.check import Check, judge
-from mfpde.validation.evidence import Course, Evidence, History, apart, course, value_at
 
 Array = NDArray[np.float64]
 TARGET = 1e-6  # relative; how closely refined grids and a refined PDE are to agree

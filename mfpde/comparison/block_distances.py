@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.comparison.effects import Effect
+from mfpde.comparison.exponents import SlopeRow
+from mfpde.comparison.slopes import slope
+from mfpde.comparison.wasserstein import draws, exact, nodes, rate, sliced
 from mfpde.finite.records import Record
 from mfpde.output.reader import Run
-from mfpde.validation.distances import draws, exact, nodes, rate, sliced
-from mfpde.validation.effects import Effect
-from mfpde.validation.exponents import SlopeRow
-from mfpde.validation.slopes import slope
 
 Array = NDArray[np.float64]
 _LARGEST = 200  # units from which an exact distance takes too long

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.validation.check import CONFIDENCE, SURE, SYMBOLS, Check, judge, percent
-from mfpde.validation.evidence import Evidence, at, has
-from mfpde.validation.extrapolation import Limit, deviations, extrapolate
+from mfpde.comparison.checks import CONFIDENCE, SURE, SYMBOLS, Check, judge, percent
+from mfpde.comparison.evidence import Evidence, at, has
+from mfpde.comparison.infinite_width import Limit, deviations, extrapolate
 
 _MOST_SEEDS = 10_000  # above that many, seeds are no advice
 _NO_EVIDENCE = (
