@@ -18,7 +18,7 @@ from mpi4py import MPI
 
 from mfpde.config import run_file, toml
 from mfpde.errors import ComputationError, InputError, Stopped
-from mfpde.figures.kin import draw
+from mfpde.figures.plots.sweep_curves import draw
 from mfpde.inputs import inside, show
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check

@@ -59,11 +59,11 @@ def _draw(given: argparse.Namespace, tau: float | None) -> None:
 
     run = open_run(given.directory)
     if given.watch:
-        from mfpde.figures.watch import watch  # noqa: PLC0415
+        from mfpde.figures.pages.live_view import watch  # noqa: PLC0415
 
         watch(run, sys.stdout)
         return
-    from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
+    from mfpde.figures.pages.album import Wishes, write_figures  # noqa: PLC0415
     from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
     wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)

@@ -184,44 +184,44 @@ class Run:
             tau: of the report to draw; the last unless given.
             animation: draw the film through τ, too; it takes the longest.
         """
-        from mfpde.figures.album import Wishes, write_figures  # noqa: PLC0415
+        from mfpde.figures.pages.album import Wishes, write_figures  # noqa: PLC0415
         from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
         return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
 
     def plot(self, tau: float | None = None) -> Page:
         """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
-        from mfpde.figures.glance import glance_figure  # noqa: PLC0415  (Matplotlib is slow, and not every reader draws)
+        from mfpde.figures.plots.glance import glance_figure  # noqa: PLC0415  (Matplotlib is slow, and not every reader draws)
 
         return glance_figure(self, tau)
 
     def plot_history(self) -> Page:
-        """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.history.history_figure`."""
-        from mfpde.figures.history import history_figure  # noqa: PLC0415
+        """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.plots.history.history_figure`."""
+        from mfpde.figures.plots.history import history_figure  # noqa: PLC0415
 
         return history_figure(self)
 
     def plot_densities(self, tau: float | None = None) -> Page:
-        """All families and layers as small multiples; see `figures.overview.densities_figure`."""
-        from mfpde.figures.overview import densities_figure  # noqa: PLC0415
+        """All families and layers as small multiples; see `figures.plots.overview.densities_figure`."""
+        from mfpde.figures.plots.overview import densities_figure  # noqa: PLC0415
 
         return densities_figure(self, tau)
 
     def plot_density(self, family: str | None = None, tau: float | None = None) -> Page:
-        """One family in all layers, with marginals and moments; see `figures.density.density_figure`."""
-        from mfpde.figures.density import density_figure  # noqa: PLC0415
+        """One family in all layers, with marginals and moments; see `figures.plots.density.density_figure`."""
+        from mfpde.figures.plots.density import density_figure  # noqa: PLC0415
 
         return density_figure(self, family, tau)
 
     def plot_potential(self, family: str | None = None, tau: float | None = None) -> Page:
-        """The potential of a family, its minimisers marked; see `figures.potential.potential_figure`."""
-        from mfpde.figures.potential import potential_figure  # noqa: PLC0415
+        """The potential of a family, its minimisers marked; see `figures.plots.potential.potential_figure`."""
+        from mfpde.figures.plots.potential import potential_figure  # noqa: PLC0415
 
         return potential_figure(self, family, tau)
 
     def plot_volume(self, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
-        """A family of three coordinates in space, by PyVista; see `figures.volume.volume_plotter`."""
-        from mfpde.figures.volume import volume_plotter  # noqa: PLC0415
+        """A family of three coordinates in space, by PyVista; see `figures.plots.volume.volume_plotter`."""
+        from mfpde.figures.plots.volume import volume_plotter  # noqa: PLC0415
 
         return volume_plotter(self, family, tau, layer)
 

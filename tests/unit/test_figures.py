@@ -17,12 +17,12 @@ from PIL import Image
 from drawn import make_run
 from launch import run as launch
 from mfpde import InputError
-from mfpde.figures import movie, volume
 from mfpde.figures.blocks import Block, block
-from mfpde.figures.minimisers import minimisers
+from mfpde.figures.pages.live_view import curve, look, render, watch
+from mfpde.figures.plots import movie, volume
+from mfpde.figures.plots.minimisers import minimisers
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
-from mfpde.figures.watch import curve, look, render, watch
 from snapshots import box, make_snapshot, place
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -160,7 +160,7 @@ def test_everything_into_one_folder(tmp_path, dims):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
 def test_the_report_in_a_browser(tmp_path):
     run = make_run(tmp_path / "run")
-    from mfpde.figures.album import Wishes, write_figures
+    from mfpde.figures.pages.album import Wishes, write_figures
 
     report = write_figures(run, Wishes(animation=False), lambda _: None)[-1]
     profile, shot = tmp_path / "profile", tmp_path / "shot.png"

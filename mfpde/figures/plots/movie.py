@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfpde.errors import ComputationError
-from mfpde.figures.overview import Small
+from mfpde.figures.plots.overview import Small
 from mfpde.figures.style import styled
 from mfpde.output.reader import Run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mfpde.figures import style
 from mfpde.figures.blocks import chosen
-from mfpde.figures.history import history_panels
-from mfpde.figures.overview import Small
+from mfpde.figures.plots.history import history_panels
+from mfpde.figures.plots.overview import Small
 from mfpde.figures.style import Page, styled
 from mfpde.output.reader import Run
 

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from mfpde.errors import ComputationError
-from mfpde.figures import movie, style, volume
+from mfpde.figures import style
 from mfpde.figures.blocks import chosen
-from mfpde.figures.density import density_figure
-from mfpde.figures.history import history_figure
-from mfpde.figures.overview import densities_figure
-from mfpde.figures.page import write_report
-from mfpde.figures.potential import potential_figure
+from mfpde.figures.pages.run_report import write_report
+from mfpde.figures.plots import movie, volume
+from mfpde.figures.plots.density import density_figure
+from mfpde.figures.plots.history import history_figure
+from mfpde.figures.plots.overview import densities_figure
+from mfpde.figures.plots.potential import potential_figure
 from mfpde.output.reader import Run
 from mfpde.output.records.progress import Steps
 
