@@ -73,7 +73,7 @@ def solve_limit(
     comm = mpi.start()
     mpi.start_petsc()
     from mfpde.limit.specification import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.run import Manner, Source, solve_into  # noqa: PLC0415
+    from mfpde.runs.limit_run import Manner, Source, solve_into  # noqa: PLC0415
 
     def stated() -> tuple[Problem, Output]:
         """What can be wrong on this rank alone."""

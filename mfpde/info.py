@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde.command import Parser
 from mfpde.parallel import caches, mpi
+from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde.command import Parser
 from mfpde.errors import InputError
 from mfpde.parallel import mpi
+from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
-    from mfpde.study import Plan as StudyPlan
+    from mfpde.runs.finite_runs import Plan as StudyPlan
 
 _EXAMPLES = """\
 examples:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(words: list[str]) -> int:
     given = parser().parse_args(words)
-    from mfpde.study import execute  # noqa: PLC0415  (after MPI is up)
+    from mfpde.runs.finite_runs import execute  # noqa: PLC0415  (after MPI is up)
 
     plan = mpi.agree(lambda: _plan(given))
     execute(plan)
@@ -70,7 +70,7 @@ def _plan(given: argparse.Namespace) -> StudyPlan:
     from mfpde.config import run_file  # noqa: PLC0415
     from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
     from mfpde.inputs import one_of, real  # noqa: PLC0415
-    from mfpde.study import Plan  # noqa: PLC0415
+    from mfpde.runs.finite_runs import Plan  # noqa: PLC0415
 
     run = run_file.load(given.run, given.set, given.directory)
     if "horizon" not in run.content["training"]:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.command import Parser
 from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.parallel import mpi
+from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
 examples:

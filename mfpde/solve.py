@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.command import Parser
 from mfpde.errors import InputError
 from mfpde.inputs import duration
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
+from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
 examples:
@@ -53,7 +53,7 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
     from mfpde.config import run_file  # noqa: PLC0415  (after MPI and PETSc are up)
 
     run = mpi.agree(lambda: run_file.load(given.run, given.set, given.directory))
-    from mfpde.run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
+    from mfpde.runs.limit_run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
     execute(
         run,

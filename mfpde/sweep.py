@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.command import Parser
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
+from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
 examples:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sweep(words: list[str], signals: Signals) -> int:
     given = parser().parse_args(words)
     mpi.start_petsc()
-    from mfpde.kin import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.runs.parameter_sweep import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
     execute(mpi.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
     return 0

@@ -144,7 +144,7 @@ PROGRAM, MINIMUM, COVER = (
 FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_program.py"
 NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
-RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/run.py", "mfpde/output/records/tables.py"
+RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/runs/limit_run.py", "mfpde/output/records/tables.py"
 LATTICE, CUT = "mfpde/output/fields/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint/checkpoint.py", "mfpde/output/checkpoint/generations.py"
 RESUME = "tests/restart/test_resume.py::"
@@ -492,7 +492,7 @@ FAULTS = (
     # Tiles of samples, families of runs, input.
     Fault("padding-counted-as-samples", SWEEP, "1.0 / samples, 0.0)", "1.0 / samples, 1.0 / samples)", TWO_RANKS),
     Fault("tiles-of-the-rank-before", SWEEP, "tile * (comm.rank + comm.size * t)", "tile * (comm.rank + t)", TWO_RANKS),
-    Fault("cut-member-begins-anew", "mfpde/kin.py", "overwrite=not resume, resume=resume",
+    Fault("cut-member-begins-anew", "mfpde/runs/parameter_sweep.py", "overwrite=not resume, resume=resume",
           "overwrite=True, resume=False",
           "tests/unit/test_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
     Fault("archive-with-pickle", "mfpde/problem/tasks.py", "allow_pickle=False)", "allow_pickle=True)",
@@ -507,7 +507,7 @@ FAULTS = (
     # Surroundings, and ranks that differ.
     Fault("rank-without-cells", PENALTY, "reshape(len(row), count * points)", "reshape(len(row), -1)",
           "tests/parallel/test_temperature_ranks.py"),
-    Fault("step-not-compared-over-ranks", "mfpde/wiring.py", '("layers", "step", "depth", "loss")',
+    Fault("step-not-compared-over-ranks", "mfpde/runs/problem_setup.py", '("layers", "step", "depth", "loss")',
           '("layers", "depth", "loss")', "tests/parallel/test_settings_differ.py::test_every_setting_of_solve_limit"),
     Fault("locale-of-the-user", MESH, 'locale.setlocale(locale.LC_NUMERIC, "C")', "pass",
           SURROUNDINGS.format("meshes_are_made_where_numbers_have_commas")),

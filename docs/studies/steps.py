@@ -30,7 +30,7 @@ from mfpde.limit.state import State
 from mfpde.limit.timestepping import extrapolation
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper
-from mfpde.wiring import problem_of
+from mfpde.runs.problem_setup import problem_of
 
 RUN = Path(__file__).parents[2] / "runs" / "in-context.toml"
 SMALLER = ["task.samples=32", "density.cells=16"]

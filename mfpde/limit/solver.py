@@ -89,7 +89,7 @@ class Solver:
         """Solve to the last of the times, yielding a report at τ = 0 and at each of them.
 
         Args:
-            times: of the reports, increasing, as `mfpde.wiring.report_times` has them.
+            times: of the reports, increasing, as `mfpde.runs.problem_setup.report_times` has them.
             reported: τ of the last report of a run that is continued; only later ones are yielded.
             watch: asked once a step whether to pause, and called when the run does.
 

@@ -35,9 +35,9 @@ from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.run import Manner, Source, solve_into
-from mfpde.study import FOLDER as PARTICLES
-from mfpde.wiring import problem_of
+from mfpde.runs.finite_runs import FOLDER as PARTICLES
+from mfpde.runs.limit_run import Manner, Source, solve_into
+from mfpde.runs.problem_setup import problem_of
 
 FOLDER = "compare"
 

@@ -43,7 +43,7 @@ from mfpde.finite.train import Trainer, gradient_descent, runge_kutta  # noqa: E
 from mfpde.finite.units import gauss_units, grid_units, sampled_units  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.problem.transformer import Units  # noqa: E402
-from mfpde.wiring import problem_of  # noqa: E402
+from mfpde.runs.problem_setup import problem_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "in-context.toml"

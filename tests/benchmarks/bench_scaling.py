@@ -65,7 +65,7 @@ def child(words: dict[str, Any]) -> None:
 
     from mfpde.config import run_file
     from mfpde.limit.solver import Solver
-    from mfpde.wiring import problem_of
+    from mfpde.runs.problem_setup import problem_of
 
     if comm.size == 1:
         time.perf_counter = time.process_time  # also for the flow's own clock, which tells its parts

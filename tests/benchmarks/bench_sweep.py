@@ -34,7 +34,7 @@ from mpi4py import MPI  # noqa: E402
 from mfpde.config import run_file  # noqa: E402
 from mfpde.limit import backprop as sweeps  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
-from mfpde.wiring import problem_of  # noqa: E402
+from mfpde.runs.problem_setup import problem_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = {"exp": (jnp.exp, np.exp), "tanh": (jnp.tanh, np.tanh), "log1p": (jnp.log1p, np.log1p)}

@@ -18,7 +18,7 @@ from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.output.reader import open_run
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 sys.path.insert(0, str(Path(__file__).parent / "cases"))
 

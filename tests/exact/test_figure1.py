@@ -16,7 +16,7 @@ from mfpde.finite.training import School
 from mfpde.finite.units import sampled_units
 from mfpde.output.reader import open_run
 from mfpde.problem.transformer import residual_stream
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

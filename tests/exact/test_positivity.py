@@ -19,7 +19,7 @@ from mfpde.limit.positivity.bernstein import lower_bound, nonnegative
 from mfpde.limit.positivity.limiter import Limiter, build_limiter, weights
 from mfpde.limit.solver import Solver
 from mfpde.output.reader import open_run
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 ROOT = Path(__file__).parents[2]
 MESHES = {

@@ -24,8 +24,8 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.run import execute
-from mfpde.wiring import problem_of
+from mfpde.runs.limit_run import execute
+from mfpde.runs.problem_setup import problem_of
 
 SMALL = ["density.cells=4", "time.tolerance=1e-3"]
 FEW = {

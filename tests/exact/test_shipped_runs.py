@@ -12,7 +12,7 @@ import pyvista
 
 from mfpde.config import run_file
 from mfpde.output.reader import Run, open_run
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 RUNS = Path(__file__).parents[2] / "runs"
 UNSOLVED = ("vision-transformer",)  # for particles only

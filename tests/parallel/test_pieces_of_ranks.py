@@ -46,7 +46,7 @@ from mfpde import config, parallel
 parallel.start()
 parallel.start_petsc()
 from mfpde.limit import gather
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 for name, largest in (("whole", 2.0**30), ("pieces", 0.0)):
     gather.LARGEST_FILE = largest
     for file in map(Path, sys.argv[1:]):

@@ -43,7 +43,7 @@ from pathlib import Path
 from mfpde import config, parallel
 parallel.start()
 parallel.start_petsc()
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 for file in map(Path, sys.argv[2:]):
     execute(config.load(file, [], Path(sys.argv[1]) / file.stem), overwrite=False)
 """

@@ -11,8 +11,8 @@ import pytest
 
 from launch import environment
 from mfpde.compare import main as compare
-from mfpde.keeper import Schedule
 from mfpde.output.reader import open_run
+from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main as solve
 from restarts import assert_same, write
 

@@ -238,7 +238,7 @@ import json, os, sys
 from mfpde import parallel
 parallel.start()
 parallel.start_petsc()
-import mfpde.run
+import mfpde.runs.limit_run
 from mfpde.solve import main
 for line in sys.stdin:
     child = os.fork()

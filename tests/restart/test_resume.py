@@ -15,10 +15,10 @@ import pytest
 from mpi4py import MPI
 
 import mfpde
-from mfpde.keeper import Schedule
 from mfpde.output.checkpoint.checkpoint import Contents, DamagedError, read_common, read_facts, read_rows
 from mfpde.output.checkpoint.checkpoint import write as write_checkpoint
 from mfpde.output.reader import open_run
+from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main
 from restarts import assert_same, told_tau, write
 

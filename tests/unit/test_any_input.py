@@ -24,7 +24,6 @@ from launch import run
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.inputs import inside
-from mfpde.keeper import find
 from mfpde.limit.fem import mesh as mesh_files
 from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver
@@ -32,8 +31,9 @@ from mfpde.limit.specification import Problem
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import CHECKPOINTS, Generations
 from mfpde.problem.tasks import Task, from_npz
+from mfpde.runs.checkpointer import find
+from mfpde.runs.problem_setup import report_times
 from mfpde.solve import main
-from mfpde.wiring import report_times
 from restarts import write
 
 SOON = 10.0  # seconds of computing for one case; most take a hundredth. Waiting is bounded by the time-out of a test

@@ -23,7 +23,7 @@ from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.output.fields.pvd import series_name
 from mfpde.problem.tasks import digits, from_npz
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 from mfpde.solve import main
 
 MESHES = Path(__file__).parents[2] / "meshes"

@@ -11,7 +11,7 @@ from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.specification import Problem, refined
 from mfpde.output.reader import open_run
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
 ROOT = Path(__file__).parents[2]

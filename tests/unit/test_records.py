@@ -19,7 +19,7 @@ from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.gradient_flow import Flow
 from mfpde.output.reader import Run, open_run
 from mfpde.output.records.report import BlockMoments
-from mfpde.run import execute
+from mfpde.runs.limit_run import execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
 SETTINGS = ("density.cells=6", "output.every=0.25", "training.horizon=1")

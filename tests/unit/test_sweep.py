@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from launch import run
-from mfpde import kin
 from mfpde.errors import ComputationError, Stopped
 from mfpde.output.reader import open_run
+from mfpde.runs import parameter_sweep
 from mfpde.sweep import main
 
 CASES = Path(__file__).parents[1] / "exact" / "cases"
@@ -55,13 +55,13 @@ def test_every_combination_is_solved_once_and_summed_up(
         assert (folder / f"sweep.{ending}").stat().st_size > 1000
 
     solved_now: list[tuple[str, bool]] = []
-    real = kin.solve
+    real = parameter_sweep.solve
 
     def counting(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
         solved_now.append((run_file.output.directory.name, resume))
         real(run_file, overwrite=overwrite, resume=resume, signals=signals)
 
-    monkeypatch.setattr(kin, "solve", counting)
+    monkeypatch.setattr(parameter_sweep, "solve", counting)
     (folder / names[1] / "summary.json").unlink()  # as if it had been cut
     assert main([str(slopes), *OVER, *SET]) == 0
     assert solved_now == [(names[1], True)]  # from its last checkpoint
@@ -79,14 +79,14 @@ def test_every_combination_is_solved_once_and_summed_up(
 def test_one_that_fails_does_not_stop_the_others(
     slopes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = kin.solve
+    real = parameter_sweep.solve
 
     def failing(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
         if run_file.training.weight_decay == 0.3:
             raise ComputationError("not finite")
         real(run_file, overwrite=overwrite, resume=resume, signals=signals)
 
-    monkeypatch.setattr(kin, "solve", failing)
+    monkeypatch.setattr(parameter_sweep, "solve", failing)
     assert main([str(slopes), *OVER[:2], *SET]) == 3
     assert "1 of 2 runs failed; training.weight_decay-0.3: not finite" in capsys.readouterr().err
     assert [row["training.weight_decay"] for row in table(slopes.parent / "slopes-sweep")] == ["0.1"]
@@ -96,7 +96,7 @@ def test_a_signal_ends_the_family_with_one_line(slopes: Path, monkeypatch: Any, 
     def stopped(*_arguments: Any, **_named: Any) -> None:
         raise Stopped("SIGINT: stopped at tau = 0.5 and saved; --resume goes on from there", 2)
 
-    monkeypatch.setattr(kin, "solve", stopped)
+    monkeypatch.setattr(parameter_sweep, "solve", stopped)
     assert main([str(slopes), *OVER[:2], *SET]) == 130
     said = "run 1 of 2: SIGINT: stopped at tau = 0.5 and saved; the same command goes on"
     assert capsys.readouterr().err == f"mfpde: {said}\n"

@@ -16,7 +16,6 @@ from mfpde.config.run_file import RunFile
 from mfpde.config.settings import Output
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
-from mfpde.keeper import FINGERPRINT, Keeper, Schedule, find
 from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.memory_estimate import check as check_memory
 from mfpde.limit.restart import Saved, understood
@@ -33,7 +32,8 @@ from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
-from mfpde.wiring import check_compiler, check_same, check_settings, problem_of, report_times
+from mfpde.runs.checkpointer import FINGERPRINT, Keeper, Schedule, find
+from mfpde.runs.problem_setup import check_compiler, check_same, check_settings, problem_of, report_times
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from mfpde.output.records.manifest import describe, read_manifest
 from mfpde.parallel import mpi
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.wiring import check_same, report_times
+from mfpde.runs.problem_setup import check_same, report_times
 
 FOLDER = "particles"
 MANIFEST, RUN_FILE, HISTORY = "manifest.json", "run.toml", "history.csv"

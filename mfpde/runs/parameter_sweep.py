@@ -27,8 +27,8 @@ from mfpde.output.lock import only_writer
 from mfpde.output.reader import open_run
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
-from mfpde.run import execute as solve
-from mfpde.wiring import problem_of, report_times
+from mfpde.runs.limit_run import execute as solve
+from mfpde.runs.problem_setup import problem_of, report_times
 
 TABLE = "sweep.csv"
 _COLUMNS = (
