@@ -68,7 +68,7 @@ class FaultError(Exception):
 KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}]"
 POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
 TWO_RANKS = "tests/parallel/test_two_ranks.py"
-FINITE_TRAIN = "mfpde/finite/train.py"
+FINITE_TRAIN = "mfpde/finite/methods.py"
 PARTICLES = "tests/unit/test_particles.py::test_{}"
 COMPARE = "tests/exact/test_compare.py::test_{}"
 VERDICT = "tests/exact/test_verdict.py::test_{}"
@@ -420,7 +420,7 @@ FAULTS = (
           "tests/restart/test_compare_stopped.py::test_a_depth_that_is_being_solved_goes_on_bit_for_bit"),
     Fault("hotter-limit", "mfpde/limit/diffusion/diffusion.py", "self.temperature = temperature",
           "self.temperature = 1.1 * temperature", COMPARE.format("noisy_units_against_the_hot_pde")),
-    Fault("short-records-are-done", "mfpde/finite/records.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
+    Fault("short-records-are-done", "mfpde/finite/record_files.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
     # Stopping and going on.
     Fault("resumed-step-not-the-wish", STEP, 'self._trial.wish = float(memory["wish"])', "pass",

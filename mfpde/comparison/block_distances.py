@@ -12,7 +12,7 @@ from mfpde.comparison.effects import Effect
 from mfpde.comparison.exponents import SlopeRow
 from mfpde.comparison.slopes import slope
 from mfpde.comparison.wasserstein import draws, exact, nodes, rate, sliced
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.output.reader import Run
 
 Array = NDArray[np.float64]

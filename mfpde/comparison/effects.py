@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from mfpde.config.settings import Training
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.finite.training import School
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.comparison.effects import CHANGE, Effect
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfpde.comparison.checks import Check, judge
 from mfpde.comparison.evidence import Course, Evidence, History, apart, course, value_at
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]

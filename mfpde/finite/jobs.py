@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from mfpde.errors import InputError
-from mfpde.finite.units import gauss_units, grid_units, sampled_units
+from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units
 from mfpde.parallel import memory
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mfpde.errors import ComputationError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.jobs import Job, Method
-from mfpde.finite.records import Record
-from mfpde.finite.train import Snapshot, Trainer, gradient_descent, runge_kutta
+from mfpde.finite.methods import Snapshot, Trainer, gradient_descent, runge_kutta
+from mfpde.finite.record_files import Record
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
 

@@ -23,7 +23,7 @@ from mfpde.config.named_files import overrides, seen_from
 from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError, Stopped
 from mfpde.figures.plots import comparison_figures
-from mfpde.finite.records import Record, load_all
+from mfpde.finite.record_files import Record, load_all
 from mfpde.inputs import existing, inside
 from mfpde.limit.specification import refined
 from mfpde.output.checkpoint.generations import Generations

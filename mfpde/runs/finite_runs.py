@@ -18,7 +18,7 @@ from mpi4py import MPI
 from mfpde.config.run_file import RunFile
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
-from mfpde.finite.records import Record, load, load_all, path_of, save
+from mfpde.finite.record_files import Record, load, load_all, path_of, save
 from mfpde.finite.training import School
 from mfpde.inputs import inside
 from mfpde.output.directory import check_writable

@@ -39,8 +39,8 @@ from mpi4py import MPI  # noqa: E402
 
 from mfpde.config import run_file  # noqa: E402
 from mfpde.finite.flow import make_flow  # noqa: E402
-from mfpde.finite.train import Trainer, gradient_descent, runge_kutta  # noqa: E402
-from mfpde.finite.units import gauss_units, grid_units, sampled_units  # noqa: E402
+from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units  # noqa: E402
+from mfpde.finite.methods import Trainer, gradient_descent, runge_kutta  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.problem.transformer import Units  # noqa: E402
 from mfpde.runs.problem_setup import problem_of  # noqa: E402

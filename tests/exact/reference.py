@@ -19,8 +19,8 @@ import numpy as np
 
 from mfpde.config import run_file
 from mfpde.finite.flow import make_flow
-from mfpde.finite.train import integrate_flow
-from mfpde.finite.units import best_units
+from mfpde.finite.initial_units import best_units
+from mfpde.finite.methods import integrate_flow
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]

@@ -26,7 +26,7 @@ from mfpde.comparison.verdict import decide, mean_checks, refinement_checks
 from mfpde.comparison.wasserstein import draws, exact, nodes, sliced
 from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 from mfpde.finite.training import School
 from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units

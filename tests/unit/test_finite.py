@@ -12,8 +12,8 @@ from scipy.linalg import expm
 
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import make_flow, split
-from mfpde.finite.train import descend, integrate_flow
-from mfpde.finite.units import gauss_units, grid_units, sampled_units
+from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units
+from mfpde.finite.methods import descend, integrate_flow
 from mfpde.problem import models
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
 from mfpde.problem.tasks import Task, in_context_regression, scalars, teacher

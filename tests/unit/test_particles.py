@@ -14,11 +14,11 @@ from launch import run
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
+from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.jobs import Job, Method, check_memory, deal, plan
-from mfpde.finite.records import Record, load, load_all, save
-from mfpde.finite.train import descend, gradient_descent
+from mfpde.finite.methods import descend, gradient_descent
+from mfpde.finite.record_files import Record, load, load_all, save
 from mfpde.finite.training import School
-from mfpde.finite.units import sampled_units
 from mfpde.particles import main
 from mfpde.problem import models
 from mfpde.problem.laws import Normal

@@ -12,8 +12,8 @@ import pytest
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
-from mfpde.finite.train import descend
-from mfpde.finite.units import sampled_units
+from mfpde.finite.initial_units import sampled_units
+from mfpde.finite.methods import descend
 from mfpde.problem.family import check_family, integrate
 from mfpde.problem.laws import Normal
 from mfpde.problem.model_checks import try_out

@@ -14,7 +14,7 @@ from mfpde.comparison.depth_error import DepthRow
 from mfpde.comparison.evidence import Evidence, History
 from mfpde.comparison.exponents import SlopeRow
 from mfpde.comparison.slopes import Governed
-from mfpde.finite.records import Record
+from mfpde.finite.record_files import Record
 
 _BLACK = "#111111"
 
