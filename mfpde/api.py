@@ -12,14 +12,13 @@ from mfpde.config import toml
 from mfpde.config.run_file import decisive
 from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
-from mfpde.inputs import file_name, show
+from mfpde.inputs import file_name, reject_unknown, show
 from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
 from mfpde.problem import permissive
 from mfpde.problem.model_checks import try_out
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.suggest import reject_unknown
 
 if TYPE_CHECKING:
     from mfpde.limit.specification import Problem

@@ -43,7 +43,7 @@ def _compare(words: list[str], signals: Signals) -> int:
     depths, change = _depths(given.depth), _change(given.change)
     comm = mpi.start()
     mpi.start_petsc()
-    from mfpde.comparison import compare  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.runs.comparison_run import compare  # noqa: PLC0415  (after MPI and PETSc are up)
 
     found = compare(given.directory, given.run, depths, change, signals)
     if comm.rank == 0:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -151,3 +152,17 @@ def short(text: str, most: int = 200) -> str:
 def show(value: object) -> str:
     """A value as in a message, shortened."""
     return short(repr(value), 60)
+
+
+def reject_unknown(table: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse names that are not known.
+
+    Raises:
+        InputError: naming the first unknown key and the nearest known one, or all of them.
+    """
+    for name in given:
+        if name not in known:
+            where = short(f"{table}.{name}" if table else name)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
+            raise InputError(f"{where}: unknown key; {hint}")

@@ -1,8 +1,8 @@
 """The table of docs/steps.md: `uv run python docs/studies/steps.py`; some minutes on one core.
 
 How many sweeps and how much processor time a risk error costs, with a sweep in every stage of the transport's steps
-(`limit.timestepping.stepper`) and with a forecast between them (`limit.timestepping.multirate`), with parabolas and other polynomials, and
-without the correction.
+(`limit.timestepping.stepper`) and with a forecast between them (`limit.timestepping.multirate`), with parabolas and
+other polynomials, and without the correction.
 """
 
 from __future__ import annotations

@@ -18,14 +18,12 @@ from types import ModuleType
 from typing import Any
 
 from mfpde.errors import InputError
-from mfpde.inputs import existing, file_name, inside, one_of, real, show, whole
-from mfpde.problem import models, vision
-from mfpde.problem import tasks as tasks
+from mfpde.inputs import existing, file_name, inside, one_of, real, reject_unknown, show, whole
+from mfpde.problem import models, tasks, vision
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.suggest import reject_unknown
 
 _TASKS: Mapping[str, Callable[..., Task]] = {
     "digits": tasks.digits,

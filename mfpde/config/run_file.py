@@ -18,11 +18,10 @@ from mfpde.config.build import build
 from mfpde.config.named_files import contents, families, renamed, seen_from, without_folders
 from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
-from mfpde.inputs import existing, file_name, inside, is_text, short, show
+from mfpde.inputs import existing, file_name, inside, is_text, reject_unknown, short, show
 from mfpde.problem.model_checks import try_out
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.suggest import reject_unknown
 
 __all__ = ["Density", "Output", "RunFile", "Time", "Training", "load"]
 

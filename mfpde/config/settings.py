@@ -59,19 +59,21 @@ class Density:
         positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
             are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
             for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
-            indicators.csv and moments.csv tell of it (`limit.positivity.bernstein.nonnegative`). "scheme" keeps the evolved density
-            itself nonnegative after every step, under no bound on the step, with the mass to rounding: at the points of
-            a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss points of each cell;
-            so what the Transformer sees is a positive measure (`limit.positivity.limiter`). Between these points it can be
-            negative, which `min_density` and `negative_mass` tell; copies are made as for "output". In co-moving
-            frames the risk is as accurate as without only while ridges are not far thinner than a cell, on
-            in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so (docs/positivity.md).
-        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it (`limit.lagrangian.remap`).
+            indicators.csv and moments.csv tell of it (`limit.positivity.bernstein.nonnegative`). "scheme" keeps the
+            evolved density itself nonnegative after every step, under no bound on the step, with the mass to rounding:
+            at the points of a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss
+            points of each cell; so what the Transformer sees is a positive measure (`limit.positivity.limiter`).
+            Between these points it can be negative, which `min_density` and `negative_mass` tell; copies are made as
+            for "output". In co-moving frames the risk is as accurate as without only while ridges are not far thinner
+            than a cell, on in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so
+            (docs/positivity.md).
+        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it
+            (`limit.lagrangian.remap`).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" lets the flow carry
-            the nodes of a uniform grid (`limit.lagrangian.nodes`): nonnegative and with constant mass under every setting of
-            positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes are
-            potential_degree (4 unless given) per cell and direction, their radius is in initial standard deviations,
-            5.5 unless given; degree says nothing.
+            the nodes of a uniform grid (`limit.lagrangian.nodes`): nonnegative and with constant mass under every
+            setting of positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes
+            are potential_degree (4 unless given) per cell and direction, their radius is in initial standard
+            deviations, 5.5 unless given; degree says nothing.
     """
 
     degree: int = 2

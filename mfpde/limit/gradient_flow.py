@@ -1,8 +1,8 @@
 """The right-hand side of the limit: density → units → risk and potential → transport.
 
 Told once (docs/equations.md): `limit.fem.moments` turns ρ_h into weights of units, `limit.backprop` adds them up over
-ranks, runs all samples forwards and backwards, and adds up again; `limit.fem.moments` spreads the gradient to the nodes of
-the potential; `limit.transport.transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
+ranks, runs all samples forwards and backwards, and adds up again; `fem.moments` spreads the gradient to the nodes of
+the potential; `transport` advects. Two reductions, one more if frames move, and one neighbour exchange per mesh.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Flow:
             speed = max(speed, float(speeds.max()))
         moved = tuple(motion.rate(frame) for motion, frame in zip(motions, state.frame, strict=True))
         carried = tuple(
-            replace(nodes, position=-seen.slope, log_density=seen.laplacian)
-            for nodes, seen in zip(state.carried, self.fields(state, potential), strict=True)
+            replace(density, position=-seen.slope, log_density=seen.laplacian)
+            for density, seen in zip(state.carried, self.fields(state, potential), strict=True)
         )
         self.clock.transport += time.perf_counter() - start
         return Rate(tuple(rates), moved, speed, potential.outcome, potential.values, carried)
@@ -130,8 +130,8 @@ class Flow:
         parts = zip(self.groups, state.density, state.frame, rate.potential, strict=True)
         cells = [dissipation(*part, self.temperature, absolute=True) / self.model.layers for part in parts]
         shares = [share_of(terms, axes=(0, 1)) for terms in cells]
-        for nodes, moving in zip(state.carried, rate.carried, strict=True):
-            squares = nodes.mass * (moving.position**2).sum(axis=2) / self.model.layers
+        for density, moving in zip(state.carried, rate.carried, strict=True):
+            squares = density.mass * (moving.position**2).sum(axis=2) / self.model.layers
             shares.append(self._mine(np.asarray(squares.sum())))
         return reduce(Share.__add__, shares)
 

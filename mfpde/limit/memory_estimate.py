@@ -2,8 +2,8 @@
 
 Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
 the units with what a tile of samples leaves behind for its way back through the layers, and on rank 0 the densities of
-all ranks on their way to a file. The numbers of copies below are counted in `limit.timestepping.stepper`, `limit.gradient_flow`,
-`limit.diagnostics.reporter`, `limit.diagnostics.sampled_fields` and `output.fields.vtu`; what libraries take is measured (docs/validation.md).
+all ranks on their way to a file. The numbers of copies below are counted in `stepper`, `gradient_flow`,
+`reporter`, `sampled_fields` and `vtu`; what libraries take is measured (docs/validation.md).
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def initial_state(
 
 
 def limited(groups: Sequence[Group], state: State) -> State:
-    """The state with the densities of groups that ask for it nonnegative, see `limit.positivity.limiter`; collective."""
+    """The state with the densities of groups that ask for it nonnegative, see `positivity.limiter`; collective."""
     if all(group.limiter is None for group in groups):
         return state
     densities, frames = [], []

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_COMPILED = Path(__file__).parent / "limit" / "__pycache__"  # where numba keeps the solver's kernels by itself
+# where numba keeps the kernels by itself
+_COMPILED = Path(__file__).parents[1] / "limit" / "transport" / "__pycache__"
 _PREFIX = "mfpde-cache-"
 
 

@@ -1,4 +1,4 @@
-"""Densities made nonnegative: what `limit.positivity.bernstein` and the documents say is guaranteed, and nothing less."""
+"""Densities made nonnegative: what `positivity.bernstein` and the documents say is guaranteed, and nothing less."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The certificate of stationarity: gap = (1/L) Σ_{ℓ,c} ( ∫V dρ − min_{R^d} V ), zero at a global minimiser.
 
 The minimum is over all of R^d. Jointly linear coordinates are eliminated exactly, min_v [v·G(q) + λ/2 |v|²] =
-−|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates (`limit.certificate.minimisation`). The gap
-is then that to the least value *found*, with a margin by which, as far as curvature between the points tells, it may be
-too small. Where V has no lower bound the gap is infinite, as it is for λ = 0 unless the data part of V vanishes.
+−|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates
+(`limit.certificate.minimisation`). The gap is then that to the least value *found*, with a margin by which, as far as
+curvature between the points tells, it may be too small. Where V has no lower bound the gap is infinite, as it is for λ
+= 0 unless the data part of V vanishes.
 
 Where Q is convex in ρ (one layer, one stage, affine readout) the gap to the true minimum bounds Q − Q*: it is called a
 bound where all coordinates are jointly linear, so that the minimum is known in closed form, and "best found" elsewhere

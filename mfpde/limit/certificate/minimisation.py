@@ -3,12 +3,13 @@
 Known are W at the mesh nodes, and after that whatever is asked for. Boxes that grow with the distance from zero cover a
 region; beyond radius r no minimum can lie once λ/2 r² exceeds the largest gain by more than the least W found, and the
 region is widened until it goes as far. From the lowest points Newton's method descends in a trust region with exact
-derivatives. Then boxes are divided where curvature leaves room for a lower value (`limit.certificate.branch_and_bound`), until none is left.
+derivatives. Then boxes are divided where curvature leaves room for a lower value (`branch_and_bound`), until none is
+left.
 
 What is found is the least value *found*, as the update is a black box. What is assumed: that the largest gain at the
 points seen, enlarged by a factor, bounds it everywhere (softmax heads and bounded neurons have such a bound), and the
-estimates of `limit.certificate.branch_and_bound`. Where gain outgrows λ/2 r² up to the end of the region and W still falls there, W has no
-lower bound.
+estimates of `branch_and_bound`. Where gain outgrows λ/2 r² up to the end of the region and W still falls there, W has
+no lower bound.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Search:
 
     @property
     def margin(self) -> Array:
-        """(L,) by how much W may still be lower than `best`, by the estimates of `limit.certificate.branch_and_bound`."""
+        """(L,) by how much W may still be lower than `best`, by the estimates of `certificate.branch_and_bound`."""
         if not self.m:
             return np.zeros(len(self.best))
         lowest = [cover.lowest(best) for cover, best in zip(self._covers, self.best, strict=True)]

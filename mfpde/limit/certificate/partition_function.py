@@ -8,7 +8,7 @@ V = λ/2 |q|² + v·G(q) + λ/2 |v|²
     ∫e^{−βV} dv = (2π/(βλ))^{dim v / 2} e^{−βW(q)},    W(q) = λ/2 |q|² − |G(q)|²/(2λ),
 
 and what remains, of the other coordinates, is a trapezoidal sum over a box outside which coercivity leaves nothing: the
-largest gain G²/(2λ), or −V's data part, is taken from the points seen and enlarged as in `limit.certificate.certificate`. For
+largest gain G²/(2λ), or −V's data part, is taken from the points seen and enlarged as in `certificate.certificate`. For
 analytic integrands that vanish at its ends the sum converges faster than any power of its spacing; that is halved until
 two sums agree. Where they do not within the number of points allowed, the gap is nan; where λ = 0 the integral is
 infinite and so is the gap.

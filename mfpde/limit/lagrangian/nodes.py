@@ -60,7 +60,7 @@ class Carried:
         mass: m_j ≥ 0, (L, n); each layer's sum is one.
         low: first point of the layer's table, (L, m) for the m nonlinear coordinates.
         spacing: of the table, (L, m).
-        patience: (1,) the distortion above which a remap is tried; infinite when it never is (`limit.lagrangian.remap`).
+        patience: (1,) the distortion above which a remap is tried; infinite when it never is (`lagrangian.remap`).
     """
 
     position: Array

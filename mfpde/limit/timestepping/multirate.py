@@ -1,7 +1,7 @@
 """Steps of the potential, and inside each of them steps of the transport.
 
 The transport of the density is bound by the CFL condition, while the potential, whose sweep over all samples is the
-dearer part, changes slowly. So between two sweeps the gradient of the risk is a forecast (`limit.timestepping.extrapolation`), and the
+dearer part, changes slowly. So between two sweeps the gradient of the risk is a forecast (`extrapolation`), and the
 density goes through
 
     ∂_τ ρ̂ = f(ρ̂, V̂(τ)),    V̂ the potential of ĝ(τ) in the moving frames,
@@ -13,11 +13,11 @@ much the forecast was wrong, and so what is to be added to first order, with μ 
 
 V is kept for the next step (predict, evaluate, correct). The error of a step is the size of what was added, together
 with the differences of the pair: that of ρ̂*, so that ρ̂ is better. The step obeys it alone, and is tried again where it
-is too large. The first steps, before there are values to continue, are those of `limit.timestepping.stepper`. One sweep a step,
+is too large. The first steps, before there are values to continue, are those of `stepper`. One sweep a step,
 instead of four times as many as the CFL bound asks for.
 
 A potential that the density drives back fast bounds the forecast's steps, and more tightly than those of the pair. So
-where they fall below a quarter of the CFL bound, direct steps, those of `limit.timestepping.stepper` with their four sweeps, are
+where they fall below a quarter of the CFL bound, direct steps, those of `stepper` with their four sweeps, are
 tried for a while, and left again if they are less than four times as long.
 Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); Hairer, Nørsett & Wanner, *Solving Ordinary
 Differential Equations I*, III.1; docs/equations.md.

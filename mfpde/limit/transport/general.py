@@ -1,6 +1,6 @@
 """The transport on any cells: simplices, and cells that differ in shape.
 
-Tables of the reference cell and the geometry at its points; the loops and their memory layout are in `limit.transport.general_kernels`.
+Tables of the reference cell and the geometry at its points; the loops and their memory layout are in `general_kernels`.
 """
 
 from __future__ import annotations

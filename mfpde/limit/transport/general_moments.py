@@ -1,4 +1,4 @@
-"""The compiled loops of `limit.transport.general` that integrate what a co-moving frame follows; memory as in `limit.transport.general_kernels`."""
+"""The compiled loops of `general` that integrate what a co-moving frame follows; memory as in `general_kernels`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A few numbers that the processor handles as one, as a compiled loop is being written.
 
 Loops over cells spend their time on products of small matrices, whose rows must stay in registers. Compilers rarely
-find that out by themselves, so the kernels of `limit.transport.tensor_kernels` and `limit.transport.tensor_moments` are written out: their
+find that out by themselves, so the kernels of `tensor_kernels` and `tensor_moments` are written out: their
 Python functions run once, at compile time, on `Lanes` in the place of floats, and each operation adds one instruction
 on vectors to the code. What a Python loop runs over is unrolled, what Python knows is a constant, and nothing is left
 to guess: every lane of every vector goes through the same operations in the same order, and products are fused into

@@ -1,8 +1,8 @@
 """The compiled loops of `limit.transport.transport` on boxes: tensor-product cells, all of one size and shape.
 
-The numbers of a pack (`limit.transport.codegen`) are vectors, and its work is written out in full (`limit.transport.simd`): nothing between
-coefficients and results touches memory but what the registers cannot hold. Matrices act axis by axis (`limit.transport.sum_factorisation`);
-traces on facets are extrapolated from the points inside.
+The numbers of a pack (`codegen`) are vectors, and its work is written out in full (`simd`): nothing between
+coefficients and results touches memory but what the registers cannot hold. Matrices act axis by axis
+(`sum_factorisation`); traces on facets are extrapolated from the points inside.
 
 A right-hand side takes two passes. `_look` evaluates a pack: the integrals over its cell, and for each facet the
 density and the speed through it. If the cell across has had its turn, the flux is found at once, and left for both;

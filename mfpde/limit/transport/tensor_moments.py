@@ -1,4 +1,4 @@
-"""The compiled loop of `limit.transport.tensor` that integrates what frames follow, written like `limit.transport.tensor_kernels`.
+"""The compiled loop of `transport.tensor` that integrates what frames follow, written like `transport.tensor_kernels`.
 
 Moments of ρ̂ alone are sums of few of its Legendre coefficients; those with ∇V take its values at the points.
 """

@@ -10,7 +10,7 @@ and the scheme finds ∂_τ ρ̂ ∈ DG_p such that for every cell K and test fu
 
 with F = 0 on the mesh boundary. Source: docs/equations.md; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
 
-Here is the exchange between ranks; the loops are in `limit.transport.tensor` for boxes and in `limit.transport.general` for all else.
+Here is the exchange between ranks; the loops are in `tensor` for boxes and in `general` for all else.
 """
 
 from __future__ import annotations
