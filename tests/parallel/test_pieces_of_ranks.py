@@ -42,15 +42,16 @@ CASES = {  # on 3 ranks; of 2 × 1 cells one rank holds none
 SOLVE = """
 import sys
 from pathlib import Path
-from mfpde import config, parallel
-parallel.start()
-parallel.start_petsc()
+from mfpde.config import run_file
+from mfpde.parallel import mpi
+mpi.start()
+mpi.start_petsc()
 from mfpde.limit import gather
 from mfpde.runs.limit_run import execute
 for name, largest in (("whole", 2.0**30), ("pieces", 0.0)):
     gather.LARGEST_FILE = largest
     for file in map(Path, sys.argv[1:]):
-        execute(config.load(file, [], Path(name) / file.stem), overwrite=False)
+        execute(run_file.load(file, [], Path(name) / file.stem), overwrite=False)
 """
 
 

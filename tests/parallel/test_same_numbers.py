@@ -40,12 +40,13 @@ every = 0.25
 ALL = """
 import sys
 from pathlib import Path
-from mfpde import config, parallel
-parallel.start()
-parallel.start_petsc()
+from mfpde.config import run_file
+from mfpde.parallel import mpi
+mpi.start()
+mpi.start_petsc()
 from mfpde.runs.limit_run import execute
 for file in map(Path, sys.argv[2:]):
-    execute(config.load(file, [], Path(sys.argv[1]) / file.stem), overwrite=False)
+    execute(run_file.load(file, [], Path(sys.argv[1]) / file.stem), overwrite=False)
 """
 CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells nor samples
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
@@ -120,7 +121,7 @@ def test_bad_input_on_one_rank_ends_all(tmp_path: Path) -> None:
 def test_an_unexpected_exception_ends_all_ranks_with_its_traceback(tmp_path: Path) -> None:
     """A bug on one rank while the other waits in a reduction."""
     (tmp_path / "bug.py").write_text(
-        "from mfpde import parallel\ncomm = parallel.start()\nif comm.rank == 1:\n    raise KeyError('the culprit')\n"
+        "from mfpde.parallel import mpi\ncomm = mpi.start()\nif comm.rank == 1:\n    raise KeyError('the culprit')\n"
         "comm.allreduce(1)\n"
     )
     done = run("bug.py", ranks=2, directory=tmp_path, timeout=30)

@@ -10,8 +10,8 @@ from launch import run
 SCRIPT = """
 import jax.numpy as jnp, numpy as np
 import mfpde
-from mfpde import parallel
-rank = parallel.start().rank
+from mfpde.parallel import mpi
+rank = mpi.start().rank
 tokens = np.random.default_rng(0).normal(size=(4, 2, 2))
 task = mfpde.Task(tokens, tokens[:, 0, :1])
 
@@ -50,7 +50,7 @@ for name, pair in {
         line = "nothing"
     except mfpde.InputError as error:
         line = str(error)
-    said = parallel.start().gather(line)
+    said = mpi.start().gather(line)
     if rank == 0:
         print(name, "|", said[0] if said[0] == said[1] else said, flush=True)
 """

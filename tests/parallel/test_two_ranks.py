@@ -12,9 +12,9 @@ from launch import run
 SCRIPT = """
 import sys
 from pathlib import Path
-from mfpde import parallel
-world = parallel.start()
-parallel.start_petsc()
+from mfpde.parallel import mpi
+world = mpi.start()
+mpi.start_petsc()
 import numpy as np
 from mpi4py import MPI
 from mfpde.limit.diagnostics import diagnose

@@ -104,8 +104,9 @@ def test_a_forged_checkpoint_is_refused(what, sound, capsys):
 
 MANY = """
 import json, sys
-from mfpde import parallel, solve
-comm = parallel.start()
+from mfpde import solve
+from mfpde.parallel import mpi
+comm = mpi.start()
 codes = [comm.gather(solve.main(["tiny.toml", "--directory", name, "--resume"])) for name in sys.argv[1:]]
 if comm.rank == 0:
     json.dump(codes, open("codes.json", "w"))

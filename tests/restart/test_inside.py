@@ -54,9 +54,9 @@ def test_a_disk_that_is_full_at_a_checkpoint(tmp_path, capsys):
 
 RAISING = """
 import sys
-from mfpde import parallel
-rank = parallel.start().rank
-parallel.start_petsc()
+from mfpde.parallel import mpi
+rank = mpi.start().rank
+mpi.start_petsc()
 import importlib
 place, name, count = sys.argv[1:4]
 module, _, kind = place.partition(":")

@@ -131,9 +131,9 @@ def test_a_script_keeps_its_handlers_and_sigterm_is_not_petscs(first: str) -> No
 AFTER = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
-from mfpde import parallel
-parallel.start()
-parallel.start_petsc()
+from mfpde.parallel import mpi
+mpi.start()
+mpi.start_petsc()
 os.kill(os.getpid(), signal.SIGHUP)
 print("still there")
 """

@@ -22,9 +22,9 @@ from restarts import assert_same, told_tau, write
 # The command; every rank leaves its process id, so that a test can send a signal to one of them.
 COMMAND = """
 import os, sys
-from mfpde import parallel
+from mfpde.parallel import mpi
 from mfpde.solve import main
-rank = parallel.start().rank
+rank = mpi.start().rank
 open(f"{rank}.pid", "w").write(str(os.getpid()))
 sys.exit(main(sys.argv[1:]))
 """
@@ -34,10 +34,10 @@ sys.exit(main(sys.argv[1:]))
 HANGING = """
 import importlib, os, sys, time
 from pathlib import Path
-from mfpde import parallel
-rank = parallel.start().rank
+from mfpde.parallel import mpi
+rank = mpi.start().rank
 Path(f"{rank}.pid").write_text(str(os.getpid()))
-parallel.start_petsc()
+mpi.start_petsc()
 kind, name, count = sys.argv[1:4]
 place, _, owner = kind.partition(":")
 where = importlib.import_module(place)
@@ -235,9 +235,9 @@ def test_mpirun_passes_signals_on_and_three_ranks_are_undisturbed(tmp_path: Path
 # A process in which all is imported, and that forks the command: a kill then costs a second, not five.
 FORKS = """
 import json, os, sys
-from mfpde import parallel
-parallel.start()
-parallel.start_petsc()
+from mfpde.parallel import mpi
+mpi.start()
+mpi.start_petsc()
 import mfpde.runs.limit_run
 from mfpde.solve import main
 for line in sys.stdin:

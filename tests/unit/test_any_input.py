@@ -245,8 +245,9 @@ def command(ranks: int, folder: Path, lists: list[list[str]]) -> tuple[list[list
 
 MANY = """
 import json, os
-from mfpde import parallel, solve
-comm = parallel.start()
+from mfpde import solve
+from mfpde.parallel import mpi
+comm = mpi.start()
 codes = [comm.gather(solve.main(words)) for words in json.load(open("cases.json"))]
 if comm.rank == 0:
     json.dump(codes, open("codes.json", "w"))

@@ -664,8 +664,9 @@ def test_a_mistyped_key_on_two_ranks(tmp_path):
 
 MANY = """
 import json, sys
-from mfpde import parallel, solve
-comm = parallel.start()
+from mfpde import solve
+from mfpde.parallel import mpi
+comm = mpi.start()
 codes = [comm.gather(solve.main(words)) for words in json.load(open("cases.json"))]
 if comm.rank == 0:
     print(codes)

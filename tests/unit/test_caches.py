@@ -98,7 +98,7 @@ def sealed(tmp_path_factory):
     """An installation in which numba can keep nothing: a file stands where its folder would be."""
     folder = tmp_path_factory.mktemp("sealed")
     shutil.copytree(Path(caches.__file__).parent, folder / "mfpde", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "mfpde" / "limit" / "__pycache__").touch()
+    (folder / "mfpde" / "limit" / "transport" / "__pycache__").touch()
     return folder
 
 
@@ -109,7 +109,7 @@ def test_a_command_without_a_home_says_one_line_and_where_the_caches_are(ranks, 
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.startswith("mfpde: warning: compiled code goes to ")
     assert len(ended.stderr.splitlines()) == 1
-    assert f"{tmp_path}/mfpde-cache-{os.getuid()}/numba/limit_" in ended.stdout
+    assert f"{tmp_path}/mfpde-cache-{os.getuid()}/numba/transport_" in ended.stdout
     named = run("-m", "mfpde.info", directory=tmp_path, changes=changes | {"MFPDE_CACHE": str(tmp_path / "own")})
     assert (named.returncode, named.stderr) == (0, "")
-    assert f"{tmp_path}/own/numba/limit_" in named.stdout
+    assert f"{tmp_path}/own/numba/transport_" in named.stdout

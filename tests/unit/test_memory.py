@@ -39,9 +39,9 @@ def problem(cells: int, temperature: float = 0.0, **others: object) -> Problem:
 PEAK = f"""
 import json, sys
 from mpi4py import MPI
-from mfpde import parallel
-comm = parallel.start()
-parallel.start_petsc()
+from mfpde.parallel import mpi
+comm = mpi.start()
+mpi.start_petsc()
 import mfpde
 sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from test_memory import problem

@@ -108,17 +108,18 @@ def test_a_working_directory_that_was_deleted(tiny):
 
 FORK = """
 import os, warnings
-from mfpde import InputError, parallel
+from mfpde import InputError
+from mfpde.parallel import mpi
 warnings.simplefilter("ignore")  # JAX, too, warns of forks
 if not os.fork():
-    parallel.start()  # before the parent has: a process like any other
+    mpi.start()  # before the parent has: a process like any other
     print("early", flush=True)
     os._exit(0)
 os.wait()
-parallel.start()
+mpi.start()
 if not os.fork():
     try:
-        parallel.start()
+        mpi.start()
     except InputError as error:
         print(error, flush=True)
     os._exit(0)
@@ -139,9 +140,9 @@ COMMA = """
 import locale, sys
 from pathlib import Path
 locale.setlocale(locale.LC_ALL, "")
-from mfpde import parallel
-comm = parallel.start()
-parallel.start_petsc()
+from mfpde.parallel import mpi
+comm = mpi.start()
+mpi.start_petsc()
 from mfpde.limit import mesh
 for made in (mesh.box(comm, 2, 4), mesh.box(comm, 1, 4), mesh.read(comm, Path(sys.argv[1]), 2)):
     assert made.topology.index_map(made.topology.dim).size_global >= 4
