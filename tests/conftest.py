@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from forms import needs_no_headers
 from mfpde.parallel import mpi
+from support.forms import needs_no_headers
 
 mpi.start()
 mpi.start_petsc()

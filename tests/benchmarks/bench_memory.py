@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from launch import run
+from support.launch import run
 
 TINY = 8
 SIZES = (100, 200)

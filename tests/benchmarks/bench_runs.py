@@ -22,8 +22,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from launch import run
 from mfpde.config import run_file
+from support.launch import run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {  # name, arguments of mfpde.solve, ranks

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from cost_model import Model, Network, Size, fit
 
-from launch import run
+from support.launch import run
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_CONTEXT = str(ROOT / "runs" / "in-context.toml")

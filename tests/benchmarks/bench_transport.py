@@ -40,8 +40,8 @@ from mfpde.limit.fem.space import Space, build_space  # noqa: E402
 from mfpde.limit.transport.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from forms import needs_no_headers  # noqa: E402
-from upwind import upwind  # noqa: E402
+from support.forms import needs_no_headers  # noqa: E402
+from support.upwind import upwind  # noqa: E402
 
 SHAPES = {"quadrilateral": (2, False), "triangle": (2, True), "hexahedron": (3, False), "tetrahedron": (3, True)}
 DEGREES, BLOCKS = (1, 2, 3), (1, 4, 24)

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from launch import run
 from mfpde.output.reader import open_run
+from support.launch import run
 
 RUN = """
 name = "small"

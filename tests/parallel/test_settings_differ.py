@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from launch import run
+from support.launch import run
 
 SCRIPT = """
 import jax.numpy as jnp, numpy as np

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from launch import run
 from mfpde.output.reader import open_run
 from parallel.test_same_numbers import ALL, RUN
+from support.launch import run
 
 HOT = RUN.replace("[density]", "temperature = 0.1\n[density]")
 CASES = {

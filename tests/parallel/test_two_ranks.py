@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import run
+from support.launch import run
 
 SCRIPT = """
 import sys

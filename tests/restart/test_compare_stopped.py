@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from launch import environment
 from mfpde.compare import main as compare
 from mfpde.output.reader import open_run
 from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main as solve
-from restarts import assert_same, write
+from support.launch import environment
+from support.restarts import assert_same, write
 
 DEPTH = ("--depth", "2,3")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import run
 from mfpde.output.checkpoint.checkpoint import read_facts
 from mfpde.solve import main
-from restarts import assert_same, write
+from support.launch import run
+from support.restarts import assert_same, write
 
 type Mount = Callable[..., None]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from launch import run
 from mfpde.solve import main
-from restarts import write
+from support.launch import run
+from support.restarts import write
 
 type Members = dict[str, bytes]
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import mfpde
-from launch import run
 from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
 from mfpde.limit.gradient_flow import Flow
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.lock import LOCK
 from mfpde.parallel.signals import Signals
+from support.launch import run
 
 FAMILY = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
 MODEL = mfpde.Transformer([[FAMILY]], 2, lambda tokens: tokens[-1, :1])

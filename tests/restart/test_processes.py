@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import environment
 from mfpde.output.reader import open_run
 from mfpde.solve import main
-from restarts import assert_same, told_tau, write
+from support.launch import environment
+from support.restarts import assert_same, told_tau, write
 
 # The command; every rank leaves its process id, so that a test can send a signal to one of them.
 COMMAND = """

@@ -20,7 +20,7 @@ from mfpde.output.checkpoint.checkpoint import write as write_checkpoint
 from mfpde.output.reader import open_run
 from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main
-from restarts import assert_same, told_tau, write
+from support.restarts import assert_same, told_tau, write
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from mfpde.errors import InputError
 from mfpde.output.reader import open_run
 from mfpde.runs import comparison_run
 from mfpde.solve import main
-from restarts import TEXT, USER
+from support.restarts import TEXT, USER
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import environment
 from mfpde.output.reader import open_run
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Interruption
-from restarts import write
+from support.launch import environment
+from support.restarts import write
 
 # All commands in one process. Before each one, standard output is broken anew, or was closed by the shell.
 COMMANDS = """

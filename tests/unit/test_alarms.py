@@ -10,7 +10,7 @@ import pytest
 
 from mfpde.output.records.report import BlockIndicators, Report
 from mfpde.output.records.threshold_warnings import THRESHOLDS, Alarms
-from snapshots import make_report
+from support.snapshots import make_report
 
 CALM = BlockIndicators("heads", 0, 0.0, 0.1, -1e-9, 1e-9, 1e-15)
 

@@ -19,8 +19,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
-import mangled
-from launch import run
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.inputs import inside
@@ -34,7 +32,9 @@ from mfpde.problem.tasks import Task, from_npz
 from mfpde.runs.checkpointer import find
 from mfpde.runs.problem_setup import report_times
 from mfpde.solve import main
-from restarts import write
+from support import mangled
+from support.launch import run
+from support.restarts import write
 
 SOON = 10.0  # seconds of computing for one case; most take a hundredth. Waiting is bounded by the time-out of a test
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import mfpde
-from launch import run
 from mfpde import particles
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
@@ -25,6 +24,7 @@ from mfpde.output.fields.pvd import series_name
 from mfpde.problem.tasks import digits, from_npz
 from mfpde.runs.limit_run import execute
 from mfpde.solve import main
+from support.launch import run
 
 MESHES = Path(__file__).parents[2] / "meshes"
 TEXT = """

@@ -10,8 +10,8 @@ from pathlib import Path
 import numba
 import pytest
 
-from launch import run
 from mfpde.parallel import caches
+from support.launch import run
 
 NOWHERE = "/proc/none"  # no user can make it, not even the superuser
 
@@ -97,7 +97,7 @@ def test_a_folder_of_somebody_elses_is_not_taken(kind, fresh, tmp_path):
 def sealed(tmp_path_factory):
     """An installation in which numba can keep nothing: a file stands where its folder would be."""
     folder = tmp_path_factory.mktemp("sealed")
-    shutil.copytree(Path(caches.__file__).parent, folder / "mfpde", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(caches.__file__).parents[1], folder / "mfpde", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "mfpde" / "limit" / "transport" / "__pycache__").touch()
     return folder
 

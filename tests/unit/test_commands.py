@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mfpde.__main__
-from launch import run
+from support.launch import run
 
 
 @pytest.mark.parametrize("ranks", [None, 2])

@@ -13,7 +13,7 @@ from mfpde import compare, particles, plot, solve, sweep
 from mfpde.errors import InputError
 from mfpde.output.reader import open_run
 from mfpde.output.records.tables import read_table
-from restarts import write
+from support.restarts import write
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 import pytest
 
 import mfpde.__main__
-from blocks import DOCUMENTS, FENCE, NAME, ROOT, blocks, commands, examples, furnish, lines, parsed
-from launch import environment, run
+from support.blocks import DOCUMENTS, FENCE, NAME, ROOT, blocks, commands, examples, furnish, lines, parsed
+from support.launch import environment, run
 
 PROGRAMS = {"uv", "bash", "pip", "python3", "docker", "docker/build.sh", "mkdir", "pvbatch", "xvfb-run", "apptainer",
             "srun", ".uv/bin/pip", ".uv/bin/uv", "for", "uvx", "done", "mpirun", "python", "git", "cd"}  # fmt: skip

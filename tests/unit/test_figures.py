@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawn import make_run
-from launch import run as launch
 from mfpde import InputError
 from mfpde.figures.blocks import Block, block
 from mfpde.figures.pages.live_view import curve, look, render, watch
@@ -23,7 +21,9 @@ from mfpde.figures.plots import movie, volume
 from mfpde.figures.plots.minimisers import minimisers
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
-from snapshots import box, make_snapshot, place
+from support.drawn import make_run
+from support.launch import run as launch
+from support.snapshots import box, make_snapshot, place
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import mfpde
-from launch import run
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.memory_estimate import LIBRARIES, estimate
 from mfpde.limit.specification import Problem
 from mfpde.parallel import memory
 from mfpde.solve import main
-from restarts import write
+from support.launch import run
+from support.restarts import write
 
 LAYERS = 4
 TOO_MUCH = ("--set", "density.cells=500", "--set", "density.degree=3")  # some terabytes

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import pyvista as pv
 
-from launch import run
 from mfpde.errors import InputError
 from mfpde.output.fields import lattice
 from mfpde.output.fields.pvd import read_pvd, series_family, series_name
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.fields.snapshot import Piece
 from mfpde.output.fields.vtu import read_vtu, write_vtu
-from snapshots import CELLS, DEGREES, make_snapshot, polynomial
+from support.launch import run
+from support.snapshots import CELLS, DEGREES, make_snapshot, polynomial
 
 ARRAYS = ("points", "density", "potential", "velocity")
 TYPES = {  # in VTK, of degree 1, 2 and above

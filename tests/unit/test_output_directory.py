@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import run
 from mfpde.errors import InputError
 from mfpde.output.directory import check, prepare, run_files
 from mfpde.output.writer import RunWriter
-from snapshots import make_report, make_snapshot
+from support.launch import run
+from support.snapshots import make_report, make_snapshot
 
 
 def contents(folder):
@@ -127,7 +127,7 @@ def test_a_folder_that_the_system_refuses():
 _FULL = """
 import resource, sys
 from pathlib import Path
-from snapshots import make_report, make_snapshot
+from support.snapshots import make_report, make_snapshot
 from mfpde.errors import ComputationError
 from mfpde.output.reader import open_run
 from mfpde.output.writer import RunWriter

@@ -13,7 +13,18 @@ from mfpde.output.fields.lattice import KINDS, element, gradients, tabulate
 from mfpde.output.fields.locate import Locator
 from mfpde.output.reader import open_run
 from mfpde.output.writer import RunWriter
-from snapshots import CELLS, DEGREES, box, distort, exponents, frames, make_report, make_snapshot, place, polynomial
+from support.snapshots import (
+    CELLS,
+    DEGREES,
+    box,
+    distort,
+    exponents,
+    frames,
+    make_report,
+    make_snapshot,
+    place,
+    polynomial,
+)
 
 
 def written(directory, *reports):

@@ -18,7 +18,7 @@ from mfpde.output.reader import open_run
 from mfpde.output.records import manifest
 from mfpde.output.records.progress import Progress
 from mfpde.output.writer import RunWriter
-from snapshots import make_report, make_snapshot
+from support.snapshots import make_report, make_snapshot
 
 
 class Terminal(io.StringIO):

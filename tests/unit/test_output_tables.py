@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mfpde.errors import InputError
 from mfpde.output.records.tables import Table, Tables, moment_columns, read_table
-from snapshots import make_report, make_snapshot
+from support.snapshots import make_report, make_snapshot
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1)
 

@@ -15,11 +15,11 @@ import pytest
 import pyvista as pv
 from PIL import Image
 
-from blocks import DOCUMENTS
-from drawn import make_run
 from mfpde.output.fields.pvd import series_name
 from mfpde.output.fields.series import DensitySeries, write_pieces
 from mfpde.output.fields.snapshot import Piece
+from support.blocks import DOCUMENTS
+from support.drawn import make_run
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "paraview" / "standard_view.py"
 MISSING = [name for name in ("pvbatch", "xvfb-run") if shutil.which(name) is None]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import run
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
@@ -23,6 +22,7 @@ from mfpde.particles import main
 from mfpde.problem import models
 from mfpde.problem.laws import Normal
 from mfpde.problem.tasks import scalars, teacher
+from support.launch import run
 
 TEXT = """
 name = "case"

@@ -15,7 +15,7 @@ from mfpde.output.fields.series import DensitySeries, read_density, write_pieces
 from mfpde.output.fields.snapshot import Piece
 from mfpde.output.fields.vtu import write_vtu
 from mfpde.output.writer import RunWriter
-from snapshots import CELLS, make_report, make_snapshot
+from support.snapshots import CELLS, make_report, make_snapshot
 
 ARRAYS = ("points", "density", "potential", "velocity")
 

@@ -11,7 +11,7 @@ from mpi4py import MPI
 from mfpde.errors import InputError
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.mesh_validity import fault
-from snapshots import CELLS, box
+from support.snapshots import CELLS, box
 
 MESHES = Path(__file__).parents[2] / "meshes"
 

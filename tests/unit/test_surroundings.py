@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mfpde
-from launch import environment, run
+from support.launch import environment, run
 
 MESH = Path(__file__).parents[2] / "meshes" / "disk.msh"
 TINY = """

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch import run
 from mfpde.errors import ComputationError, Stopped
 from mfpde.output.reader import open_run
 from mfpde.runs import parameter_sweep
 from mfpde.sweep import main
+from support.launch import run
 
 CASES = Path(__file__).parents[1] / "exact" / "cases"
 OVER = ["--over", "training.weight_decay=0.3,0.1", "--over", "density.degree=1,2"]

@@ -15,7 +15,7 @@ from mfpde.limit.fem.space import Space, build_space
 from mfpde.limit.transport.general import Dense
 from mfpde.limit.transport.tensor import Tensor, common_jacobian
 from mfpde.limit.transport.transport import Transport, velocity_moments
-from upwind import upwind
+from support.upwind import upwind
 
 MESHES = Path(__file__).parents[2] / "meshes"
 BLOCKS = 3

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from launch import environment
 from mfpde import compare, particles, solve, sweep
 from mfpde.errors import InputError
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.parallel import mpi
-from restarts import write
+from support.launch import environment
+from support.restarts import write
 
 # Holds the directories named, says so, and waits to be killed.
 HOLDER = """

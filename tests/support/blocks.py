@@ -18,7 +18,7 @@ from typing import Any
 
 from mfpde.config import toml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(p for room in ("docs", "docker", "meshes", "runs") for p in (ROOT / room).rglob("*.md"))]
 )

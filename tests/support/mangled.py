@@ -1,6 +1,6 @@
 """Input as nobody means it: Hypothesis strategies that damage what ships, and a guard over what it may do.
 
-    from mangled import run_texts, overrides, guarded
+    from support.mangled import run_texts, overrides, guarded
 
 Random bytes are refused at the first character and test little. These start from the shipped run files, from a sound
 archive, a sound checkpoint and a shipped mesh, and change one to three things in them.
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from mfpde.config import toml
 from mfpde.parallel import caches
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BASES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "runs").glob("*.toml"))]
 TABLES = ("task", "model", "training", "initial", "density", "time", "output")
 KEYS = sorted({key for base in BASES for table in base.values() if isinstance(table, dict) for key in table})

@@ -8,7 +8,7 @@ from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import Run, open_run
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report
 from mfpde.output.writer import RunWriter
-from snapshots import box, place
+from support.snapshots import box, place
 
 COORDINATES = ("q", "v", "b")
 RUN_TEXT = '# Does it draw?\nname = "made-up"\n\n[training]\nweight_decay = 0.1\nhorizon = 1.0\n'
