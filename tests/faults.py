@@ -67,16 +67,16 @@ class FaultError(Exception):
 
 KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}]"
 POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
-TWO_RANKS = "tests/parallel/test_two_ranks.py"
+TWO_RANKS = "tests/parallel/test_right_hand_side.py"
 FINITE_TRAIN = "mfpde/finite/methods.py"
-PARTICLES = "tests/unit/test_particles.py::test_{}"
-COMPARE = "tests/exact/test_compare.py::test_{}"
+PARTICLES = "tests/unit/test_particle_study.py::test_{}"
+COMPARE = "tests/exact/test_comparison.py::test_{}"
 VERDICT = "tests/exact/test_verdict.py::test_{}"
 NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
-COLUMNS = "tests/exact/test_columns.py::test_{}"
+COLUMNS = "tests/exact/test_report_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
 HEAD_GAP = CERTIFICATE.format("linear_head_bounds_what_is_missing_though_the_minimum_is_far_outside_the_mesh[0.0]")
-VISION = "tests/unit/test_vision.py::test_{}"
+VISION = "tests/unit/test_vision_transformer.py::test_{}"
 NEURON_GAP = CERTIFICATE.format("neurons_gap_against_brute_force_and_other_measures")
 INDICES = "tests/unit/test_frame.py::test_theta_inverse_determinant_and_metric[2]"
 MOVING = "tests/unit/test_frame.py::test_a_moving_frame_leaves_the_velocity_in_theta[2]"
@@ -87,10 +87,11 @@ CUBIC = "tests/unit/test_multirate.py::test_the_forecast_of_a_parabola_is_exact_
 STIFF = "tests/unit/test_multirate.py::test_direct_steps_where_the_potential_is_stiff"
 CORRECTED = "tests/unit/test_multirate.py::test_the_estimate_is_the_error_before_the_correction"
 STABLE = "tests/unit/test_stepper.py::test_the_stable_step_is_nine_tenths_of_the_largest"
-SETTLED = "tests/exact/test_stationary.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
-COUNTED = "tests/exact/test_stationary.py::test_undershoots_do_not_pass_for_stationarity"
+SETTLED = "tests/exact/test_stationarity.py::test_it_ends_at_the_step_where_the_dissipation_is_known_to_fall_below[{}]"
+COUNTED = "tests/exact/test_stationarity.py::test_undershoots_do_not_pass_for_stationarity"
 CONVEX = (
-    "tests/exact/test_convex.py::test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missing[{}]"
+    "tests/exact/test_convex_energy.py::test_neurons_in_one_basin_reach_the_minimum_"
+    "and_the_gap_bounds_what_is_missing[{}]"
 )
 RETRIED = "tests/unit/test_stepper.py::test_what_is_above_the_tolerance_is_tried_again_from_the_same_state"
 
@@ -141,15 +142,15 @@ PROGRAM, MINIMUM, COVER = (
     "mfpde/limit/certificate/minimisation.py",
     "mfpde/limit/certificate/branch_and_bound.py",
 )
-FOUND = "tests/exact/test_minimum.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
-SHARED = "tests/unit/test_program.py"
-NODES = "tests/exact/test_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
+FOUND = "tests/exact/test_least_potential.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
+SHARED = "tests/unit/test_shared_programs.py"
+NODES = "tests/exact/test_potential_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
 RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/runs/limit_run.py", "mfpde/output/records/tables.py"
 LATTICE, CUT = "mfpde/output/fields/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint/checkpoint.py", "mfpde/output/checkpoint/generations.py"
 RESUME = "tests/restart/test_resume.py::"
 SOLVER = "mfpde/limit/solver.py"
-RECORDS = "tests/unit/test_records.py::test_{}"
+RECORDS = "tests/unit/test_run_tables.py::test_{}"
 LIMITER, POSITIVITY = "mfpde/limit/positivity/bernstein.py", "mfpde/limit/positivity/limiter.py"
 POSITIVE = "tests/exact/test_positivity.py::test_{}"
 SCHEME = POSITIVE.format("the_scheme_is_nonnegative_at_its_points_and_keeps_the_mass[quadrilateral-2]")
@@ -158,13 +159,13 @@ SEEN = POSITIVE.format("values_at_the_points_are_all_that_the_transformer_sees[q
 TAKEN_UP = POSITIVE.format("frames_take_up_what_mean_and_covariance_lost")
 LAGRANGIAN, REMAP = "mfpde/limit/lagrangian/nodes.py", "mfpde/limit/lagrangian/remap.py"
 STENCILS = "mfpde/limit/lagrangian/interpolation.py"
-CARRIED = "tests/exact/test_lagrangian.py::test_{}"
+CARRIED = "tests/exact/test_lagrangian_nodes.py::test_{}"
 DECAYING = CARRIED.format("nodes_masses_and_densities_follow_their_equations[decay of a bump 2-D]")
 TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_nodes")
 LAWFUL = CARRIED.format("energy_law_to_rounding")
 CONSERVED = CARRIED.format("a_remap_conserves_and_is_positive_and_of_high_order")
 IN_TIME = CARRIED.format("affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved")
-SURROUNDINGS = "tests/unit/test_surroundings.py::test_{}"
+SURROUNDINGS = "tests/unit/test_process_environment.py::test_{}"
 COPIES = "tests/exact/test_positivity.py::test_copies_are_nonnegative_everywhere_and_keep_the_mass[quadrilateral-2]"
 
 _STAGE = "    stream = stream + (model.step / model.layers) * added"
@@ -214,15 +215,15 @@ FAULTS = (
     Fault("box-without-ghosts", MESH, "ghosts = dmesh.GhostMode.shared_facet", "ghosts = dmesh.GhostMode.none",
           TWO_RANKS),
     Fault("seams-taken", "mfpde/limit/fem/mesh_validity.py", "count[len(c) :] != 0", "count[len(c) :] < 0",
-          "tests/unit/test_seams.py::test_kinds_of_faults"),
+          "tests/unit/test_mesh_validity.py::test_kinds_of_faults"),
     Fault("cut-law-taken", "mfpde/limit/fem/law_coverage.py", "_LEAST, _MOST = 0.9, 1.1", "_LEAST, _MOST = 0.0, 1.1",
-          "tests/unit/test_held.py::test_a_mesh_beside_the_law"),
+          "tests/unit/test_law_coverage.py::test_a_mesh_beside_the_law"),
     Fault("negative-square-taken", REPORTS, "if square < 0.0:", "if square < -1e9:",
-          "tests/unit/test_signs.py::test_what_no_density_can_be"),
+          "tests/unit/test_lost_densities.py::test_what_no_density_can_be"),
     Fault("point-followed", FLOW, "if not noise[worst] > 1.0:", "if not noise[worst] > 1e30:",
-          "tests/unit/test_signs.py::test_a_frame_cannot_follow_a_point"),
+          "tests/unit/test_lost_densities.py::test_a_frame_cannot_follow_a_point"),
     Fault("rounding-without-its-slope", FLOW, "* risk * per_unit *", "* risk *",
-          "tests/unit/test_signs.py::test_a_frame_cannot_follow_a_point"),
+          "tests/unit/test_lost_densities.py::test_a_frame_cannot_follow_a_point"),
     Fault("file-without-ghosts", MESH, "create_cell_partitioner(dmesh.GhostMode.shared_facet",
           "create_cell_partitioner(dmesh.GhostMode.none", TWO_RANKS),
     # The Transformer and its gradient.
@@ -233,9 +234,9 @@ FAULTS = (
           "stream = stream + (model.step / model.layers) * _added(stage[:1], stream, units[place : place + 1])\n"
           "        added = _added(stage[1:], stream, units[place + 1 : place + len(stage)])", POTENTIAL),
     Fault("depth-cell-of-lower-order", MODEL, "slope(stream + 0.5 * h * k2)", "slope(stream + 0.5 * h * k1)",
-          "tests/exact/test_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
+          "tests/exact/test_continuous_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
     Fault("depth-cell-without-layers", MODEL, "h = 1.0 / model.layers", "h = 1.0",
-          "tests/exact/test_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
+          "tests/exact/test_continuous_depth.py::test_a_depth_cell_is_crossed_to_fourth_order"),
     Fault("programs-compared-by-shape-alone", PROGRAM, "forms = tuple(_forms(run, held, arguments))",
           "forms = tuple(map(jnp.shape, held)), str(traced)", SHARED),
     Fault("rules-that-hold-arrays-shared", PROGRAM, "        if traced.consts:\n            raise _OpaqueError\n", "",
@@ -254,11 +255,11 @@ FAULTS = (
     Fault("test-set-is-training-set", SWEEP, "model, task.test_tokens, task.test_targets)",
           "model, task.tokens, task.targets)", COLUMNS.format("risks_and_accuracies")),
     Fault("fast-softmax-over-the-wrong-axis", LIBRARY, "grown.sum(axis=1)", "grown.sum(axis=0)",
-          "tests/unit/test_library.py::test_update_integral_and_their_check[attention]"),
+          "tests/unit/test_shipped_families.py::test_update_integral_and_their_check[attention]"),
     Fault("softmax-over-the-wrong-axis", LIBRARY,
           "jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=1)",
           "jax.nn.softmax(theta[0] * (tokens @ score @ tokens.T), axis=0)",
-          "tests/unit/test_library.py::test_update_integral_and_their_check[attention]"),
+          "tests/unit/test_shipped_families.py::test_update_integral_and_their_check[attention]"),
     # The penalty.
     Fault("weight-decay-sign", UNITS, "value = 0.5 * weight_decay", "value = -0.5 * weight_decay", POTENTIAL),
     Fault("potential-without-half", UNITS, "value = 0.5 * weight_decay", "value = weight_decay", POTENTIAL),
@@ -329,7 +330,7 @@ FAULTS = (
     Fault("stop-by-signed-density", FLOW, "absolute=True) / self", "absolute=False) / self", COUNTED),
     Fault("stop-without-diffusion", FLOW, "dissipation(*part, self.temperature, absolute=True)",
           "dissipation(*part, absolute=True)",
-          "tests/exact/test_stationary.py::test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too"),
+          "tests/exact/test_stationarity.py::test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too"),
     Fault("stop-far-too-early", STEP, "dissipated <= self._stationary:", "dissipated <= 300.0 * self._stationary:",
           CONVEX.format("comoving-0.1-1e-06-0.0001")),
     Fault("gap-below-the-excess", GAP, "return self.mean - self.least", "return 0.8 * (self.mean - self.least)",
@@ -388,7 +389,7 @@ FAULTS = (
     Fault("noise-of-half-the-heat", FINITE_TRAIN, "jnp.sqrt(2.0 * temperature", "jnp.sqrt(temperature", NOISE),
     Fault("noise-of-one-step-for-all", FINITE_TRAIN, "jax.random.fold_in(key, n)", "key", NOISE),
     Fault("depth-lost-from-finite-flow", "mfpde/finite/flow.py", "_per_weight(-self.model.layers * s, w)",
-          "_per_weight(-s, w)", "tests/unit/test_finite.py::test_velocity_is_the_slope_of_the_energy"),
+          "_per_weight(-s, w)", "tests/unit/test_finite_transformer.py::test_velocity_is_the_slope_of_the_energy"),
     Fault("covariance-about-zero", "mfpde/finite/training.py", "centred = points - mean[:, None]", "centred = points",
           PARTICLES.format("a_record_is_what_the_flow_says")),
     Fault("interval-without-jackknife-factor", "mfpde/comparison/infinite_width.py", "(count - 1) / count * np.sum",
@@ -417,7 +418,7 @@ FAULTS = (
           COMPARE.format("a_run_that_its_own_refinement_does_not_bear_out")),
     Fault("stopped-depth-begun-anew", "mfpde/runs/comparison_run.py", "overwrite=not begun, resume=begun",
           "overwrite=True, resume=False",
-          "tests/restart/test_compare_stopped.py::test_a_depth_that_is_being_solved_goes_on_bit_for_bit"),
+          "tests/restart/test_stopped_comparison.py::test_a_depth_that_is_being_solved_goes_on_bit_for_bit"),
     Fault("hotter-limit", "mfpde/limit/diffusion/diffusion.py", "self.temperature = temperature",
           "self.temperature = 1.1 * temperature", COMPARE.format("noisy_units_against_the_hot_pde")),
     Fault("short-records-are-done", "mfpde/finite/record_files.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
@@ -456,9 +457,9 @@ FAULTS = (
     Fault("interrupt-is-petscs", "mfpde/parallel/petsc_callbacks.py", "raise cause from None", "raise",
           "tests/restart/test_interrupts.py::test_what_is_raised_under_petsc_comes_out_as_it_is"),
     Fault("lock-for-many", "mfpde/output/lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
-          "tests/unit/test_writers.py::test_within_one_process_and_over_again"),
+          "tests/unit/test_directory_lock.py::test_within_one_process_and_over_again"),
     Fault("memory-of-one-rank", "mfpde/limit/memory_estimate.py", "ranks * self.rank +", "self.rank +",
-          "tests/unit/test_memory.py::test_estimate_follows_the_sizes"),
+          "tests/unit/test_memory_estimate.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/timestepping/imex.py",
           '        self._implicit.recall(memory["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
@@ -467,7 +468,7 @@ FAULTS = (
     Fault("pieces-in-the-order-of-the-ranks", "mfpde/output/fields/snapshot.py",
           "every.select(np.argsort(numbers), None)",
           "every.select(np.arange(len(numbers)), None)",
-          "tests/unit/test_pieces.py::test_pieces_are_read_as_the_whole"),
+          "tests/unit/test_density_pieces.py::test_pieces_are_read_as_the_whole"),
     Fault("marginal-over-the-wrong-pixels", "mfpde/figures/raster.py",
           "self.pixel[list(over)]", "self.pixel[list(kept)]",
           "tests/unit/test_figures.py::test_marginals_of_an_affine_density_are_exact"),
@@ -495,21 +496,22 @@ FAULTS = (
     Fault("tiles-of-the-rank-before", SWEEP, "tile * (comm.rank + comm.size * t)", "tile * (comm.rank + t)", TWO_RANKS),
     Fault("cut-member-begins-anew", "mfpde/runs/parameter_sweep.py", "overwrite=not resume, resume=resume",
           "overwrite=True, resume=False",
-          "tests/unit/test_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
+          "tests/unit/test_parameter_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
     Fault("archive-with-pickle", "mfpde/problem/tasks.py", "allow_pickle=False)", "allow_pickle=True)",
-          "tests/unit/test_any_input.py::test_nothing_in_an_archive_is_unpickled"),
+          "tests/unit/test_drawn_input.py::test_nothing_in_an_archive_is_unpickled"),
     Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser",
           "except OSError as error:  # a parser",
-          "tests/unit/test_any_input.py::test_checkpoints[100]"),
+          "tests/unit/test_drawn_input.py::test_checkpoints[100]"),
     Fault("tables-without-end", "mfpde/config/run_file.py", "if depth > _DEEPEST:", "if depth > 10**6:",
           "tests/unit/test_bad_input.py::test_a_key_or_value_that_cannot_be"),
     Fault("mesh-not-checked", MESH, "if bad.any():", "if False:",
           "tests/unit/test_bad_input.py::test_a_mesh_that_cannot_be_solved_on"),
     # Surroundings, and ranks that differ.
     Fault("rank-without-cells", PENALTY, "reshape(len(row), count * points)", "reshape(len(row), -1)",
-          "tests/parallel/test_temperature_ranks.py"),
+          "tests/parallel/test_temperature_on_ranks.py"),
     Fault("step-not-compared-over-ranks", "mfpde/runs/problem_setup.py", '("layers", "step", "depth", "loss")',
-          '("layers", "depth", "loss")', "tests/parallel/test_settings_differ.py::test_every_setting_of_solve_limit"),
+          '("layers", "depth", "loss")',
+          "tests/parallel/test_differing_settings.py::test_every_setting_of_solve_limit"),
     Fault("locale-of-the-user", MESH, 'locale.setlocale(locale.LC_NUMERIC, "C")', "pass",
           SURROUNDINGS.format("meshes_are_made_where_numbers_have_commas")),
     Fault("fork-taken-for-a-process", "mfpde/parallel/mpi.py", "if _starter() != os.getpid():", "if False:",
@@ -519,10 +521,10 @@ FAULTS = (
     Fault("saved-names-as-given", "mfpde/config/run_file.py", "renamed(self._resolved(), seen_from(place, self.base))",
           "self._resolved()", "tests/restart/test_saved_run_file.py::test_it_names_the_same_files"),
     Fault("cells-of-a-checkpoint-not-all-there", CHECKPOINT, "if not found.all():", "if not found.any():",
-          "tests/restart/test_forged.py::test_a_forged_checkpoint_is_refused[one cell twice]"),
+          "tests/restart/test_forged_checkpoints.py::test_a_forged_checkpoint_is_refused[one cell twice]"),
     Fault("rank-zero-refuses-alone", CHECKPOINT, "except InputError as error:\n            got = error",
           "except ZeroDivisionError as error:\n            got = error",
-          "tests/restart/test_forged.py::test_two_ranks_refuse_a_forged_checkpoint_alike"),
+          "tests/restart/test_forged_checkpoints.py::test_two_ranks_refuse_a_forged_checkpoint_alike"),
     # Densities carried by the flow.
     Fault("carried-uphill", FLOW, "position=-seen.slope", "position=seen.slope", DECAYING),
     Fault("carried-density-thins-where-it-gathers", FLOW, "log_density=seen.laplacian", "log_density=-seen.laplacian",
@@ -543,7 +545,7 @@ FAULTS = (
     Fault("fresh-density-not-pulled-back", STENCILS, "if missed[p] <= tolerance", "if missed[p] <= 1e3", CONSERVED),
     Fault("table-shrinks-into-noise", "mfpde/limit/lagrangian/nodes.py", "np.maximum(high - low, self._narrowest)",
           "np.maximum(high - low, 1e-12)",
-          "tests/exact/test_lagrangian.py::test_derivatives_at_nodes_of_a_density_that_has_collapsed"),
+          "tests/exact/test_lagrangian_nodes.py::test_derivatives_at_nodes_of_a_density_that_has_collapsed"),
     Fault("defect-not-checked", REMAP, "if not defect <= DEFECT:", "if np.isnan(defect):", IN_TIME),
     Fault("shear-taken-for-tearing", REMAP, "(centred - ones @ fit) ** 2", "centred**2", IN_TIME),
 )  # fmt: skip

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
-from exact import test_comoving, test_depth, test_references, test_remainder
+from exact import test_comoving_frames as comoving_frames
+from exact import test_continuous_depth as continuous_depth
+from exact import test_energy_remainder as energy_remainder
+from exact import test_reference_risks as reference_risks
 
 CELLS = (8, 12, 16, 24, 32)
 SPACES = {  # name in the tables: settings, unknowns per cell (or per square cut into two triangles)
@@ -43,19 +46,19 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def in_context() -> Iterator[str]:
     """Errors of the risk of in-context.toml against cells, for four pairs of spaces; and on triangles and the disk."""
-    name = test_references.IN_CONTEXT
-    taus = test_references.REFERENCES[name]["tau"]
+    name = reference_risks.IN_CONTEXT
+    taus = reference_risks.REFERENCES[name]["tau"]
     rows, worst = [], {}
     for space, settings in SPACES.items():
         found = {
-            n: [true for true, _ in test_references.errors(name, [*settings, f"density.cells={n}"])] for n in CELLS
+            n: [true for true, _ in reference_risks.errors(name, [*settings, f"density.cells={n}"])] for n in CELLS
         }
         worst[space] = [max(found[n]) for n in CELLS]
         rows += [[space, str(n), *(f"{e:.1e}" for e in found[n])] for n in CELLS]
     rows.append(["p = 2, k = 3, triangles", "21 (× 2)", *(f"{e:.1e}" for e in true_errors(name, TRIANGLES))])
     figure(worst)
     yield "## Risk on `runs/in-context.toml`\n"
-    digits = ", ".join(map(str, test_references.REFERENCES[name]["digits"]))
+    digits = ", ".join(map(str, reference_risks.REFERENCES[name]["digits"]))
     yield (
         "Error of the risk against a uniform grid of weighted units (`tests/exact/reference.py`; it stands to "
         f"{digits} digits at these τ, so that the smallest numbers here are the reference's), co-moving frames, "
@@ -67,7 +70,7 @@ def in_context() -> Iterator[str]:
 
 def true_errors(name: str, settings: list[str], reports: int | None = None) -> list[float]:
     """Of the risk, at the first `reports` τ of the reference, or all."""
-    return [true for true, _ in islice(test_references.errors(name, settings), reports)]
+    return [true for true, _ in islice(reference_risks.errors(name, settings), reports)]
 
 
 def figure(worst: dict[str, list[float]]) -> None:
@@ -85,7 +88,7 @@ def figure(worst: dict[str, list[float]]) -> None:
 
 def disk() -> Iterator[str]:
     """An unstructured mesh: as good as squares, and slower, for every node has a nonlinear coordinate of its own."""
-    name = test_references.IN_CONTEXT
+    name = reference_risks.IN_CONTEXT
     rows = [
         [kind, *(f"{e:.1e}" for e in true_errors(name, settings, 2))]
         for kind, settings in (
@@ -101,8 +104,8 @@ def disk() -> Iterator[str]:
 def long_times() -> Iterator[str]:
     """Moments and risk after a long time, at two tolerances."""
     rows = []
-    for name, make in test_comoving.CASES.items():
-        rows.append([name, *(f"{test_comoving.moment_error(make(), tolerance):.1e}" for tolerance in (1e-9, 1e-10))])
+    for name, make in comoving_frames.CASES.items():
+        rows.append([name, *(f"{comoving_frames.moment_error(make(), tolerance):.1e}" for tolerance in (1e-9, 1e-10))])
     yield "## Long times in co-moving frames\n"
     yield (
         "Largest relative error of means, covariances and risk against their closed equations, started from the "
@@ -114,11 +117,11 @@ def long_times() -> Iterator[str]:
 
 def depth() -> Iterator[str]:
     """Errors against L = ∞ and their slopes."""
-    coarse, fine = test_depth.risk(32, "continuum"), test_depth.risk(64, "continuum")
+    coarse, fine = continuous_depth.risk(32, "continuum"), continuous_depth.risk(64, "continuum")
     limit, layers = fine + (fine - coarse) / 3.0, (4, 8, 16)
     rows = []
     for kind in ("residual", "continuum"):
-        errors = [abs(test_depth.risk(n, kind) - limit) for n in layers]
+        errors = [abs(continuous_depth.risk(n, kind) - limit) for n in layers]
         slope = np.polyfit(np.log(layers), np.log(errors), 1)[0]
         rows.append([kind, *(f"{e:.1e}" for e in errors), f"{slope:.2f}"])
     yield "## Depth\n"
@@ -131,7 +134,7 @@ def remainder() -> Iterator[str]:
     cells, rows = (8, 12, 16, 24), []
     for kind, name in (("tensor", "quadrilaterals"), ("simplex", "triangles")):
         for degree in (1, 2, 3):
-            errors = [test_remainder.remainder(degree, n, kind) for n in cells]
+            errors = [energy_remainder.remainder(degree, n, kind) for n in cells]
             slope = -np.polyfit(np.log(cells), np.log(errors), 1)[0]
             rows.append([name, f"p = k = {degree}", *(f"{e:.1e}" for e in errors), f"{slope:.1f}"])
     yield "## Energy law in moving frames\n"
@@ -142,9 +145,9 @@ def remainder() -> Iterator[str]:
 def estimates() -> Iterator[str]:
     """True and estimated errors of ten run files."""
     rows = []
-    for name in test_references.CASES:
-        taus = test_references.REFERENCES[name]["tau"]
-        found = test_references.errors(name, ["density.cells=8"], estimate=True)
+    for name in reference_risks.CASES:
+        taus = reference_risks.REFERENCES[name]["tau"]
+        found = reference_risks.errors(name, ["density.cells=8"], estimate=True)
         for tau, (true, estimated) in zip(taus, found, strict=True):
             ratio = f"{true / estimated:.2f}"
             rows.append([f"`{Path(name).name}`", f"{tau:g}", f"{true:.1e}", f"{estimated:.1e}", ratio])

@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from mpi4py import MPI
 
 import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
-from exact import test_prescribed, test_references
+from exact import test_prescribed_potential as prescribed
+from exact import test_reference_risks as reference_risks
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space
 from mfpde.limit.positivity.bernstein import nonnegative
@@ -64,8 +65,8 @@ def candidates(space: Space) -> dict[str, Candidate | None]:
 
 def measure(name: str, cells: int) -> tuple[list[float], list[str]]:
     """Errors of the risk at τ = 1 … 5, and a row of the table."""
-    run = test_references.IN_CONTEXT
-    made = test_references.problem(run, [f"density.cells={cells}", "density.positivity='off'"])
+    run = reference_risks.IN_CONTEXT
+    made = reference_risks.problem(run, [f"density.cells={cells}", "density.positivity='off'"])
     solver = Solver(MPI.COMM_SELF, made)
     group = solver.groups[0]
     chosen = candidates(group.space)[name]
@@ -74,7 +75,7 @@ def measure(name: str, cells: int) -> tuple[list[float], list[str]]:
     solver.flow.groups = (dataclasses.replace(group, limiter=limiter),)  # type: ignore[arg-type]
     errors, history, rises, energy = [], {}, 0.0, np.inf
     start = time.perf_counter()
-    for tau, risk in zip(test_references.REFERENCES[run]["tau"], test_references.REFERENCES[run]["risk"], strict=True):
+    for tau, risk in zip(reference_risks.REFERENCES[run]["tau"], reference_risks.REFERENCES[run]["risk"], strict=True):
         for part in (0.75, 0.5, 0.25, 0.0):
             solver.stepper.advance(tau - part)
             now = solver.flow.potential(solver.stepper.state)
@@ -94,7 +95,7 @@ def order() -> list[list[str]]:
     """Slopes of the density's error on smooth data, w₂ tanh w₁, with and without."""
     rows = []
     for p in (1, 2, 3):
-        slopes = [test_prescribed.slope(p, p + 1, False, test_prescribed.TANH, positive) for positive in (False, True)]
+        slopes = [prescribed.slope(p, p + 1, False, prescribed.TANH, positive) for positive in (False, True)]
         rows.append([str(p), *(f"{s:.2f}" for s in slopes)])
     return rows
 
@@ -129,7 +130,7 @@ def write(rows: list[list[str]], slopes: list[list[str]]) -> None:
 def main() -> None:
     """Measure, and write the page."""
     slopes, rows, found = order(), [], {}
-    names = list(candidates(test_prescribed.build_space(test_prescribed.meshes.box(MPI.COMM_SELF, 2, 1, False), 1, 1)))
+    names = list(candidates(prescribed.build_space(prescribed.meshes.box(MPI.COMM_SELF, 2, 1, False), 1, 1)))
     for cells in (24, 32):
         for name in sorted(names, key=lambda n: n not in ("unlimited", "`scheme`: the same, frame")):
             found[cells, name], row = measure(name, cells)

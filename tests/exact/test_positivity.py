@@ -10,7 +10,8 @@ import pytest
 from mpi4py import MPI
 from scipy.optimize import minimize
 
-from exact import test_prescribed, test_references
+from exact import test_prescribed_potential as prescribed
+from exact import test_reference_risks as reference_risks
 from mfpde.config import run_file
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame
@@ -251,7 +252,7 @@ def law(made: Space, density: np.ndarray, frame: Frame, b: int) -> np.ndarray:
 def risk_errors(cells: int, taus: int) -> list[tuple[float, float]]:
     """(without, with) the scheme at the first τ of the reference of in-context regression."""
     both = (
-        test_references.errors(test_references.IN_CONTEXT, [f"density.cells={cells}", f"density.positivity='{kind}'"])
+        reference_risks.errors(reference_risks.IN_CONTEXT, [f"density.cells={cells}", f"density.positivity='{kind}'"])
         for kind in ("off", "scheme")
     )
     return [(free[0], kept[0]) for free, kept, _ in zip(*both, range(taus), strict=False)]
@@ -275,7 +276,7 @@ def test_the_risk_of_the_scheme_as_claimed(cells: int, most: float) -> None:
 @pytest.mark.parametrize("degree", [1, 2])
 def test_the_order_of_the_scheme_is_that_of_the_unlimited(degree: int) -> None:
     """Transport by w₂ tanh w₁, k = p + 1: less 0.2, though the density is touched."""
-    slopes = [test_prescribed.slope(degree, degree + 1, False, test_prescribed.TANH, positive) for positive in (0, 1)]
+    slopes = [prescribed.slope(degree, degree + 1, False, prescribed.TANH, positive) for positive in (0, 1)]
     assert slopes[1] >= slopes[0] - 0.2
     assert slopes[1] != slopes[0]
 
@@ -285,7 +286,7 @@ def test_a_run_of_the_scheme(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(RUN.format(positivity='positivity = "scheme"'))
     run = run_file.load(tmp_path / "x.toml", [])
     model, task = run.build()
-    problem = test_references.Problem(
+    problem = reference_risks.Problem(
         model, task, run.training, {f.name: run.densities(f.name) for f in model.families}, run.time
     )
     solver, energies = Solver(MPI.COMM_SELF, problem), []

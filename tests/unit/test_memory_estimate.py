@@ -44,7 +44,7 @@ comm = mpi.start()
 mpi.start_petsc()
 import mfpde
 sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
-from test_memory import problem
+from test_memory_estimate import problem
 peaks = []
 for cells in (10, int(sys.argv[1])):
     p = problem(cells, **json.loads(sys.argv[2]))

@@ -1,6 +1,6 @@
 """Whatever is given: it is taken, or refused with one line; nothing else happens, and soon.
 
-A few hundred cases each time; ten thousand with `uv run pytest -m study tests/unit/test_any_input.py`.
+A few hundred cases each time; ten thousand with `uv run pytest -m study tests/unit/test_drawn_input.py`.
 """
 
 from __future__ import annotations
