@@ -109,7 +109,7 @@ def test_a_command_without_a_home_says_one_line_and_where_the_caches_are(ranks, 
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.startswith("mfpde: warning: compiled code goes to ")
     assert len(ended.stderr.splitlines()) == 1
-    assert f"{tmp_path}/mfpde-cache-{os.getuid()}/numba/transport_" in ended.stdout
+    assert f"{tmp_path}/mfpde-cache-{os.getuid()}/numba/parallel_" in ended.stdout
     named = run("-m", "mfpde.info", directory=tmp_path, changes=changes | {"MFPDE_CACHE": str(tmp_path / "own")})
     assert (named.returncode, named.stderr) == (0, "")
-    assert f"{tmp_path}/own/numba/transport_" in named.stdout
+    assert f"{tmp_path}/own/numba/parallel_" in named.stdout
