@@ -19,18 +19,18 @@ from typing import Any
 
 from mfpde.errors import InputError
 from mfpde.inputs import existing, file_name, inside, one_of, real, reject_unknown, show, whole
-from mfpde.problem import models, tasks, vision
+from mfpde.problem import datasets, models, vision
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 _TASKS: Mapping[str, Callable[..., Task]] = {
-    "digits": tasks.digits,
+    "digits": datasets.digits,
     "embedded-digits": vision.embedded_digits,
-    "in-context-regression": tasks.in_context_regression,
-    "scalars": tasks.scalars,
-    "teacher": tasks.teacher,
+    "in-context-regression": datasets.in_context_regression,
+    "scalars": datasets.scalars,
+    "teacher": datasets.teacher,
 }
 _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "attention": models.attention,
@@ -123,7 +123,7 @@ def _maker(
     value, others = table[way], {key: v for key, v in table.items() if key != way}
     if way == "npz":
         archive = base / file_name("task.npz", value, "a file name")
-        return _Maker(kind, lambda: tasks.from_npz(archive), {}, others)
+        return _Maker(kind, lambda: datasets.from_npz(archive), {}, others)
     if way == "name":
         one_of(f"{kind}.name", value, list(shipped))
         function, where = shipped[value], ""

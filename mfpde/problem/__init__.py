@@ -1,4 +1,4 @@
-"""What is solved: families, Transformers, tasks. Pure functions in JAX; no finite elements, no MPI."""
+"""What is solved: families of units, Transformers made of them, and tasks, as pure functions in JAX."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ jax.config.update("jax_platform_name", "")
 
 @contextmanager
 def permissive() -> Iterator[None]:
-    """JAX as it is without the checks of a user's own code that environment or script may have switched on.
+    """JAX without the checks that the environment or a script may have switched on for a user's own code.
 
-    They refuse what is meant here: arrays of NumPy where those of JAX could stand, and broadcasting.
+    They refuse what is intended here: arrays of NumPy in place of those of JAX, and broadcasting.
     """
     with jax.transfer_guard("allow"), jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield

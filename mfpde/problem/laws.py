@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class Law:
     Attributes:
         mean: mean of each coordinate, d numbers.
         std: standard deviation of each coordinate, d positive numbers.
+        support: half-width in standard deviations beyond which the density is zero; infinite where it never is.
 
     Raises:
         InputError: for numbers that are not finite, std that is not positive, or lengths that differ.
@@ -28,6 +30,7 @@ class Law:
 
     mean: Sequence[float]
     std: Sequence[float]
+    support: ClassVar[float] = float(np.inf)
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -36,11 +39,6 @@ class Law:
             raise InputError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one per coordinate")
         for value in self.std:
             real("std", value, above=0.0)
-
-    @property
-    def support(self) -> float:
-        """Half-width in standard deviations beyond which the density is zero; infinite where it never is."""
-        return float(np.inf)
 
     @property
     def dim(self) -> int:
@@ -70,7 +68,7 @@ class Law:
 class Normal(Law):
     """Independent normal coordinates."""
 
-    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
+    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
         return np.asarray(np.exp(-0.5 * s**2) / np.sqrt(2 * np.pi))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
@@ -81,11 +79,9 @@ class Normal(Law):
 class Uniform(Law):
     """Uniform on a box of half-width √3 std."""
 
-    @property
-    def support(self) -> float:  # noqa: D102  (the base class says it)
-        return float(np.sqrt(3.0))
+    support: ClassVar[float] = float(np.sqrt(3.0))
 
-    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
+    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
         return np.where(np.abs(s) <= np.sqrt(3.0), 0.5 / np.sqrt(3.0), 0.0)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
@@ -96,11 +92,9 @@ class Uniform(Law):
 class Bump(Law):
     """Proportional to (1 − (s/√11)²)⁴ where that is positive: compact support, three continuous derivatives."""
 
-    @property
-    def support(self) -> float:  # noqa: D102  (the base class says it)
-        return float(np.sqrt(11.0))
+    support: ClassVar[float] = float(np.sqrt(11.0))
 
-    def standard(self, s: Array) -> Array:  # noqa: D102  (the base class says it)
+    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
         inside = np.maximum(1.0 - s**2 / 11.0, 0.0)
         return np.asarray(315.0 / 256.0 / np.sqrt(11.0) * inside**4)
 

@@ -1,4 +1,4 @@
-"""What JAX traces a function to, and which functions have one program between them.
+"""Programs: what JAX traces a function to, and which functions share one.
 
 Dozens of heads differ in their fixed matrices alone. Compiled one by one they take minutes; as one program, with the
 matrices stacked, they take as long as one. Two functions share a program where everything that determines it is equal:
@@ -24,6 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+_ORDERS = 3  # of derivatives: two in θ for the certificate, and one that leads backwards through the layers
+_RULE = "jvp_jaxpr_fun"  # the parameter of `custom_jvp_call` that is a Python function
+
 
 @dataclass(frozen=True)
 class Program:
@@ -38,10 +41,6 @@ class Program:
     form: Hashable
     held: tuple[Any, ...]
     run: Callable[..., jax.Array]
-
-
-_ORDERS = 3  # of derivatives: two in θ for the certificate, and one that leads backwards through the layers
-_RULE = "jvp_jaxpr_fun"  # the parameter of `custom_jvp_call` that is a Python function
 
 
 def trace(function: Callable[..., jax.Array], *arguments: jax.Array) -> Program:
@@ -73,7 +72,7 @@ def _forms(run: Callable[..., Any], held: tuple[Any, ...], arguments: tuple[Any,
     """The form of a function and, where it has rules for them, of its derivatives.
 
     Raises:
-        _OpaqueError: when some of it is out of sight; a rule that closes over arrays is.
+        _OpaqueError: when a part of it cannot be compared, as a rule that closes over arrays.
     """
     for _ in range(1 + _ORDERS):
         traced, reading = jax.make_jaxpr(run)(held, *arguments), _Reading()
@@ -82,19 +81,16 @@ def _forms(run: Callable[..., Any], held: tuple[Any, ...], arguments: tuple[Any,
         yield reading.program(traced.jaxpr)
         if not reading.has_rules:
             return
-        run, arguments = _along(run), (arguments, jax.tree.map(jnp.zeros_like, arguments))
-
-
-def _along(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The derivative of a function of held arrays and of others along the others, and its value."""
-    return lambda held, given, motion: jax.jvp(partial(run, held), given, motion)
+        # Next its value and its derivative along all arguments; the held arrays stay as they are.
+        run = lambda held, given, motion, run=run: jax.jvp(partial(run, held), given, motion)  # noqa: E731
+        arguments = (arguments, jax.tree.map(jnp.zeros_like, arguments))
 
 
 class _Reading:
     """Programs as values that are equal where all that determines them is, up to the names of their variables.
 
     Attributes:
-        has_rules: has one of them a rule of its own for its derivative in forward mode?
+        has_rules: whether one of them has its own rule for its derivative in forward mode.
     """
 
     def __init__(self) -> None:
@@ -113,12 +109,14 @@ class _Reading:
             return tuple(str(variable.aval) for variable in variables)
 
         given = (new(jaxpr.constvars), new(jaxpr.invars))
+
         steps = []
         for step in jaxpr.eqns:
             self.has_rules |= _RULE in step.params
             parameters = {name: value for name, value in step.params.items() if name != _RULE}
             read = tuple(map(known, step.invars))
             steps.append((step.primitive, read, self._value(parameters), new(step.outvars)))
+
         return (given, tuple(steps), tuple(map(known, jaxpr.outvars)))
 
     def _value(self, value: Any) -> Hashable:

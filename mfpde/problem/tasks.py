@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.inputs import existing, inside, plain, real, show, whole
-from mfpde.problem.transformer import Transformer, residual_stream
+from mfpde.inputs import plain, show, whole
 
 Array = NDArray[np.float64]
-FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero, unless more are asked for
-_MOST_CLASSES, _MOST_SAMPLES, _MOST_TOKENS = 100_000, 10**8, 10_000
-_MOST_FREE = 4096
-_MOST_ENTRIES = 2**28  # 2 GB
+_MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -49,37 +40,43 @@ class Task:
     classification: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        tokens = _tokens("tokens", self.tokens)
-        given = [_targets("targets", self.targets, len(tokens))]
         if (self.test_tokens is None) != (self.test_targets is None):
             raise InputError("task: test_tokens and test_targets come together, or neither")
-        if self.test_tokens is not None:
-            test = _tokens("test_tokens", self.test_tokens)
-            if test.shape[1:] != tokens.shape[1:]:
-                raise InputError(f"task: test_tokens are {test.shape[1:]} a sample, tokens are {tokens.shape[1:]}")
-            given.append(_targets("test_targets", self.test_targets, len(test)))
-            if given[1].shape[1:] != given[0].shape[1:]:
-                raise InputError(f"task: test_targets have shape {given[1].shape}, targets {given[0].shape}")
-            self._set("test_tokens", test)
-        self._set("classes", plain(self.classes))
-        if given[0].ndim == 1:
-            classes = _count_classes(given, self.classes)
-            given = [_unit_vectors(labels, classes) for labels in given]
-            self._set("classes", classes)
-        elif self.classes is not None and self.classes != given[0].shape[1]:
-            raise InputError(f"task: classes = {show(self.classes)}, but targets have shape {given[0].shape}")
-        self._set("tokens", tokens)
-        self._set("targets", given[0])
-        self._set("test_targets", given[1] if len(given) > 1 else None)
-        self._set("classification", self.classes is not None)
+        kinds = ("",) if self.test_tokens is None else ("", "test_")  # what the names of their arrays begin with
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+        tokens = {kind: _tokens(f"{kind}tokens", getattr(self, f"{kind}tokens")) for kind in kinds}
+        targets = {k: _targets(f"{k}targets", getattr(self, f"{k}targets"), len(tokens[k])) for k in kinds}
+        for name, arrays in (("tokens", tokens), ("targets", targets)):
+            if arrays[kinds[-1]].shape[1:] != arrays[""].shape[1:]:
+                shapes = f"shape {arrays['test_'].shape}, {name} {arrays[''].shape}"
+                raise InputError(f"task: test_{name} have {shapes}; all but the number of samples must agree")
+
+        classes = plain(self.classes)
+        if targets[""].ndim == 1:
+            classes = _count_classes(list(targets.values()), classes)
+            targets = {kind: _unit_vectors(labels, classes) for kind, labels in targets.items()}
+        elif classes is not None and classes != targets[""].shape[1]:
+            raise InputError(f"task: classes = {show(classes)}, but targets have shape {targets[''].shape}")
+
+        for kind in kinds:
+            object.__setattr__(self, f"{kind}tokens", tokens[kind])
+            object.__setattr__(self, f"{kind}targets", targets[kind])
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "classification", classes is not None)
 
     @property
     def samples(self) -> int:
         """n, the number of training samples."""
-        return len(np.asarray(self.tokens))
+        return len(self.tokens)
+
+
+def generator(key: str, seed: int) -> np.random.Generator:
+    """Random numbers from a seed.
+
+    Raises:
+        InputError: naming the key, for anything but a whole number from 0.
+    """
+    return np.random.default_rng(whole(key, seed, 0, 2**63 - 1))
 
 
 def _numbers(name: str, values: object) -> Array:
@@ -115,7 +112,7 @@ def _targets(name: str, values: object, samples: int) -> Array:
     return array
 
 
-def _count_classes(labels: Sequence[Array], given: int | None) -> int:
+def _count_classes(labels: Sequence[Array], given: object) -> int:
     """C. A class without a sample is a mistake in how they are counted, unless the user gives their number."""
     present = np.unique(np.concatenate(labels)).astype(np.int64)
     most = int(present[-1])
@@ -124,241 +121,21 @@ def _count_classes(labels: Sequence[Array], given: int | None) -> int:
         if most >= classes:
             raise InputError(f"task: classes = {classes}, but there is a label {most}; must be at least {most + 1}")
         return classes
+
     if most >= _MOST_CLASSES:
         raise InputError(f"task: targets hold the label {most}; at most {_MOST_CLASSES - 1}")
     if len(present) == 1:
         raise InputError(f"task: all labels are {most}; needs two classes, or their number in classes")
     if len(present) <= most:
         shown = ", ".join(map(str, present[:4])) + ", …" * (len(present) > 4)
+        gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
         raise InputError(
-            f"task: no sample has the label {_first_gap(present)}: labels are {shown} and must count classes from 0 "
-            f"without gaps; where a class is meant to have no sample, give classes = {most + 1}"
+            f"task: no sample has the label {gap}: labels are {shown} and must count classes from 0 without gaps; "
+            f"where a class is meant to have no sample, give classes = {most + 1}"
         )
     return most + 1
 
 
 def _unit_vectors(labels: Array, classes: int) -> Array:
     """(n,) -> (n, C)."""
-    vectors = np.zeros((len(labels), classes))
-    vectors[np.arange(len(labels)), labels.astype(np.int64)] = 1.0
-    return vectors
-
-
-def _first_gap(present: NDArray[np.int64]) -> int:
-    """The least whole number, from 0, that is not among these, which ascend."""
-    return int(np.flatnonzero(present != np.arange(len(present)))[0])
-
-
-def generator(key: str, seed: int) -> np.random.Generator:
-    """Random numbers from a seed.
-
-    Raises:
-        InputError: naming the key, when the seed is none.
-    """
-    return np.random.default_rng(whole(key, seed, 0, 2**63 - 1))
-
-
-def _check_counts(samples: int, test_samples: int = 0, tokens: int = 1, channels: int = 1) -> None:
-    """Of a task that is generated: whole numbers, and arrays that fit into memory."""
-    whole("task.samples", samples, 1, _MOST_SAMPLES)
-    whole("task.test_samples", test_samples, 0, _MOST_SAMPLES)
-    entries = (samples + test_samples) * tokens * channels
-    if entries > _MOST_ENTRIES:
-        raise InputError(f"task.samples = {samples}: {entries} numbers in all tokens; at most {_MOST_ENTRIES}")
-
-
-def digits(
-    classes: int | Sequence[int] = 10,
-    samples: int = 1000,
-    test_samples: int = 400,
-    patch: int = 4,
-    centred: bool = False,
-    free: int = FREE_CHANNELS,
-    seed: int = 0,
-) -> Task:
-    """scikit-learn's 8×8 images of handwritten digits as patch tokens and a class token.
-
-    A token has patch² channels of grey values between −1 and 1, one channel per patch position and one for the class
-    token (one-hot), and `free` channels that start at zero. The class token is the last one.
-
-    Args:
-        classes: how many digits from 0 on, or a list of digits; labels count them in that order.
-        samples: training images, drawn from the seed.
-        test_samples: test images, disjoint from the training images.
-        patch: side of a patch: 1, 2, 4 or 8.
-        centred: take the mean of the training images off every image, and divide by the standard deviation of all that
-            is left of them. What all images share is the slowest thing to unlearn.
-        free: channels that start at zero.
-        seed: of the split.
-    """
-    if isinstance(classes, Sequence) and not isinstance(classes, str):
-        chosen = [whole("task.classes", digit, 0, 9) for digit in classes]
-    else:
-        chosen = list(range(whole("task.classes", classes, 2, 10)))
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
-        raise InputError(f"task.classes = {show(classes)}: must be 2 … 10, or a list of at least two different digits")
-    if patch not in (1, 2, 4, 8):
-        raise InputError(f"task.patch = {patch!r}: must be 1, 2, 4 or 8")
-    whole("task.free", free, 0, _MOST_FREE)
-    every, labels = _images()
-    keep = np.flatnonzero(np.isin(labels, chosen))
-    if not (samples >= 1 and test_samples >= 0 and samples + test_samples <= len(keep)):
-        raise InputError(
-            f"task.samples = {samples!r}, test_samples = {test_samples!r}: at least 1 and 0, "
-            f"and at most {len(keep)} together"
-        )
-    order = generator("task.seed", seed).permutation(keep)[: samples + test_samples]
-    images = every[order] / 8.0 - 1.0
-    if centred:
-        images -= images[:samples].mean(axis=0)
-        images /= images[:samples].std()
-    tokens = _patches(images, patch, free)
-    targets = np.array([chosen.index(label) for label in labels[order]])
-    test = (tokens[samples:], targets[samples:]) if test_samples else (None, None)
-    return Task(tokens[:samples], targets[:samples], test[0], test[1], len(chosen))
-
-
-def _images() -> tuple[Array, NDArray[np.int64]]:
-    """scikit-learn's images (1797, 8, 8), grey values 0 … 16, and their labels, from the file it brings along.
-
-    Its `load_digits` reads the same file, behind an import that takes as long as all else before the first step.
-    """
-    package = find_spec("sklearn")
-    if package is None or not package.submodule_search_locations:
-        raise InputError("task.name = 'digits': the images come with scikit-learn, which is not installed")
-    table = np.loadtxt(Path(package.submodule_search_locations[0]) / "datasets/data/digits.csv.gz", delimiter=",")
-    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
-
-
-def _patches(images: Array, patch: int, free: int) -> Array:
-    """(n, 8, 8) -> (n, N, D): grey values, one-hot positions and free channels of all patches, then the class token."""
-    side = 8 // patch
-    count = side * side
-    cut = images.reshape(-1, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(-1, count, patch * patch)
-    tokens = np.zeros((len(images), count + 1, patch * patch + count + 1 + free))
-    tokens[:, :count, : patch * patch] = cut
-    tokens[:, :, patch * patch : patch * patch + count + 1] = np.eye(count + 1)
-    return tokens
-
-
-def in_context_regression(
-    samples: int = 128, context: int = 8, noise: float = 0.1, test_samples: int = 0, seed: int = 0
-) -> Task:
-    """Scalar linear regression in context: tokens (x_j, w x_j + noise), then the query (x, 0); the target is w x.
-
-    Each sample draws w and all x from standard normal laws.
-
-    Args:
-        samples: training samples.
-        context: examples per sample.
-        noise: standard deviation of the noise on the examples' y.
-        test_samples: further samples for testing.
-        seed: of all draws.
-    """
-    _check_counts(samples, test_samples, whole("task.context", context, 1, _MOST_TOKENS) + 1, 2)
-    real("task.noise", noise, least=0.0)
-    rng = generator("task.seed", seed)
-    count = samples + test_samples
-    slope = rng.normal(size=(count, 1))
-    x = rng.normal(size=(count, context + 1))
-    y = slope * x
-    tokens = np.stack([x, y + noise * rng.normal(size=x.shape)], axis=2)
-    tokens[:, -1, 1] = 0.0
-    targets = y[:, -1:]
-    test = (tokens[samples:], targets[samples:]) if test_samples else (None, None)
-    return Task(tokens[:samples], targets[:samples], *test)
-
-
-def scalars(
-    samples: int = 8,
-    target_mean: float = 1.0,
-    target_std: float = 0.5,
-    mean: float = 0.0,
-    std: float = 1.0,
-    seed: int = 0,
-) -> Task:
-    """One token of one channel per sample, and one number as its target, both normal: the exact solutions' task."""
-    _check_counts(samples)
-    real("task.std", std, least=0.0)
-    real("task.target_std", target_std, least=0.0)
-    rng = generator("task.seed", seed)
-    x, y = rng.normal(mean, std, size=samples), rng.normal(target_mean, target_std, size=samples)
-    return Task(x[:, None, None], y[:, None])
-
-
-def teacher(
-    model: Transformer,
-    samples: int = 64,
-    tokens: int = 4,
-    channels: int = 2,
-    units: int = 3,
-    spread: float = 1.0,
-    test_samples: int = 0,
-    seed: int = 0,
-) -> Task:
-    """A realisable task: targets are the outputs of the same model under a known measure.
-
-    In every layer and family the measure has `units` atoms of equal weight, drawn from a normal law around the
-    initial mean with `spread` times the initial standard deviation. Tokens are standard normal.
-
-    Args:
-        model: whose stages, layers and readout the teacher shares.
-        samples: training samples.
-        tokens: N.
-        channels: D.
-        units: atoms per layer and family.
-        spread: of the atoms.
-        test_samples: further samples for testing.
-        seed: of tokens and atoms.
-    """
-    whole("task.tokens", tokens, 1, _MOST_TOKENS)
-    whole("task.channels", channels, 1, _MOST_TOKENS)
-    whole("task.units", units, 1, _MOST_TOKENS)
-    _check_counts(samples, test_samples, tokens, channels)
-    rng = generator("task.seed", seed)
-    stream = rng.normal(size=(samples + test_samples, tokens, channels))
-    weights = jnp.full((model.layers, units), 1.0 / units)
-    measure = []
-    for family in model.families:
-        laws = [family.law(layer) for layer in range(model.layers)]
-        mean, std = (np.stack([np.asarray(getattr(law, name)) for law in laws]) for name in ("mean", "std"))
-        atoms = mean[:, None] + spread * std[:, None] * rng.normal(size=(model.layers, units, family.dim))
-        measure.append((jnp.asarray(atoms), weights))
-
-    def output(sample: jax.Array) -> jax.Array:
-        return model.readout(residual_stream(model, tuple(measure), sample))
-
-    targets = np.asarray(jax.vmap(output)(jnp.asarray(stream)))
-    test = (stream[samples:], targets[samples:]) if test_samples else (None, None)
-    return Task(stream[:samples], targets[:samples], *test)
-
-
-def _array(archive: Mapping[str, NDArray], name: str) -> NDArray:
-    """One array of an archive, which an error names."""
-    try:
-        return archive[name]
-    except ValueError as error:
-        raise ValueError(f"{name!r}: {error}") from error
-
-
-def from_npz(path: Path) -> Task:
-    """A task from a NumPy archive with `tokens`, `targets` and optionally `test_tokens`, `test_targets`, `classes`.
-
-    Raises:
-        InputError: for a missing or damaged file, Python objects in it, missing or unknown names, wrong shapes.
-    """
-    where = f"task.npz = {str(existing('task.npz', path))!r}"
-    known = ("tokens", "targets", "test_tokens", "test_targets", "classes")
-    arrays: dict[str, Any]
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            arrays = {} if isinstance(archive, np.ndarray) else {name: _array(archive, name) for name in archive.files}
-    except Exception as error:  # a parser meets anything in a damaged file
-        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        raise InputError(f"{where}: not a readable archive of arrays ({reason[:160]})") from error
-    missing, unknown = {"tokens", "targets"} - set(arrays), set(arrays) - set(known)
-    if missing or unknown:
-        raise InputError(f"{where}: holds {sorted(arrays)}; needs tokens and targets, and may hold {known[2:]}")
-    with inside(where):
-        return Task(**arrays)
+    return np.asarray(labels[:, None] == np.arange(classes), dtype=np.float64)

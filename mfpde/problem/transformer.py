@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from mfpde.errors import InputError
-from mfpde.inputs import is_whole, real
-from mfpde.problem.family import Family, Tried, check_family, check_law, integrate, steady_value
+from mfpde.inputs import one_of, real, whole
+from mfpde.problem.family import Family, integrate
 from mfpde.problem.programs import Program, trace
 
 DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
+_MOST_LAYERS = 100_000
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -61,19 +62,17 @@ class Transformer:
         if not stages or not all(stages) or not all(isinstance(f, Family) for s in stages for f in s):
             raise InputError("model: stages must be a list of non-empty lists of mfpde.Family")
         object.__setattr__(self, "stages", stages)
+
         names = [family.name for family in self.families]
         if len(set(names)) != len(names):
             raise InputError(f"model: families must have different names; they are {', '.join(names)}")
-        if not is_whole(self.layers) or self.layers < 1:
-            raise InputError(f"model.layers = {self.layers!r}: must be a whole number, at least 1")
-        object.__setattr__(self, "layers", int(self.layers))
         if not callable(self.readout):
             raise InputError("model: readout must be a function of the final tokens")
-        if self.loss not in ("squared", "cross_entropy"):
-            raise InputError(f"model.loss = {self.loss!r}: must be 'squared' or 'cross_entropy'")
+
+        object.__setattr__(self, "layers", whole("model.layers", self.layers, 1, _MOST_LAYERS))
         object.__setattr__(self, "step", real("model.step", self.step, above=0.0))
-        if self.depth not in ("residual", "continuum"):
-            raise InputError(f"model.depth = {self.depth!r}: must be 'residual' or 'continuum'")
+        one_of("model.loss", self.loss, ("squared", "cross_entropy"))
+        one_of("model.depth", self.depth, ("residual", "continuum"))
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -84,92 +83,6 @@ class Transformer:
 def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.Array:
     """Final tokens (N, D) of one sample, from its first ones (N, D)."""
     return _cross(model, units, tokens, None)[0]
-
-
-def additions(model: Transformer, family: Family) -> slice:
-    """The places of a layer, of the K that `costates` counts, in which a family adds to the stream."""
-    if model.depth == "continuum":
-        return slice(0, DEPTH_STAGES)
-    place = next(k for k, stage in enumerate(model.stages) if any(member is family for member in stage))
-    return slice(place, place + 1)
-
-
-def _cross(
-    model: Transformer, units: Units, tokens: jax.Array, sources: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Through all layers: final tokens, and those that the families saw where there are sources."""
-    through = _residual_layer if model.depth == "residual" else _depth_cell
-
-    def layer(stream: jax.Array, given: tuple[Units, jax.Array | None]) -> tuple[jax.Array, jax.Array | None]:
-        seen: list[jax.Array] = []
-        stream = through(model, given[0], stream, _Adding(given[1], seen))
-        return stream, None if given[1] is None else jnp.stack(seen)
-
-    return jax.lax.scan(layer, tokens, (units, sources))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _Adding:
-    """Σ_c ∫ f_c dρ^c + S in the places of one layer, one after the other, with the tokens seen written down."""
-
-    sources: jax.Array | None
-    seen: list[jax.Array]
-
-    def __call__(self, families: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
-        """What some families, and the source of the next place, add to the stream."""
-        added = _added(families, stream, units)
-        if self.sources is not None:
-            added = added + self.sources[len(self.seen)]
-            self.seen.append(stream)
-        return added
-
-
-def _residual_layer(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
-    """One stage after the other: T + (η/L) Σ_{c in stage} ∫ f_c(T, θ) dρ^c."""
-    place = 0
-    for stage in model.stages:
-        added = adding(stage, stream, units[place : place + len(stage)])
-        place += len(stage)
-        stream = stream + (model.step / model.layers) * added
-    return stream
-
-
-def _added(stage: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
-    """Σ_c ∫ f_c(T, θ) dρ^c over the families of a stage; those that share a program at once."""
-    forms: dict[Hashable, list[tuple[Program, tuple[jax.Array, jax.Array]]]] = {}
-    for family, pair in zip(stage, units, strict=True):
-        program = trace(partial(integrate, family), stream, *pair)
-        forms.setdefault(program.form, []).append((program, pair))
-
-    added = jnp.zeros_like(stream)
-    for members in forms.values():
-        run = members[0][0].run
-        if len(members) == 1:
-            ((program, pair),) = members
-            added = added + run(program.held, stream, *pair)
-            continue
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((program.held, pair) for program, pair in members))
-        each = jax.vmap(lambda held, pair, run=run: run(held, stream, *pair))(*stacked)
-        added = added + each.sum(axis=0)
-    return added
-
-
-def _depth_cell(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
-    """dT/dt = η Σ_c ∫ f_c(T, θ) dρ^c across a cell of depth 1/L in which ρ is constant, by one classical RK4 step.
-
-    Its error, O(L⁻⁴), is far below that of a density that is constant in the cell, O(L⁻²). In the limit L → ∞ the
-    stages of a layer act at the same depth, so all families are summed.
-    """
-
-    def slope(t: jax.Array) -> jax.Array:
-        return model.step * adding(model.families, t, units)
-
-    h = 1.0 / model.layers
-    k1 = slope(stream)
-    k2 = slope(stream + 0.5 * h * k1)
-    k3 = slope(stream + 0.5 * h * k2)
-    k4 = slope(stream + h * k3)
-    return stream + (h / 6.0) * (k1 + 2.0 * (k2 + k3) + k4)
 
 
 def sample_loss(model: Transformer, output: jax.Array, target: jax.Array) -> jax.Array:
@@ -204,7 +117,7 @@ def risk(
 def costates(
     model: Transformer, units: Units, tokens: jax.Array, targets: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """What the families of each layer see, and how the risk answers to what they add.
+    """The tokens that the families of each layer see, and the derivative of the risk in what they add.
 
     A layer adds to the stream in K places: one a stage, or the four stages of a Runge–Kutta step through a cell of
     depth. With sources S, place k of layer ℓ adds Σ_c ∫ f_c(T_ℓk, θ) dρ^c + S_ℓk. By the derivative in S at zero, the
@@ -235,17 +148,88 @@ def costates(
     return seen, model.layers * slope
 
 
-def check_model(model: Transformer, tokens: jax.Array, targets: jax.Array) -> None:
-    """Try the model on one sample, tokens (N, D) and target (C,).
+def additions(model: Transformer, family: Family) -> slice:
+    """The places of a layer, of the K that `costates` counts, in which a family adds to the stream."""
+    if model.depth == "continuum":
+        return slice(0, DEPTH_STAGES)
+    place = next(k for k, stage in enumerate(model.stages) if any(member is family for member in stage))
+    return slice(place, place + 1)
 
-    Raises:
-        InputError: one line saying which function does not fit.
+
+def _cross(
+    model: Transformer, units: Units, tokens: jax.Array, sources: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Through all layers: the final tokens and, where there are sources, the tokens that the families see."""
+    through = _residual_layer if model.depth == "residual" else _depth_cell
+
+    def layer(stream: jax.Array, given: tuple[Units, jax.Array | None]) -> tuple[jax.Array, jax.Array | None]:
+        seen: list[jax.Array] = []
+        stream = through(model, given[0], stream, _Adding(given[1], seen))
+        return stream, None if given[1] is None else jnp.stack(seen)
+
+    return jax.lax.scan(layer, tokens, (units, sources))  # type: ignore[arg-type]
+
+
+def _residual_layer(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
+    """One stage after the other: T + (η/L) Σ_{c in stage} ∫ f_c(T, θ) dρ^c."""
+    place = 0
+    for stage in model.stages:
+        added = adding(stage, stream, units[place : place + len(stage)])
+        place += len(stage)
+        stream = stream + (model.step / model.layers) * added
+    return stream
+
+
+def _depth_cell(model: Transformer, units: Units, stream: jax.Array, adding: _Adding) -> jax.Array:
+    """dT/dt = η Σ_c ∫ f_c(T, θ) dρ^c across a cell of depth 1/L in which ρ is constant, by one classical RK4 step.
+
+    Its error, O(L⁻⁴), is far below that of a density that is constant in the cell, O(L⁻²). In the limit L → ∞ the
+    stages of a layer act at the same depth, so all families are summed.
     """
-    tried: Tried = {}
-    for family in model.families:
-        for layer in range(model.layers):
-            check_law(family, layer)
-        check_family(family, tokens, tried)
-    output = steady_value("model: readout", model.readout, tokens)
-    if output.shape != targets.shape:
-        raise InputError(f"model: readout returns shape {output.shape}; the targets have shape {targets.shape}")
+
+    def slope(t: jax.Array) -> jax.Array:
+        return model.step * adding(model.families, t, units)
+
+    h = 1.0 / model.layers
+    k1 = slope(stream)
+    k2 = slope(stream + 0.5 * h * k1)
+    k3 = slope(stream + 0.5 * h * k2)
+    k4 = slope(stream + h * k3)
+    return stream + (h / 6.0) * (k1 + 2.0 * (k2 + k3) + k4)
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """Σ_c ∫ f_c dρ^c + S in the places of one layer, one after the other; keeps the tokens that the families see."""
+
+    sources: jax.Array | None
+    seen: list[jax.Array]
+
+    def __call__(self, families: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
+        """What some families, and the source of the next place, add to the stream."""
+        added = _added(families, stream, units)
+        if self.sources is not None:
+            added = added + self.sources[len(self.seen)]
+            self.seen.append(stream)
+        return added
+
+
+def _added(stage: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
+    """Σ_c ∫ f_c(T, θ) dρ^c over the families of a stage; those that share a program at once."""
+    forms: dict[Hashable, list[tuple[Program, tuple[jax.Array, jax.Array]]]] = {}
+    for family, pair in zip(stage, units, strict=True):
+        program = trace(partial(integrate, family), stream, *pair)
+        forms.setdefault(program.form, []).append((program, pair))
+
+    # One program for many families compiles in the time of one: their fixed arrays are stacked and mapped over.
+    added = jnp.zeros_like(stream)
+    for members in forms.values():
+        run = members[0][0].run
+        if len(members) == 1:
+            ((program, pair),) = members
+            added = added + run(program.held, stream, *pair)
+            continue
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((program.held, pair) for program, pair in members))
+        each = jax.vmap(lambda held, pair, run=run: run(held, stream, *pair))(*stacked)
+        added = added + each.sum(axis=0)
+    return added

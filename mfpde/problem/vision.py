@@ -1,4 +1,4 @@
-"""An ordinary Vision Transformer as families of high dimension: particles train it, the limit is out of reach.
+"""An ordinary Vision Transformer as families of high dimension: particles can train it, the limit cannot be computed.
 
 θ holds all matrices of one head, or of one block of hidden neurons; M units side by side are multi-head attention with
 M heads, and an MLP with M blocks. Dosovitskiy et al., An image is worth 16×16 words, ICLR 2021; in the scaling 1/M of
@@ -16,9 +16,10 @@ import numpy as np
 
 from mfpde.errors import InputError
 from mfpde.inputs import whole
+from mfpde.problem.datasets import digits
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.tasks import Task, digits, generator
+from mfpde.problem.tasks import Task, generator
 from mfpde.problem.transformer import Transformer
 
 _MOST_CHANNELS = 1024
@@ -37,10 +38,11 @@ def embedded_digits(
         samples: as for `digits`, with the next four.
         test_samples: test images.
         patch: side of a patch.
-        centred: take off the mean of the training images.
+        centred: subtract the mean of the training images.
         seed: of the split and of the embedding.
     """
     whole("task.width", width, 2, _MOST_CHANNELS)
+
     raw = digits(10, samples, test_samples, patch, centred, free=0, seed=seed)
     pixels = patch * patch
     embedding = generator("task.seed", seed).normal(size=(raw.tokens.shape[2], width))
@@ -72,6 +74,7 @@ def vision_transformer(
     channels, classes = task.tokens.shape[2], task.targets.shape[1]
     if channels < 2:
         raise InputError(f"model: a normalised token needs at least 2 channels; the task's have {channels}")
+
     stages = [[attention_head("attention", channels, key, gain)], [mlp_block("mlp", channels, hidden, gain)]]
     reading = jnp.asarray(generator("model.seed", seed).normal(size=(channels, classes)) / math.sqrt(channels))
     return Transformer(stages, layers, lambda tokens: normalised(tokens)[-1] @ reading, loss=loss)

@@ -19,10 +19,11 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import Certificate, certify, gap_kind
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
+from mfpde.problem.datasets import teacher
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head
-from mfpde.problem.tasks import Task, teacher
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, risk, sample_loss
 
 

@@ -35,8 +35,9 @@ from mfpde.limit.specification import Problem, refined
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.particles import main as particles
 from mfpde.problem import models
+from mfpde.problem.datasets import scalars
 from mfpde.problem.laws import Normal
-from mfpde.problem.tasks import Task, scalars
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.solve import main as solve
 

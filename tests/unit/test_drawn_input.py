@@ -28,7 +28,8 @@ from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import CHECKPOINTS, Generations
-from mfpde.problem.tasks import Task, from_npz
+from mfpde.problem.datasets import from_npz
+from mfpde.problem.tasks import Task
 from mfpde.runs.checkpointer import find
 from mfpde.runs.problem_setup import report_times
 from mfpde.solve import main

@@ -15,8 +15,9 @@ from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units
 from mfpde.finite.methods import descend, integrate_flow
 from mfpde.problem import models
+from mfpde.problem.datasets import in_context_regression, scalars, teacher
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
-from mfpde.problem.tasks import Task, in_context_regression, scalars, teacher
+from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 

@@ -20,8 +20,8 @@ from mfpde.finite.record_files import Record, load, load_all, save
 from mfpde.finite.training import School
 from mfpde.particles import main
 from mfpde.problem import models
+from mfpde.problem.datasets import scalars, teacher
 from mfpde.problem.laws import Normal
-from mfpde.problem.tasks import scalars, teacher
 from support.launch import run
 
 TEXT = """

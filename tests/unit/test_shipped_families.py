@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mfpde.problem.family import Family, check_family, integrate
+from mfpde.problem.family import Family, integrate
 from mfpde.problem.laws import Normal
+from mfpde.problem.model_checks import check_family
 from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head
 
 RNG = np.random.default_rng(3)

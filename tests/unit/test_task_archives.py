@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mfpde
-from mfpde.problem.tasks import digits, from_npz
+from mfpde.problem.datasets import digits, from_npz
 from support.run_files import TARGETS, TOKENS, refused, write
 
 ARCHIVES = {

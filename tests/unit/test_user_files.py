@@ -43,7 +43,7 @@ USERS = {
     "model = lambda: transformer(family(), lambda t: jnp.sort(np.asarray(t))[-1, :1])": ("readout is not diff",),
     "model = lambda: transformer(family(), loss='cross_entropy')": ("targets of sample 0 are no probabilities",),
     "model = lambda: transformer(family(integral=lambda t, p, w: t))": ("integral is not the weighted sum",),
-    "model = lambda: transformer(family(), layers=0)": ("model.layers = 0", "at least 1"),
+    "model = lambda: transformer(family(), layers=0)": ("model.layers = 0", "1 … 100000"),
     # linear coordinates, by f(αx + βy)
     "model = lambda: transformer(family(linear=(0,)))": ("linear = (0,), but update is not jointly linear",),
     "model = lambda: transformer(family(lambda t, p: p[0] * p[1] * t, linear=(0, 1)))": (

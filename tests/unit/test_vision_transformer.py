@@ -14,11 +14,11 @@ from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.methods import descend
-from mfpde.problem.family import check_family, integrate
+from mfpde.problem.datasets import digits
+from mfpde.problem.family import integrate
 from mfpde.problem.laws import Normal
-from mfpde.problem.model_checks import try_out
+from mfpde.problem.model_checks import check_family, try_out
 from mfpde.problem.models import class_head, softmax_head
-from mfpde.problem.tasks import digits
 from mfpde.problem.transformer import residual_stream
 from mfpde.problem.vision import embedded_digits, vision_transformer
 from mfpde.solve import main
