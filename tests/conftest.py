@@ -1,33 +1,52 @@
 """MPI ahead of DOLFINx, one thread, and the compiled-code cache: as in every command."""
 
+import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# Tests compile thousands of small programs, most of which take less than the tenth of a second from which the commands
+# keep them; a second run finds them all. Set before JAX is imported, and inherited by the processes that tests start.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from mfpde.parallel import mpi
 from support.forms import needs_no_headers
 
-mpi.start()
-mpi.start_petsc()
-needs_no_headers()
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 20_000  # of the 65,530 that Linux allows a process unless told otherwise
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_models() -> Iterator[None]:
-    """Each model of a test is compiled for itself; in one process they use up the memory maps that Linux allows."""
+    """Compiled programs stay for the next module, until they have used up many of a process's memory maps."""
     yield
-    import jax
 
-    jax.clear_caches()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
 
 
-def pytest_configure() -> None:
-    """Ctrl-C and a closed terminal are heard, though a shell ignores them for what it runs in the background."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Start what tests need, in the processes that run them and not in the one that hands them out."""
+    distributes = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not distributes:
+        start()
+
+    # Ctrl-C and a closed terminal are heard, though a shell ignores them for what it runs in the background.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def start() -> None:
+    """MPI, PETSc, and a way to compile forms."""
+    mpi.start()
+    mpi.start_petsc()
+    needs_no_headers()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,69 +1,37 @@
 """Deliberate faults, one at a time in a copy of the source, and the test that catches each.
 
-    uv run python tests/faults.py                  # all of them
-    uv run python tests/faults.py lost-eta …       # some
+    uv run python tests/faults.py                  # all of them, and the table in docs/faults.md from what was found
+    uv run python tests/faults.py lost-eta …       # some, without the table
+    uv run python tests/faults.py --jobs 4         # so many at a time; as many as there are cores unless given
     uv run python tests/faults.py --list
-    uv run python tests/faults.py --page    the table in docs/faults.md
+    uv run python tests/faults.py --page           # the table again, from the results of the last whole run
 
-A suite that passes says little until it is known what makes it fail. Every fault below is a mistake that could be made
-in a line of the solver: a sign, a factor, a transposed index, a step left out. The copy's tests first pass as they
-are; then each fault is put in alone, and must turn its one test into a failure. Exit code 1 says that a fault survived,
-2 that something else went wrong: a text that is no longer in its file, or tests that could not be collected.
+What a suite is worth shows when something is wrong. Every fault below is a mistake that could be made in a line of the
+solver: a sign, a factor, a transposed index, a step left out. The copy's tests first pass as they are; then each fault
+is put in alone, and must turn its one test into a failure, which must be one of numbers and messages: a mutant that
+dies of a name that is not there is not caught (`support/fault_runner.py`). Exit code 1 says that a fault survived or
+was not caught for the right reason, 2 that something else went wrong: a text that is no longer in its file, or tests
+that could not be collected.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "faults.md"
-FOLDERS, FILES = ("mfpde", "tests", "meshes"), ("pyproject.toml", "README.md", "runs/*.toml")
-_PATIENCE = 600.0  # seconds for one test, most of it compiling
-_PASSED, _FAILED = 0, 1  # of pytest; all other codes say that it did not get as far
+sys.path.insert(0, str(Path(__file__).parent))
 
+from support.fault_runner import ROOT, Fault, FaultError, Verdict, check_clean, check_texts, copies, judge
 
-@dataclass(frozen=True)
-class Fault:
-    """One change of the source.
-
-    Attributes:
-        name: what it is called on the command line.
-        file: where it is made.
-        old: text that occurs exactly once in that file.
-        new: what stands there instead.
-        tests: what is to fail, as pytest takes it; the cheapest that does.
-    """
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a fault: the test that failed, or None when none did."""
-
-    fault: Fault
-    caught_by: str | None
-    seconds: float
-
-
-class FaultError(Exception):
-    """The script cannot say: a text that does not fit, or tests that did not run."""
-
+PAGE, RESULTS = ROOT / "docs" / "faults.md", ROOT / "docs" / "studies" / "faults.json"
+NUMERICS = ("mfpde/limit", "mfpde/problem", "mfpde/finite", "mfpde/comparison")
 
 KERNEL = "tests/unit/test_transport.py::test_kernel_equals_assembled_form[1-0-{}]"
 POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_recursions"
@@ -285,7 +253,7 @@ FAULTS = (
     Fault("wrong-coefficient", PAIR, "stage *= 1.0 / 3.0\n    stage += (2.0 / 3.0) * start",
           "stage *= 0.5\n    stage += 0.5 * start", ORDER),
     Fault("frame-held-in-the-stages", PAIR, "slope(layout.state(tau + ahead, stage))",
-          "slope(State(tau + ahead, layout.state(tau, stage).density, begin.frame))", ORDER),
+          "slope(State(tau + ahead, layout.state(tau, stage).density, layout.state(tau, start).frame))", ORDER),
     Fault("estimate-with-wrong-weights", PAIR, "k *= 3.0", "k *= 2.0", ESTIMATE),
     Fault("estimate-twice-as-large", PAIR, "k *= step / 12.0", "k *= step / 6.0", ESTIMATE),
     Fault("forecast-misses-half", FORECAST, "+ 1.0) / 6.0", "+ 1.0) / 12.0", CUBIC),
@@ -551,103 +519,8 @@ FAULTS = (
 )  # fmt: skip
 
 
-def check_texts(faults: Iterable[Fault], root: Path = ROOT) -> None:
-    """Does every fault's text occur exactly once?
-
-    Raises:
-        FaultError: for those that do not, one line each.
-    """
-    counts = {fault: (root / fault.file).read_text(encoding="utf-8").count(fault.old) for fault in faults}
-    wrong = [f"{f.name}: {f.old!r} occurs {count} times in {f.file}" for f, count in counts.items() if count != 1]
-    if wrong:
-        raise FaultError("\n".join(wrong))
-
-
-def copy_source(root: Path, target: Path) -> None:
-    """Copy what the tests need, with times, so that compiled kernels which did not change are not compiled again."""
-    for name in FOLDERS:
-        shutil.copytree(root / name, target / name, copy_function=shutil.copy2)
-    for pattern in FILES:
-        for file in root.glob(pattern):
-            place = target / file.relative_to(root)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, place)
-
-
-def run_python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Python in a copy; it and all processes that it starts import the copy's mfpde."""
-    try:
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "160"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FaultError(f"{' '.join(words)}: no end after {_PATIENCE:g} s") from error
-
-
-def run_tests(folder: Path, tests: Sequence[str]) -> str | None:
-    """The first test that fails in a copy with the reason that pytest gives, or None.
-
-    Raises:
-        FaultError: when pytest did not run them.
-    """
-    done = run_python(folder, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests)
-    failed = re.search(r"^FAILED (.+)$", done.stdout, re.MULTILINE)
-    if done.returncode == _PASSED:
-        return None
-    if done.returncode == _FAILED and failed:
-        return failed[1].strip()
-    raise FaultError(f"pytest ended with code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-@contextmanager
-def copies(root: Path = ROOT) -> Iterator[Path]:
-    """A folder with a copy `clean`, whose mfpde is the one that Python imports there."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        folder = Path(name).resolve()
-        clean = folder / "clean"
-        copy_source(root, clean)
-        said = run_python(clean, "-c", "import mfpde; print(mfpde.__file__)")
-        if not Path(said.stdout.strip()).is_relative_to(clean):
-            raise FaultError(f"not the copy's mfpde is imported, but {said.stdout.strip() or said.stderr}")
-        yield folder
-
-
-def judge(folder: Path, fault: Fault) -> Verdict:
-    """Make one fault in a copy of the clean copy, and run its test there."""
-    start = time.perf_counter()
-    place = folder / fault.name
-    shutil.copytree(folder / "clean", place, copy_function=shutil.copy2)
-    try:
-        file = place / fault.file
-        file.write_text(file.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
-        compile(file.read_text(encoding="utf-8"), fault.file, "exec")
-        caught_by = run_tests(place, [fault.tests])
-    except (FaultError, SyntaxError) as error:
-        raise FaultError(f"{fault.name}: {error}") from error
-    finally:
-        shutil.rmtree(place)
-    return Verdict(fault, caught_by, time.perf_counter() - start)
-
-
-def check_clean(folder: Path, faults: Iterable[Fault]) -> None:
-    """Do all the tests pass without a fault?
-
-    Raises:
-        FaultError: when one does not.
-    """
-    failed = run_tests(folder / "clean", list(dict.fromkeys(fault.tests for fault in faults)))
-    if failed is not None:
-        raise FaultError(f"{failed} fails without any fault")
-
-
-def _choose(names: Sequence[str]) -> list[Fault]:
+def choose(names: Sequence[str]) -> list[Fault]:
+    """The faults of these names; all for none."""
     known = {fault.name: fault for fault in FAULTS}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -655,25 +528,63 @@ def _choose(names: Sequence[str]) -> list[Fault]:
     return [known[name] for name in names] if names else list(FAULTS)
 
 
-def page() -> str:
-    """The text of docs/faults.md."""
-    numerics = ("mfpde/limit", "mfpde/problem", "mfpde/finite", "mfpde/validation")
-    count = sum(fault.file.startswith(numerics) for fault in FAULTS)
+def judge_all(faults: Sequence[Fault], jobs: int) -> Iterator[tuple[Fault, Verdict]]:
+    """Every fault with its verdict, several at a time, in the order in which they are known."""
+    with copies() as folder, ThreadPoolExecutor(jobs) as pool:
+        start = time.perf_counter()
+        check_clean(folder, faults, jobs)
+        _show(f"{'none':34}", f"{time.perf_counter() - start:7.1f}", "every test passes")
+
+        asked = {pool.submit(judge, folder, fault): fault for fault in faults}
+        try:
+            for done in as_completed(asked):
+                yield asked[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def page(verdicts: Sequence[Verdict]) -> str:
+    """The text of docs/faults.md, from the verdicts of a whole run."""
+    found = {verdict.name: verdict for verdict in verdicts}
+    applied = [fault for fault in FAULTS if fault.name in found]
+    caught = sum(found[fault.name].outcome == "caught" for fault in applied)
+    numerics = sum(fault.file.startswith(NUMERICS) for fault in FAULTS)
+    slow = sum(found[fault.name].slow for fault in applied)
+
     lines = [
         "# Deliberate faults",
         "",
-        "Made by `uv run python tests/faults.py --page` from the list that `uv run python tests/faults.py` makes",
-        "one by one: every fault, put into the source alone, must turn its test into a failure. This page has",
-        f"{len(FAULTS)} faults, {count} of them in the numerics.",
+        "Each fault is a mistake that could be made in a line of the source. `uv run python tests/faults.py` puts",
+        "every one of them alone into a copy, where it must turn its test into a failure, and writes this page. A",
+        "failure by `NameError`, `ImportError`, `SyntaxError` or `AttributeError` counts for nothing: any test would",
+        "have met it.",
         "",
-        "| fault | in | test that must fail |",
-        "|---|---|---|",
-        *(f"| {fault.name} | `{fault.file}` | `{fault.tests}` |" for fault in FAULTS),
+        f"{len(FAULTS)} faults are listed, {numerics} of them in the numerics; {len(applied)} were applied and",
+        f"{caught} caught for the right reason. `uv run pytest` runs the tests of {len(applied) - slow} of them; those",
+        f"of the other {slow} are marked `slow`, and `.ci/run` runs them too.",
+        "",
+        "| fault | in | test that fails | run by | reason |",
+        "|---|---|---|---|---|",
+        *(_row(fault, found.get(fault.name)) for fault in FAULTS),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _say(*columns: object) -> None:
+def _row(fault: Fault, verdict: Verdict | None) -> str:
+    test, run, reason = fault.tests, "", "not applied"
+    if verdict is not None:
+        test, run = verdict.test or fault.tests, "`.ci/run`" if verdict.slow else "default"
+        reason = verdict.reason if verdict.outcome == "caught" else f"**{verdict.outcome}** {verdict.reason}"
+    safe = reason[:100].replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    return f"| {fault.name} | `{fault.file}` | `{test.replace('|', '/')}` | {run} | {safe} |"
+
+
+def results() -> list[Verdict]:
+    """The verdicts of the last whole run."""
+    return [Verdict(**each) for each in json.loads(RESULTS.read_text(encoding="utf-8"))]
+
+
+def _show(*columns: object) -> None:
     sys.stdout.write(" | ".join(str(c) for c in columns) + "\n")
     sys.stdout.flush()
 
@@ -682,35 +593,41 @@ def main(words: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to make; all unless given")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="faults at a time")
     parser.add_argument("--list", action="store_true", help="name all faults, and run nothing")
-    parser.add_argument("--page", action="store_true", help="write the list to docs/faults.md, and run nothing")
+    parser.add_argument("--page", action="store_true", help="write docs/faults.md from the last whole run")
     given = parser.parse_args(words)
     try:
-        faults = _choose(given.names)
+        faults = choose(given.names)
         check_texts(faults)
         if given.page:
-            PAGE.write_text(page(), encoding="utf-8")
+            PAGE.write_text(page(results()), encoding="utf-8")
             return 0
         if given.list:
             for fault in faults:
-                _say(f"{fault.name:34}", fault.file, fault.tests)
+                _show(f"{fault.name:34}", fault.file, fault.tests)
             return 0
-        with copies() as folder:
-            start = time.perf_counter()
-            check_clean(folder, faults)
-            _say(f"{'fault':34}", f"{'file':28}", "seconds", "caught by")
-            _say(f"{'none':34}", f"{'':28}", f"{time.perf_counter() - start:7.1f}", "every test passes")
-            survivors = 0
-            for fault in faults:
-                verdict = judge(folder, fault)
-                survivors += verdict.caught_by is None
-                told = verdict.caught_by or f"SURVIVED {fault.tests}"
-                _say(f"{fault.name:34}", f"{fault.file:28}", f"{verdict.seconds:7.1f}", told)
-            _say(f"{len(faults)} faults, {survivors} survived")
-            return 1 if survivors else 0
+        return _run(faults, given.jobs)
     except FaultError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _run(faults: Sequence[Fault], jobs: int) -> int:
+    _show(f"{'fault':34}", "seconds", "outcome  ", "test", "reason")
+    found: dict[str, Verdict] = {}
+    for fault, verdict in judge_all(faults, jobs):
+        found[fault.name] = verdict
+        _show(f"{fault.name:34}", f"{verdict.seconds:7.1f}", f"{verdict.outcome:9}", verdict.test or fault.tests,
+              verdict.reason)  # fmt: skip
+
+    caught = sum(verdict.outcome == "caught" for verdict in found.values())
+    _show(f"{len(faults)} faults, {caught} caught for the right reason")
+    if len(faults) == len(FAULTS):
+        ordered = [found[fault.name] for fault in FAULTS]
+        RESULTS.write_text(json.dumps([asdict(v) for v in ordered], indent=1, ensure_ascii=False) + "\n")
+        PAGE.write_text(page(ordered), encoding="utf-8")
+    return 0 if caught == len(faults) else 1
 
 
 if __name__ == "__main__":

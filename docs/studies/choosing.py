@@ -16,7 +16,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from mpi4py import MPI
 
-import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
+import conftest
+
+conftest.start()  # MPI ahead of DOLFINx, as in the tests
+
 from exact.test_reference_risks import IN_CONTEXT, REFERENCES, problem
 from mfpde.limit.solver import Solver
 

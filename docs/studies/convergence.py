@@ -21,7 +21,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
+import conftest
+
+conftest.start()  # MPI ahead of DOLFINx, as in the tests
+
 from exact import test_comoving_frames as comoving_frames
 from exact import test_continuous_depth as continuous_depth
 from exact import test_energy_remainder as energy_remainder

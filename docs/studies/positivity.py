@@ -24,7 +24,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from mpi4py import MPI
 
-import conftest  # noqa: F401  (starts MPI ahead of DOLFINx, as in the tests)
+import conftest
+
+conftest.start()  # MPI ahead of DOLFINx, as in the tests
+
 from exact import test_prescribed_potential as prescribed
 from exact import test_reference_risks as reference_risks
 from mfpde.limit.fem.frame import Frame

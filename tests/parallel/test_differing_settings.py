@@ -58,7 +58,7 @@ for name, pair in {
 
 def test_every_setting_of_solve_limit(tmp_path: Path) -> None:
     (tmp_path / "differ.py").write_text(SCRIPT)
-    done = run("differ.py", ranks=2, directory=tmp_path, timeout=100)
+    done = run("differ.py", ranks=2, directory=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 21
@@ -77,7 +77,7 @@ def test_two_command_lines_in_one_job(tmp_path: Path) -> None:
     """`mpirun -n 1 A : -n 1 B`."""
     one, other = ("-m", "mfpde.solve"), ("-m", "mfpde.solve", "--set", "training.horizon=0.4")
     for first, second in ((one, other), (one, ("-m", "mfpde.info"))):
-        done = run(*first, ":", "-n", "1", sys.executable, *second, ranks=1, directory=tmp_path, timeout=60)
+        done = run(*first, ":", "-n", "1", sys.executable, *second, ranks=1, directory=tmp_path)
         assert done.returncode == 2, done.stderr
         assert done.stderr.startswith("mfpde: argument "), done.stderr
         assert done.stderr.endswith(" on rank 1; it must be the same on every rank\n")
@@ -86,6 +86,6 @@ def test_two_command_lines_in_one_job(tmp_path: Path) -> None:
 
 def test_what_differs_is_shown_of_long_values(tmp_path: Path) -> None:
     one, other = (("-m", "mfpde.solve", "--directory", f"{'long/' * 30}{end}") for end in "ab")
-    done = run(*one, ":", "-n", "1", sys.executable, *other, ranks=1, directory=tmp_path, timeout=60)
+    done = run(*one, ":", "-n", "1", sys.executable, *other, ranks=1, directory=tmp_path)
     assert "long/a' on rank 0 and ..." in done.stderr
     assert "long/b' on rank 1; it must" in done.stderr

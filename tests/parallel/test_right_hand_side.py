@@ -82,7 +82,7 @@ MESH = Path(__file__).parents[2] / "meshes" / "disk.msh"
 def test_a_right_hand_side_on_two_ranks(tmp_path: Path) -> None:
     """Risk, rates, frames and diagnostics bit by bit: boxes of triangles and squares, and a mesh file."""
     (tmp_path / "two.py").write_text(SCRIPT)
-    done = run("two.py", MESH, ranks=2, directory=tmp_path, timeout=120)
+    done = run("two.py", MESH, ranks=2, directory=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -124,7 +124,7 @@ def test_an_unexpected_exception_ends_all_ranks_with_its_traceback(tmp_path: Pat
         "from mfpde.parallel import mpi\ncomm = mpi.start()\nif comm.rank == 1:\n    raise KeyError('the culprit')\n"
         "comm.allreduce(1)\n"
     )
-    done = run("bug.py", ranks=2, directory=tmp_path, timeout=30)
+    done = run("bug.py", ranks=2, directory=tmp_path)
     assert done.returncode != 0
     assert "the culprit" in done.stderr
     assert "rank 1 of 2" in done.stderr

@@ -98,7 +98,7 @@ def test_a_rank_that_raises_ends_the_job_with_its_traceback(phase, tmp_path):
     write(tmp_path, horizon=0.5, time="tolerance = 1e-6", every="0.0001s")
     (tmp_path / "raising.py").write_text(RAISING)
     place, name, count = PHASES[phase]
-    ended = run("raising.py", place, name, str(count), ranks=2, directory=tmp_path, timeout=250)
+    ended = run("raising.py", place, name, str(count), ranks=2, directory=tmp_path)
     assert time.time() - float((tmp_path / "raised").read_text()) < 10.0
     assert ended.returncode not in (0, 2, 3)
     assert "rank 1 of 2:\nTraceback" in ended.stderr

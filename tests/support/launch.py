@@ -26,7 +26,7 @@ def run(
     ranks: int | None = None,
     directory: Path | None = None,
     changes: Mapping[str, str] | None = None,
-    timeout: float = 240.0,
+    timeout: float = 600.0,
 ) -> subprocess.CompletedProcess[str]:
     """`python *words`, under the `mpirun` of this environment when `ranks` is given; output is captured, not checked.
 

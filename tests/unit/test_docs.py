@@ -67,7 +67,7 @@ def test_help_has_examples_that_are_understood(name):
 def run_small(path, place):
     furnish(place)
     code = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    ended = run(ROOT / "tests" / "blocks.py", path.relative_to(ROOT), directory=place, changes={"PYTHONPATH": code},
+    ended = run("-m", "support.blocks", path.relative_to(ROOT), directory=place, changes={"PYTHONPATH": code},
                 timeout=1500)  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     assert ended.stdout.count("\n+ ") + 1 == len(list(commands(path)))

@@ -239,7 +239,7 @@ def command(ranks: int, folder: Path, lists: list[list[str]]) -> tuple[list[list
     """The codes of every rank and the lines of one job that runs `mfpde solve` once a list."""
     (folder / "cases.json").write_text(json.dumps(lists))
     (folder / "many.py").write_text(MANY)
-    done = run("many.py", ranks=ranks, directory=folder, timeout=60 + 20 * len(lists))
+    done = run("many.py", ranks=ranks, directory=folder, timeout=600 + 20 * len(lists))
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "codes.json").read_text()), done.stderr.splitlines()
 

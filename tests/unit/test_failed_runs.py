@@ -64,7 +64,7 @@ def alone(words, capsys):
 
 
 def on_two_ranks(words, _):
-    ended = run("-m", "mfpde.solve", *words, ranks=2, timeout=100)
+    ended = run("-m", "mfpde.solve", *words, ranks=2)
     return ended.returncode, ended.stderr
 
 

@@ -129,7 +129,7 @@ os.wait()
 
 def test_a_process_that_was_forked_after_mpi_had_started(tmp_path):
     (tmp_path / "fork.py").write_text(FORK)
-    ended = run("fork.py", directory=tmp_path, timeout=60)
+    ended = run("fork.py", directory=tmp_path)
     early, late = ended.stdout.splitlines()
     assert early == "early"
     assert late.startswith("this process was forked after MPI had started")
@@ -159,6 +159,6 @@ def test_meshes_are_made_where_numbers_have_commas(tmp_path):
         pytest.skip("needs the sources of locales")
     (tmp_path / "comma.py").write_text(COMMA)
     changes = {"LOCPATH": str(tmp_path), "LC_ALL": "de_DE.UTF-8"}
-    ended = run("comma.py", MESH, ranks=2, directory=tmp_path, changes=changes, timeout=60)
+    ended = run("comma.py", MESH, ranks=2, directory=tmp_path, changes=changes)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == ",,"

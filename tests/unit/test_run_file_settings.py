@@ -223,7 +223,7 @@ def test_finite_transformers_need_a_horizon(tmp_path, capsys):
 
 def test_a_mistyped_key_on_two_ranks(tmp_path):
     path = write(tmp_path)
-    ended = run("-m", "mfpde.solve", path.name, "--set", "training.horizn=1", ranks=2, directory=tmp_path, timeout=60)
+    ended = run("-m", "mfpde.solve", path.name, "--set", "training.horizn=1", ranks=2, directory=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == "mfpde: case.toml: training.horizn: unknown key; did you mean 'horizon'?\n"
@@ -263,7 +263,7 @@ def test_other_mistakes_on_two_ranks(tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps([["case.toml", "--set", setting] for setting in cases]))
     (tmp_path / "many.py").write_text(MANY)
     before = contents(tmp_path)
-    ended = run("many.py", ranks=2, directory=tmp_path, timeout=100)
+    ended = run("many.py", ranks=2, directory=tmp_path)
     assert ended.stdout == f"{[[2, 2]] * len(cases)}\n", ended.stderr
     for line, reason in zip(ended.stderr.splitlines(), cases.values(), strict=True):
         assert line.startswith("mfpde: case.toml: ")
