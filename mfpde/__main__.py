@@ -8,6 +8,7 @@ import sys
 
 from mfpde.errors import InputError
 from mfpde.parallel import mpi
+from mfpde.parallel.command import run_command
 
 COMMANDS = {
     "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
@@ -33,7 +34,7 @@ def main() -> int:
     """Entry point of the console script; the named command ends the process with its own exit code."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name not in COMMANDS:
-        return mpi.run_command(lambda: _explain(name))
+        return run_command(lambda: _explain(name))
     del sys.argv[1]
     runpy.run_module(f"mfpde.{name}", run_name="__main__", alter_sys=True)
     return 0

@@ -15,7 +15,8 @@ from mfpde.errors import InputError
 from mfpde.inputs import file_name, reject_unknown, show
 from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
-from mfpde.problem import permissive
+from mfpde.parallel.agreement import agree
+from mfpde.parallel.command import permissive
 from mfpde.problem.model_checks import try_out
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -91,7 +92,7 @@ def solve_limit(
         densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
         return Problem(model, task, training, densities, steps), output
 
-    problem, output = mpi.agree(stated)
+    problem, output = agree(stated)
     manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not (progress and sys.stdout))
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)

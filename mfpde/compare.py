@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mfpde.errors import InputError
 from mfpde.parallel import mpi
+from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
 from mfpde.runs.command_line import Parser
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md). A verdict of any kind is a command that was done."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signals = Signals(_KEPT)
-    return mpi.run_command(lambda: _compare(words, signals), _KEPT, signals)
+    return run_command(lambda: _compare(words, signals), _KEPT, signals)
 
 
 def _compare(words: list[str], signals: Signals) -> int:

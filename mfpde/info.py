@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfpde.parallel import caches, mpi
+from mfpde.parallel.command import run_command
 from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; prints from one rank and returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return mpi.run_command(lambda: _report(words))
+    return run_command(lambda: _report(words))
 
 
 def _report(words: list[str]) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfpde.errors import InputError
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
+from mfpde.parallel.command import run_command
 from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return mpi.run_command(
+    return run_command(
         lambda: _train(words), "stopped; finished Transformers are kept, and the same command goes on with the others"
     )
 
@@ -60,7 +61,7 @@ def _train(words: list[str]) -> int:
     given = parser().parse_args(words)
     from mfpde.runs.finite_runs import execute  # noqa: PLC0415  (after MPI is up)
 
-    plan = mpi.agree(lambda: _plan(given))
+    plan = agree(lambda: _plan(given))
     execute(plan)
     return 0
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
+from mfpde.parallel.command import run_command
 from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
@@ -35,14 +37,14 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return mpi.run_command(lambda: _plot(words), "stopped; figures that were finished are there")
+    return run_command(lambda: _plot(words), "stopped; figures that were finished are there")
 
 
 def _plot(words: list[str]) -> int:
     given = parser().parse_args(words)
     comm = mpi.start()
     tau = None if given.tau is None else _number(given.tau)
-    mpi.agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
+    agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
     return 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from mfpde.errors import InputError
 from mfpde.inputs import duration
 from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
+from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
 from mfpde.runs.command_line import Parser
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
     signals = Signals()
-    return mpi.run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
+    return run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
 
 
 def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
@@ -52,7 +54,7 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
     mpi.start_petsc(petsc)
     from mfpde.config import run_file  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    run = mpi.agree(lambda: run_file.load(given.run, given.set, given.directory))
+    run = agree(lambda: run_file.load(given.run, given.set, given.directory))
     from mfpde.runs.limit_run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
     execute(

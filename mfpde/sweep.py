@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
+from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
 from mfpde.runs.command_line import Parser
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signals = Signals()
-    return mpi.run_command(lambda: _sweep(words, signals), signals=signals)
+    return run_command(lambda: _sweep(words, signals), signals=signals)
 
 
 def _sweep(words: list[str], signals: Signals) -> int:
@@ -45,7 +47,7 @@ def _sweep(words: list[str], signals: Signals) -> int:
     mpi.start_petsc()
     from mfpde.runs.parameter_sweep import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    execute(mpi.agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
+    execute(agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
     return 0
 
 

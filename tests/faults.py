@@ -215,7 +215,7 @@ FAULTS = (
     Fault("gradient-not-times-layers", SWEEP, "self.model.layers * part for part", "part for part",
           POTENTIAL),
     Fault("weights-not-summed-over-ranks", SWEEP,
-          "unpack(mpi.sum_over_ranks(self.comm, pack(parts)), parts)", "unpack(pack(parts), parts)", TWO_RANKS),
+          "unpack(reductions.sum_over_ranks(self.comm, pack(parts)), parts)", "unpack(pack(parts), parts)", TWO_RANKS),
     Fault("sums-in-the-order-of-the-ranks", "mfpde/parallel/exact_sum.py", "levels = np.empty((LEVELS, *terms.shape))",
           "return np.stack([terms, 0 * terms, 0 * terms])", "tests/unit/test_exact_sum.py"),
     Fault("moments-in-the-order-of-the-cells", "mfpde/parallel/exact_sum.py",

@@ -150,6 +150,6 @@ def check_memory(jobs: Iterable[tuple[Job, Transformer, Task]], ranks: int, free
     if needed > share:
         among = f" for each of {ranks} ranks" if ranks > 1 else ""
         raise InputError(
-            f"--units {_listed([job.size])}: needs about {memory.told(needed)} with {job.layers} layers; "
-            f"{memory.told(share)} are free{among}"
+            f"--units {_listed([job.size])}: needs about {memory.in_gibibytes(needed)} with {job.layers} layers; "
+            f"{memory.in_gibibytes(share)} are free{among}"
         )

@@ -18,7 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
@@ -123,16 +123,16 @@ class Sweep:
         waits = self.comm.size > 1 and program not in self._known
         self._known.add(program)
         if waits and self.comm.rank > 0:
-            mpi.barrier(self.comm)
+            reductions.barrier(self.comm)
         result = function(*arguments)
         if waits and self.comm.rank == 0:
-            mpi.barrier(self.comm)
+            reductions.barrier(self.comm)
         return result
 
     def sum_over_ranks(self, parts: Sequence[Share | Array]) -> list[Array]:
         """The sum over ranks of several arrays, in one reduction; the same bits for any number of ranks."""
         self.reductions += 1
-        return unpack(mpi.sum_over_ranks(self.comm, pack(parts)), parts)
+        return unpack(reductions.sum_over_ranks(self.comm, pack(parts)), parts)
 
 
 def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:

@@ -22,7 +22,8 @@ from mfpde.limit.diagnostics.sampled_fields import in_pieces
 from mfpde.limit.lagrangian.nodes import sizes as carried_sizes
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import check_density, discretisation, potential_degree
-from mfpde.parallel import memory, mpi
+from mfpde.parallel import memory
+from mfpde.parallel.agreement import agree
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import DEPTH_STAGES, Transformer
@@ -85,11 +86,12 @@ def check(comm: MPI.Intracomm, problems: Sequence[Problem]) -> None:
             among = f" by {ranks} ranks on this machine" if ranks > 1 else ""
             shared = ", and so does a run on more machines" if ranks > 1 else ""
             raise InputError(
-                f"{what}: about {memory.told(needed)} of memory are needed{among} and {memory.told(free)} are there; "
+                f"{what}: about {memory.in_gibibytes(needed)} of memory are needed{among} "
+                f"and {memory.in_gibibytes(free)} are there; "
                 f"fewer cells or a smaller density.degree need less{shared}"
             )
 
-    mpi.agree(fits)
+    agree(fits)
 
 
 def cells(family: Family, density: Density) -> float:

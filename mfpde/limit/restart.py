@@ -22,7 +22,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.limit.state import Group, State
 from mfpde.output.checkpoint.checkpoint import Contents, read_common, read_rows
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree, from_first
 
 _MESH = "{0}mesh{1}"
 
@@ -53,7 +53,7 @@ class Saved:
             InputError: on every rank, when one of them is not there.
         """
         path, names = self.path, {str(name): f"{self.prefix}{name}" for name in self.memory["arrays"]}
-        found = mpi.from_first(lambda: read_common(path, names.values()) if path is not None else {})
+        found = from_first(lambda: read_common(path, names.values()) if path is not None else {})
         return {name: found[full] for name, full in names.items()}
 
     def state(self, comm: MPI.Intracomm, groups: Sequence[Group], like: State) -> State:
@@ -126,13 +126,13 @@ def restore(
         if not isinstance(part, np.ndarray)
         for inner, _ in _fields(part)
     ]
-    common = mpi.from_first(lambda: read_common(path, names) if path is not None else {})
+    common = from_first(lambda: read_common(path, names) if path is not None else {})
 
     def entry(field: str, g: int, part: Any) -> Any:
         name = f"{prefix}{field}/{g}"
         if isinstance(part, np.ndarray):
             rows = read_rows(comm, path, name, _MESH.format(prefix, g), groups[g].space.cell_order)
-            return mpi.agree(lambda: _checked(name, rows, part))
+            return agree(lambda: _checked(name, rows, part))
         inner = {key: _checked(f"{name}/{key}", common[f"{name}/{key}"], array) for key, array in _fields(part)}
         return dataclasses.replace(part, **inner)
 

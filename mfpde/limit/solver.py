@@ -28,7 +28,7 @@ from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper, same_time
 from mfpde.output.checkpoint.checkpoint import Contents
 from mfpde.output.records.report import Report
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
 _CERTIFIED = 10  # every so many reports have a gap: a pass over the samples, and the potential at many points
@@ -75,7 +75,7 @@ class Solver:
         if saved is not None:
             with understood():
                 arrays = saved.arrays()
-            mpi.agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
+            agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
 
     @property
     def unknowns(self) -> int:

@@ -25,7 +25,7 @@ from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
 from mfpde.limit.lagrangian.nodes import Carried, Material, build_material
 from mfpde.limit.positivity.limiter import Limiter, build_limiter
 from mfpde.limit.transport.transport import Transport
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family
 from mfpde.problem.transformer import Transformer
@@ -255,7 +255,7 @@ def _laws(
 
 def _over_ranks(space: Space, per_cell: Array) -> Array:
     """Sums (b,) over the cells (owned, b) of all ranks; collective."""
-    return collapse(mpi.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
+    return collapse(reductions.sum_over_ranks(space.comm, share_of(per_cell, axes=(0,)).levels))
 
 
 def _judge(

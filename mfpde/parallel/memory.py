@@ -1,4 +1,4 @@
-"""What memory there is on this machine, and for this job on it."""
+"""The memory of this machine, and what of it this job may use."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ _INFO, _MINE, _SELF = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/p
 
 
 def available() -> float:
-    """Bytes that processes here can still get: of the machine, and of every control group (v1 or v2) around this one.
+    """Bytes that can still be allocated: by the machine and every control group (v1 or v2) that holds this process.
 
-    Pages of files that are kept because nobody wanted their memory yet count as free.
+    The page cache counts as free.
     """
     return min([_machine(), *_limits()])
 
 
 def resident() -> float:
-    """Bytes that this process has."""
+    """Resident memory of this process, in bytes."""
     try:
         return float(_SELF.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0.0  # not Linux
 
 
-def told(size: float) -> str:
-    """Bytes as a reader wants them."""
+def in_gibibytes(size: float) -> str:
+    """A number of bytes for a message."""
     return f"{size / 2**30:.3g} GiB"
 
 
@@ -41,11 +41,12 @@ def _machine() -> float:
 
 
 def _limits() -> list[float]:
-    """What is free of the limit of each control group from this process's up to the root."""
+    """Free bytes under the limit of each control group, from this process's up to the root."""
     try:
         lines = _MINE.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
+
     free = []
     for line in lines:
         _, kinds, path = line.split(":", 2)
@@ -54,6 +55,7 @@ def _limits() -> list[float]:
             if "memory" not in kinds.split(","):
                 continue
             names, root = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"), _GROUPS / "memory"
+
         folder = root / path.strip("/")
         for group in (folder, *folder.parents):
             if group.is_relative_to(root):
@@ -63,10 +65,10 @@ def _limits() -> list[float]:
 
 def _free_of(group: Path, limit: str, used: str, idle: str) -> list[float]:
     try:
-        most = (group / limit).read_text(encoding="ascii").strip()
-        if most == "max":
+        maximum = (group / limit).read_text(encoding="ascii").strip()
+        if maximum == "max":
             return []
         stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        return [float(most) - float((group / used).read_text(encoding="ascii")) + float(stat.get(idle, 0.0))]
+        return [float(maximum) - float((group / used).read_text(encoding="ascii")) + float(stat.get(idle, 0.0))]
     except (OSError, ValueError):
         return []

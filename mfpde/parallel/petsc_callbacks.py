@@ -1,4 +1,4 @@
-"""Python functions that PETSc calls: what they raise."""
+"""Exceptions raised by Python functions that PETSc calls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from petsc4py import PETSc
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Around a call of PETSc that calls Python: what is raised there comes out as it is, KeyboardInterrupt for one.
+    """Around a call of PETSc that calls Python: re-raises the original exception, such as KeyboardInterrupt.
 
-    PETSc hands it on as an error of its own, and petsc4py keeps the original as its cause; of calls inside calls, one
-    behind the other.
+    PETSc replaces it by an error of its own, and petsc4py keeps the original as its cause; nested calls nest causes.
     """
     try:
         yield

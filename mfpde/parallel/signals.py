@@ -1,8 +1,8 @@
-"""Signals from outside: noticed at once, acted on between two steps.
+"""Signals from outside: recorded at once, acted on between two steps.
 
 Python runs a signal's handler between two instructions of its own, which may be a minute away while a model is being
-compiled. A thread hears of it without delay, through a pipe that the interpreter writes to. As long as there is nothing
-to lose it ends the job then and there; later it only takes note, and the time loop asks.
+compiled. A thread learns of it without delay, through a pipe that the interpreter writes to. As long as there is
+nothing to save the thread ends the job immediately; later it only records the signal for the time loop.
 """
 
 from __future__ import annotations
@@ -15,53 +15,56 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 from mfpde.errors import Stopped
 
 # A closed terminal, the end of processor time, and the warning of some queues end a run as SIGTERM does.
 _LIKE_TERM = (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR2)
 _ENDING = (signal.SIGINT, *_LIKE_TERM)
-_NOTED = (*_ENDING, signal.SIGUSR1)
-_IN_PERSON = (signal.SIGINT, signal.SIGTERM)  # a second one means it; SIGXCPU comes every second by itself
-_TWICE = 1.0  # seconds; mpirun and the terminal may both pass on one Ctrl-C, a second one comes later
-_TURN = 0.5  # seconds that a rank other than 0 gives rank 0 to end the job with its line
+_RECORDED = (*_ENDING, signal.SIGUSR1)
+_IN_PERSON = (signal.SIGINT, signal.SIGTERM)  # a second one ends at once; SIGXCPU comes every second by itself
+_TWICE = 1.0  # seconds; mpirun and the terminal may both forward one Ctrl-C, a second one comes later
+_RANK_0_FIRST = 0.5  # seconds in which rank 0 may end the job with its line, before another rank does
 
 
 class Signals:
-    """The signals that have come so far; a context manager that listens while it is open.
+    """The signals received so far; a context manager that records them while it is open.
 
-    Outside the main thread Python cannot listen, and nothing is ever noted.
+    Outside the main thread Python installs no handlers, and nothing is recorded.
 
     Attributes:
-        ending: SIGINT, SIGTERM and what counts as it, the one with the largest number of those that came; 0 before.
-        save: SIGUSR1 came; the reader sets it back.
+        ending: the largest number of the signals received that end a run (SIGINT, SIGTERM and its like); 0 before.
+        save: SIGUSR1 was received; whoever acts on it resets it.
         started: monotonic clock when the command began.
     """
 
     def __init__(self, line: str = "ended before the first step; nothing was lost") -> None:
-        """Nothing has come.
+        """No signal has been received.
 
         Args:
-            line: said where a signal ends the job at once, since there is nothing to save.
+            line: the message when a signal ends the job at once, since there is nothing to save.
         """
         self.ending = 0
         self.save = False
         self.started = time.monotonic()
         self._line = line
-        self._polite = False
+        self._kept = False
         self._last = -float("inf")
         self._before: dict[int, object] = {}
         self._pipe: tuple[int, int] | None = None
         self._wakeup = -1
 
     def keep(self) -> None:
-        """From now on there is something to save: signals are noted, and end nothing by themselves."""
-        self._polite = True
+        """From now on there is something to save: signals are recorded, and the time loop acts on them."""
+        self._kept = True
 
     def free(self) -> None:
-        """From now on there is nothing to save: a signal ends the job at once, as does one that was noted before."""
-        self._polite = False
+        """From now on there is nothing to save: a signal ends the job at once, also one that was recorded before."""
+        self._kept = False
         if self.ending:
             _end(self.ending, self._line)
 
@@ -71,9 +74,9 @@ class Signals:
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[1], False)
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        self._before = {number: signal.getsignal(number) for number in _NOTED if not _is_waved_off(number)}
+        self._before = {number: signal.getsignal(number) for number in _RECORDED if not _is_ignored(number)}
         for number in self._before:
-            signal.signal(number, _heard)
+            signal.signal(number, _handle)
         threading.Thread(target=self._listen, args=(self._pipe[0],), name="signals", daemon=True).start()
         return self
 
@@ -83,27 +86,29 @@ class Signals:
         if self._pipe is None:
             return
         for number, handler in self._before.items():
-            if handler is not None:  # None: not Python's, and not to be had back
+            if handler is not None:  # None: not installed by Python, and cannot be restored
                 signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup)
         os.close(self._pipe[1])  # the thread reads the end of the pipe, and closes its own
         self._pipe = None
 
     def _listen(self, pipe: int) -> None:
-        while heard := os.read(pipe, 1):
-            self._note(heard[0])
+        while received := os.read(pipe, 1):
+            self._record(received[0])
         os.close(pipe)
 
-    def _note(self, number: int) -> None:
+    def _record(self, number: int) -> None:
         if number == signal.SIGUSR1:
             self.save = True
         if number not in _ENDING:
             return
+
         now = time.monotonic()
         again = bool(self.ending) and now - self._last > _TWICE and number in _IN_PERSON
         self._last = now
         self.ending = max(self.ending, number)
-        if not self._polite:
+
+        if not self._kept:
             _end(number, self._line)
         if again:
             _end(number, "a second time: ended at once; --resume goes on from the last checkpoint")
@@ -113,7 +118,7 @@ class Interruption(BaseException):
     """A signal that ends a command, raised as Ctrl-C raises KeyboardInterrupt.
 
     Attributes:
-        number: of the signal.
+        number: the signal's.
     """
 
     def __init__(self, number: int) -> None:
@@ -123,7 +128,7 @@ class Interruption(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Signals that would kill the process raise `Interruption` instead, where nobody has said otherwise."""
+    """Signals that would kill the process raise `Interruption` instead, unless they have a handler already."""
     mine = [number for number in _LIKE_TERM if in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
     for number in mine:
         signal.signal(number, _interrupt)
@@ -135,7 +140,7 @@ def interruptible() -> Iterator[None]:
 
 
 def reinstall() -> None:
-    """Put Python's handlers in place once more, after a library has set the system's own; in the main thread."""
+    """Install Python's handlers once more, after a library has set the system's own; in the main thread."""
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
         if handler not in (None, signal.SIG_DFL):
@@ -143,7 +148,7 @@ def reinstall() -> None:
 
 
 def in_main_thread() -> bool:
-    """Is this the thread in which Python lets handlers be set?"""
+    """Is this the thread in which Python allows handlers to be set?"""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -152,28 +157,38 @@ def name(number: int) -> str:
     return signal.Signals(number).name
 
 
-def _heard(_number: int, _frame: object) -> None:
-    """The thread knows already."""
+def _handle(_number: int, _frame: object) -> None:
+    """Nothing to do: the thread has recorded the signal already."""
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise Interruption(number)
 
 
-def _is_waved_off(number: int) -> bool:
-    """Has whoever started this process switched the signal off, as `nohup` does with SIGHUP?"""
+def _is_ignored(number: int) -> bool:
+    """Was the signal switched off when the process was started, as `nohup` does with SIGHUP?"""
     return number not in _IN_PERSON and signal.getsignal(number) is signal.SIG_IGN
 
 
-def _end(number: int, line: str) -> None:
-    """End every rank from this thread: the main one may be deep in a compiler."""
-    mpi = sys.modules.get("mpi4py.MPI")  # not imported yet when a signal comes early
-    comm = mpi.COMM_WORLD if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() else None
+def report_signal(comm: MPI.Intracomm | None, number: int, line: str) -> int:
+    """Print once that a signal ends the job, and end the other ranks, which may wait in a collective.
+
+    Returns:
+        The exit code, on one rank alone.
+    """
     if comm is not None and comm.rank > 0:
-        time.sleep(_TURN)
-    sys.stderr.write(f"mfpde: {name(number)}: {line}\n")
+        time.sleep(_RANK_0_FIRST)
+    sys.stderr.write("\n" * sys.stderr.isatty() + f"mfpde: {name(number)}: {line}\n")
     sys.stderr.flush()
+
     code = Stopped.code(number)
     if comm is not None and comm.size > 1:
         comm.Abort(code)
-    os._exit(code)
+    return code
+
+
+def _end(number: int, line: str) -> None:
+    """End every rank from the recording thread: the main one may be deep in a compiler."""
+    mpi = sys.modules.get("mpi4py.MPI")  # not imported yet when a signal comes early
+    running = mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized()
+    os._exit(report_signal(mpi.COMM_WORLD if mpi is not None and running else None, number, line))

@@ -21,7 +21,7 @@ from mfpde.limit.solver import Solver
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.writer import RunWriter
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
 from mfpde.parallel.signals import Signals, name
 
 _SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
@@ -125,12 +125,12 @@ class Keeper:
         """
         start = time.monotonic()
         contents = self.solver.contents()
-        written = mpi.agree(lambda: self.writer.written() if self.writer else None)
+        written = agree(lambda: self.writer.written() if self.writer else None)
         facts: dict[str, Any] = {"decisive": self.decisive, "solver": contents.facts, "output": written}
-        part = mpi.agree(lambda: self.generations.new_name() if self.generations else None)
+        part = agree(lambda: self.generations.new_name() if self.generations else None)
         try:
             checkpoint.write(self.comm, part, replace(contents, facts=facts))
-            mpi.agree(lambda: self.generations.accept(part) if self.generations and part else None)
+            agree(lambda: self.generations.accept(part) if self.generations and part else None)
         except ComputationError:
             if part is not None:
                 part.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import Run, open_run
 from mfpde.output.records.manifest import read_manifest
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -84,10 +84,10 @@ def compare(
         Stopped: when a signal ended a solve, after a checkpoint from which the same call goes on.
     """
     signals = signals or Signals()
-    material = mpi.agree(lambda: _material(directory, run_file, bool(depths)))
+    material = agree(lambda: _material(directory, run_file, bool(depths)))
     first = MPI.COMM_WORLD.rank == 0
     with ExitStack() as stack:
-        mpi.agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
+        agree(lambda: stack.enter_context(only_writer(directory / FOLDER)) if first else None)
         return _compare(directory, material, depths, CHANGE if change is None else change, signals)
 
 
@@ -114,7 +114,7 @@ def _compare(
         return evidence, _findings(material, evidence, own, _histories(residual), _histories(continuum))
 
     first = MPI.COMM_WORLD.rank == 0
-    judged = mpi.agree(lambda: judge() if first else None)
+    judged = agree(lambda: judge() if first else None)
     signals.keep()  # what is written from here on is written to the end
 
     def write() -> verdict.Verdict:
@@ -123,7 +123,7 @@ def _compare(
         _write(folder, findings, evidence)
         return findings.verdict
 
-    return mpi.from_first(write)
+    return from_first(write)
 
 
 def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
@@ -218,13 +218,13 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
     """
     identity = f"{run.hash()}-{run.training.horizon!r}{'-finer' if finer else ''}"
     first = MPI.COMM_WORLD.rank == 0
-    done, begun = mpi.from_first(lambda: _found(directory, identity))
+    done, begun = from_first(lambda: _found(directory, identity))
     if done:
         return directory
     if first:
         sys.stdout.write(f"{'going on with' if begun else 'solving'} {directory}\n")
         sys.stdout.flush()
-    problem = mpi.agree(lambda: problem_of(run, trial=first))
+    problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
         output = dataclasses.replace(run.output, directory=directory)
         solved = refined(problem) if finer else problem

@@ -25,7 +25,7 @@ from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.records.manifest import describe, read_manifest
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree, from_first
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.runs.problem_setup import check_same, report_times
@@ -89,27 +89,27 @@ def execute(plan: Plan) -> None:
         ComputationError: after all other jobs are done and kept.
     """
     comm = MPI.COMM_WORLD
-    times, kept = mpi.agree(lambda: (plan.times(), plan.chosen()))
+    times, kept = agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
-    mpi.agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    mpi.agree(lambda: _check(plan) if comm.rank == 0 else None)
+    agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
+    agree(lambda: _check(plan) if comm.rank == 0 else None)
     with ExitStack() as stack:
-        mpi.agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
-        todo = mpi.from_first(lambda: _todo(plan, times, kept))
-        mpi.agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
+        agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
+        todo = from_first(lambda: _todo(plan, times, kept))
+        agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
         costs = [job.cost(*problems[job.layers]) for job in todo]
         mine = deal(todo, costs, comm.size)[comm.rank]
         watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
         failure = _train(plan, problems, mine, times, kept, watch)
         _wait(comm, watch)
-        mpi.agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
-    mpi.agree(lambda: _raise(failure))
+        agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
+    agree(lambda: _raise(failure))
 
 
 def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
     """Model and task at one depth, the same on every rank."""
     first = comm.rank == 0
-    model, task = mpi.agree(lambda: run.build(trial=first))
+    model, task = agree(lambda: run.build(trial=first))
     with inside(run.source):
         check_same(comm, model, task)
     return model, task

@@ -30,7 +30,7 @@ from mfpde.output.records.manifest import describe, read_manifest
 from mfpde.output.records.progress import Progress
 from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
 from mfpde.runs.checkpointer import FINGERPRINT, Keeper, Schedule, find
 from mfpde.runs.problem_setup import check_compiler, check_same, check_settings, problem_of, report_times
@@ -104,9 +104,9 @@ def execute(
     """
     first = MPI.COMM_WORLD.rank == 0
     manner = Manner(overwrite, resume, estimate, wall_time, options, signals=signals or Signals())
-    problem = mpi.agree(lambda: problem_of(run, trial=first))
+    problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
-        source = mpi.agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
+        source = agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
         solve_into(problem, run.output, source, manner)
 
 
@@ -131,7 +131,7 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
     first = comm.rank == 0
     given = {"overwrite": manner.overwrite, "resume": manner.resume, "estimate_error": manner.estimate}
     check_settings(problem, output, {**given, **source.decisive})
-    mpi.agree(lambda: _check_place(problem))
+    agree(lambda: _check_place(problem))
     times = report_times(problem.training, output.every)
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
@@ -139,8 +139,8 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         decisive = {**source.decisive, "--estimate-error": manner.estimate, FINGERPRINT: same.tolist()}
         resumed = _found(stack, output, decisive) if manner.resume else None
         solver = _solver(stack, problem, manner, resumed)
-        directory = mpi.from_first(lambda: _directory(stack, output, manner))
-        writer = mpi.agree(
+        directory = from_first(lambda: _directory(stack, output, manner))
+        writer = agree(
             lambda: stack.enter_context(_writer(directory, solver, source, manner, resumed)) if first else None
         )
         every = duration("output.checkpoint_every", output.checkpoint_every)
@@ -224,9 +224,9 @@ def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Re
 def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
     """A report: large densities in pieces by every rank, then all else by rank 0; collective."""
     if any(snapshot.piece is not None for snapshot in report.snapshots):
-        numbers = mpi.from_first(lambda: writer.numbers(report) if writer else {})
-        mpi.agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
-    mpi.agree(lambda: writer.report(report) if writer else None)
+        numbers = from_first(lambda: writer.numbers(report) if writer else {})
+        agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
+    agree(lambda: writer.report(report) if writer else None)
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
         lines = [f"{line}; going on from the one before" for line in damaged]
         return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
 
-    mine = mpi.agree(look)
+    mine = agree(look)
     facts = comm.bcast(mine.facts if mine else None, root=0)
     return mine or _Resumed(None, facts)
 

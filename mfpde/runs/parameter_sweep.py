@@ -25,7 +25,7 @@ from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import open_run
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
 from mfpde.runs.limit_run import execute as solve
 from mfpde.runs.problem_setup import problem_of, report_times
@@ -125,7 +125,7 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
     first = MPI.COMM_WORLD.rank == 0
     failed = []
     with ExitStack() as stack:
-        mpi.agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
+        agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
         for number, member in enumerate(plan.members, start=1):
             if first:
                 said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
@@ -142,14 +142,14 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
                     ) from stopped
                 except ComputationError as error:
                     failed.append(f"{member.directory.name}: {error}")
-            mpi.agree(lambda: _sum_up(plan) if first else None)
+            agree(lambda: _sum_up(plan) if first else None)
     if failed:
         raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
 
 
 def _solve(member: Member, signals: Signals | None) -> None:
     """Solve a run from its last checkpoint, or from its beginning; collective."""
-    resume = mpi.from_first(lambda: _is_kept(member))
+    resume = from_first(lambda: _is_kept(member))
     solve(member.run, overwrite=not resume, resume=resume, signals=signals)
 
 

@@ -14,7 +14,7 @@ from mfpde.config.settings import LATEST, Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.specification import Problem
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import equal_on_ranks, require_equal
 from mfpde.problem.model_checks import fingerprint
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -56,7 +56,7 @@ def check_settings(problem: Problem, output: Output, others: Mapping[str, object
     known |= {"model.stages": stages, **_flat("training", problem.training)}
     for family, density in problem.densities.items():
         known |= _flat(f"density.{family}", density)
-    mpi.alike({**known, **_flat("time", problem.time), **_flat("output", output), **others})
+    require_equal({**known, **_flat("time", problem.time), **_flat("output", output), **others})
 
 
 def _flat(table: str, settings: Training | Density | Time | Output) -> dict[str, object]:
@@ -86,7 +86,7 @@ def check_same(comm: MPI.Intracomm, model: Transformer, task: Task) -> NDArray[n
         InputError: on every rank, if not.
     """
     mine = fingerprint(model, task)
-    if not mpi.same(comm, mine):
+    if not equal_on_ranks(comm, mine):
         raise InputError("task or model: not the same on every rank; draw random numbers from a fixed seed")
     return np.asarray(comm.bcast(mine, root=0))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mfpde.output.reader import open_run
-from mfpde.parallel import mpi
+from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Interruption
 from support.launch import environment
 from support.restarts import write
@@ -102,7 +102,7 @@ def test_signals_end_commands_that_have_nothing_to_save(capsys: pytest.CaptureFi
 
     for number, code in codes.items():
         before = signal.getsignal(number)
-        assert mpi.run_command(lambda n=number: work(n), "figures that were finished are there") == code
+        assert run_command(lambda n=number: work(n), "figures that were finished are there") == code
         assert capsys.readouterr().err == f"mfpde: {number.name}: figures that were finished are there\n"
         assert signal.getsignal(number) == before
 
@@ -129,6 +129,6 @@ def test_a_stream_that_breaks_later_loses_what_follows(monkeypatch: pytest.Monke
         assert not sys.stdout.isatty()
         return 0
 
-    assert mpi.run_command(talk) == 0
+    assert run_command(talk) == 0
     assert stream.getvalue().startswith("a\nb\n")
     assert sys.stdout is stream

@@ -8,13 +8,13 @@ from dolfinx import la
 
 from exact.test_identities import some_model, some_solver, some_task
 from mfpde.config.settings import Density
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 
 
-@pytest.mark.parametrize(("frame", "reductions"), [("fixed", 2), ("comoving", 3)])
-def test_reductions_and_exchanges_of_a_right_hand_side(frame, reductions, monkeypatch):
+@pytest.mark.parametrize(("frame", "count"), [("fixed", 2), ("comoving", 3)])
+def test_reductions_and_exchanges_of_a_right_hand_side(frame, count, monkeypatch):
     counted = {"reductions": 0, "exchanges": 0}
-    reduce, scatter = mpi.sum_over_ranks, la.Vector.scatter_forward
+    reduce, scatter = reductions.sum_over_ranks, la.Vector.scatter_forward
 
     def counting_reduce(comm, share):
         counted["reductions"] += 1
@@ -25,11 +25,11 @@ def test_reductions_and_exchanges_of_a_right_hand_side(frame, reductions, monkey
         scatter(vector)
 
     solver = some_solver(some_model(0), some_task(0), Density(cells=4, frame=frame))
-    monkeypatch.setattr(mpi, "sum_over_ranks", counting_reduce)
+    monkeypatch.setattr(reductions, "sum_over_ranks", counting_reduce)
     monkeypatch.setattr(la.Vector, "scatter_forward", counting_scatter)
     try:
         rate = solver.flow.rate(solver.stepper.state)
     finally:
         solver.close()
     assert np.isfinite(rate.speed)
-    assert counted == {"reductions": reductions, "exchanges": 1}
+    assert counted == {"reductions": count, "exchanges": 1}

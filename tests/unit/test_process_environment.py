@@ -143,7 +143,7 @@ locale.setlocale(locale.LC_ALL, "")
 from mfpde.parallel import mpi
 comm = mpi.start()
 mpi.start_petsc()
-from mfpde.limit import mesh
+from mfpde.limit.fem import mesh
 for made in (mesh.box(comm, 2, 4), mesh.box(comm, 1, 4), mesh.read(comm, Path(sys.argv[1]), 2)):
     assert made.topology.index_map(made.topology.dim).size_global >= 4
 print(locale.localeconv()["decimal_point"], end="")

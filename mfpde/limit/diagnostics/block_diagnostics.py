@@ -19,7 +19,7 @@ from mfpde.limit.energy import flux_dissipation
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, Tables, density_element, potential_element, tabulate
 from mfpde.limit.state import Group
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import Share, pack, share_of, unpack
 
 Array = NDArray[np.float64]
@@ -67,7 +67,7 @@ def diagnose(
         found = [share_of(terms, axes=(0,)) for terms in per_cell]
         shares = [a + b for a, b in zip(shares, found, strict=True)] if shares else found
         smallest = np.minimum(smallest, least)
-    parts = unpack(mpi.sum_over_ranks(space.comm, pack(shares)), shares)
+    parts = unpack(reductions.sum_over_ranks(space.comm, pack(shares)), shares)
     mass, first, second, entropy, descent, dissipated, negative, boundary, tail, norm = parts
     mean = first / mass[:, None]
     covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]

@@ -20,7 +20,7 @@ from mpi4py import MPI
 from mfpde.errors import InputError
 from mfpde.inputs import existing
 from mfpde.limit.fem import mesh_validity
-from mfpde.parallel.mpi import agree
+from mfpde.parallel.agreement import agree
 
 _TENSOR = {1: dmesh.CellType.interval, 2: dmesh.CellType.quadrilateral, 3: dmesh.CellType.hexahedron}
 _SIMPLEX = {1: dmesh.CellType.interval, 2: dmesh.CellType.triangle, 3: dmesh.CellType.tetrahedron}

@@ -19,7 +19,7 @@ from basix import CellType
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.space import Space, density_element
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def nonnegative(space: Space, density: Array) -> Array:
     for i, part in enumerate(one):  # in place: no second copy beside this one
         copy[:, i] = scale * (density[:, i] - part * average) + part * kept
     shares = [share_of(volume[:, None] * each, axes=(0,)) for each in (average, kept)]
-    before, after = unpack(mpi.sum_over_ranks(space.comm, pack(shares)), shares)
+    before, after = unpack(reductions.sum_over_ranks(space.comm, pack(shares)), shares)
     copy *= before / after
     return copy
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mfpde.limit.fem.frame import Frame, roots
 from mfpde.limit.fem.space import Space, density_element, tabulate
 from mfpde.limit.positivity.bernstein import constant
-from mfpde.parallel import mpi
+from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ class Limiter:
     ) -> tuple[Array, Frame]:
         """Give a changed copy of ρ̂ back its masses, and if frames may move its means and covariances; collective."""
         shares = [share_of(np.matmul(self.moments, each), axes=(0,)) for each in (density, copy)]
-        before, after = unpack(mpi.sum_over_ranks(self.space.comm, pack(shares)), shares)
+        before, after = unpack(reductions.sum_over_ranks(self.space.comm, pack(shares)), shares)
         copy *= before[0] / after[0]
         return copy, frame if linear is None else _restored(frame, _laws(before), _laws(after), linear)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.output.files import failing_clearly, naming
-from mfpde.parallel import mpi
+from mfpde.parallel.agreement import agree
 
 FORMAT = 1
 _FACTS = "facts"
@@ -80,7 +80,7 @@ def write(comm: MPI.Intracomm, path: Path | None, contents: Contents) -> None:
             share = [count[k] for count in counts]
             archive.add(name, rows, sum(share), _in_turn(comm, rows, share))
         archive.close()
-    mpi.agree(lambda: archive.complain() if archive else None)
+    agree(lambda: archive.complain() if archive else None)
 
 
 def _in_turn(comm: MPI.Intracomm, rows: NDArray, counts: list[int]) -> Iterator[NDArray]:
@@ -215,7 +215,7 @@ def read_rows(comm: MPI.Intracomm, path: Path | None, name: str, mesh: str, cell
         if not found.all():
             raise InputError(f"its array {name} is not of this mesh")
 
-    mpi.agree(complete)
+    agree(complete)
     return rows
 
 
