@@ -49,6 +49,12 @@ def start() -> None:
     needs_no_headers()
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """As many processes as cores, but only this one for a file or two: starting others would take longer."""
+    few = len(config.args) <= 2 and all(".py" in name for name in config.args)
+    return 0 if few else None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--shuffle SEED`: modules in an order drawn from the seed, and the tests of each likewise."""
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run modules, and the tests of each, in random order")
