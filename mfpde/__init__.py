@@ -12,7 +12,7 @@ _caches.prepare()
 from mfpde.api import solve_limit  # noqa: E402  (threads and caches are chosen before JAX and numba look for them)
 from mfpde.config.settings import Density, Output, Time  # noqa: E402
 from mfpde.errors import ComputationError, InputError  # noqa: E402
-from mfpde.output.reader import Run, open_run  # noqa: E402
+from mfpde.figures.run import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402
 from mfpde.problem.laws import Bump, Law, Normal, Uniform  # noqa: E402
 from mfpde.problem.tasks import Task  # noqa: E402

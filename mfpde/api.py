@@ -12,8 +12,8 @@ from mfpde.config import toml
 from mfpde.config.run_file import decisive
 from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
+from mfpde.figures.run import Run, open_run
 from mfpde.inputs import file_name, reject_unknown, show
-from mfpde.output.reader import Run, open_run
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
 from mfpde.parallel.command import permissive

@@ -57,7 +57,7 @@ def _number(text: str) -> float:
 
 def _draw(given: argparse.Namespace, tau: float | None) -> None:
     """On rank 0: drawing is serial."""
-    from mfpde.output.reader import open_run  # noqa: PLC0415  (slow, and a mistake in the command is told first)
+    from mfpde.figures.run import open_run  # noqa: PLC0415  (slow, and a mistake in the command is reported first)
 
     run = open_run(given.directory)
     if given.watch:

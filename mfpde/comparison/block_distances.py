@@ -13,7 +13,7 @@ from mfpde.comparison.exponents import SlopeRow
 from mfpde.comparison.slopes import slope
 from mfpde.comparison.wasserstein import draws, exact, nodes, rate, sliced
 from mfpde.finite.record_files import Record
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 _LARGEST = 200  # units from which an exact distance takes too long
@@ -46,7 +46,7 @@ class Distance:
     covariance_error: float
 
 
-def distances(run: Run, records: Sequence[Record], taus: Sequence[float]) -> list[Distance]:
+def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) -> list[Distance]:
     """Distances of drawn units to the density of a run of the same depth.
 
     Args:

@@ -12,7 +12,7 @@ from mfpde.errors import InputError
 from mfpde.figures.raster import mesh_box
 from mfpde.figures.style import symbol
 from mfpde.output.fields.snapshot import Snapshot
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class Block:
         return np.asarray((self.mean[-1, [i, j], None] + deviations * root @ circle).T)
 
 
-def block(run: Run, family: str, layer: int, dim: int) -> Block:
+def block(run: RunReader, family: str, layer: int, dim: int) -> Block:
     """The moments of a family and layer in moments.csv, whose rows may belong to families of other dimensions."""
     table = run.moments
     rows = np.flatnonzero((table["family"] == family) & (table["layer"] == layer))
@@ -76,7 +76,7 @@ def window(snapshot: Snapshot, blocks: Sequence[Block]) -> Array:
     return np.stack([np.maximum(low, mesh[:, 0]), np.minimum(high, mesh[:, 1])], axis=-1)
 
 
-def chosen(run: Run, family: str | None, tau: float | None) -> tuple[str, float]:
+def chosen(run: RunReader, family: str | None, tau: float | None) -> tuple[str, float]:
     """The first family and the last report unless given.
 
     Raises:

@@ -1,11 +1,10 @@
-"""`open_run`: the serial reader of a run directory, finished or running, however many ranks wrote it."""
+"""The serial reader of a run directory, finished or running, however many ranks wrote it."""
 
 from __future__ import annotations
 
 import difflib
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,46 +22,33 @@ from mfpde.output.files import read_json
 from mfpde.output.records.manifest import read_manifest
 from mfpde.output.records.tables import Column, read_table
 
-if TYPE_CHECKING:
-    from pyvista import Plotter
-
-    from mfpde.figures.style import Page
-
 Array = NDArray[np.float64]
 
 
-def open_run(directory: str | Path) -> Run:
-    """Open a run directory for reading.
-
-    Raises:
-        InputError: when the directory does not exist or holds no run, or its manifest, run file or summary is damaged.
-    """
-    path = Path(directory)
-    if not path.is_dir():
-        raise InputError(f"run directory {path}: {'is a file' if path.exists() else f'does not exist{_meant(path)}'}")
-    if not (path / MANIFEST).is_file():
-        raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
-    run = Run(path)
-    for part in ("manifest", "run_file", "summary"):
-        getattr(run, part)  # damage shows here, and not when half of the figures are drawn
-    return run
-
-
-def _meant(path: Path) -> str:
-    """A run beside it whose name is nearly the same, as the end of a message."""
-    runs = [file.parent.name for file in path.parent.glob(f"*/{MANIFEST}")]
-    near = difflib.get_close_matches(path.name, runs, n=1)
-    return f"; did you mean {path.with_name(near[0])}?" if near else ""
-
-
-class Run:
+class RunReader:
     """Tables and densities of a run; every access reads what the files hold by then."""
 
-    def __init__(self, directory: Path) -> None:
-        """See `open_run`."""
-        self.directory = directory
+    def __init__(self, directory: str | Path) -> None:
+        """Open a run directory for reading.
+
+        Raises:
+            InputError: when the directory does not exist or holds no run, or its manifest, run file or summary is
+                damaged.
+        """
+        path = Path(directory)
+        if not path.is_dir():
+            found = "is a file" if path.exists() else f"does not exist{_meant(path)}"
+            raise InputError(f"run directory {path}: {found}")
+        if not (path / MANIFEST).is_file():
+            raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
+
+        self.directory = path
         self._snapshots: dict[str, tuple[Path, Snapshot]] = {}  # the last of each family
         self._locators: dict[tuple[str, int], Locator] = {}
+
+        # A damaged file is reported here, and not when half of the figures have been drawn.
+        for part in ("manifest", "run_file", "summary"):
+            getattr(self, part)
 
     @property
     def history(self) -> dict[str, Column]:
@@ -177,55 +163,9 @@ class Run:
         values = np.einsum("mn,mn->m", basis, snapshot.density[key[1]][cells])
         return np.where(cells >= 0, values, 0.0)
 
-    def write_figures(self, tau: float | None = None, *, animation: bool = True) -> list[Path]:
-        """All that `python -m mfpde.plot` makes, into the folder figures/ of the run's; the report last.
 
-        Args:
-            tau: of the report to draw; the last unless given.
-            animation: draw the film through τ, too; it takes the longest.
-        """
-        from mfpde.figures.pages.album import Wishes, write_figures  # noqa: PLC0415
-        from mfpde.output.records.progress import Steps  # noqa: PLC0415
-
-        return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
-
-    def plot(self, tau: float | None = None) -> Page:
-        """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
-        from mfpde.figures.plots.glance import glance_figure  # noqa: PLC0415  (Matplotlib is slow, and not every reader draws)
-
-        return glance_figure(self, tau)
-
-    def plot_history(self) -> Page:
-        """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.plots.history.history_figure`."""
-        from mfpde.figures.plots.history import history_figure  # noqa: PLC0415
-
-        return history_figure(self)
-
-    def plot_densities(self, tau: float | None = None) -> Page:
-        """All families and layers as small multiples; see `figures.plots.overview.densities_figure`."""
-        from mfpde.figures.plots.overview import densities_figure  # noqa: PLC0415
-
-        return densities_figure(self, tau)
-
-    def plot_density(self, family: str | None = None, tau: float | None = None) -> Page:
-        """One family in all layers, with marginals and moments; see `figures.plots.density.density_figure`."""
-        from mfpde.figures.plots.density import density_figure  # noqa: PLC0415
-
-        return density_figure(self, family, tau)
-
-    def plot_potential(self, family: str | None = None, tau: float | None = None) -> Page:
-        """The potential of a family, its minimisers marked; see `figures.plots.potential.potential_figure`."""
-        from mfpde.figures.plots.potential import potential_figure  # noqa: PLC0415
-
-        return potential_figure(self, family, tau)
-
-    def plot_volume(self, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
-        """A family of three coordinates in space, by PyVista; see `figures.plots.volume.volume_plotter`."""
-        from mfpde.figures.plots.volume import volume_plotter  # noqa: PLC0415
-
-        return volume_plotter(self, family, tau, layer)
-
-
-def _say(line: str) -> None:
-    if sys.stdout is not None:
-        sys.stdout.write(line + "\n")
+def _meant(path: Path) -> str:
+    """A run beside it whose name is nearly the same, as the end of a message."""
+    runs = [file.parent.name for file in path.parent.glob(f"*/{MANIFEST}")]
+    near = difflib.get_close_matches(path.name, runs, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""

@@ -29,7 +29,7 @@ from mfpde.limit.specification import refined
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import only_writer
-from mfpde.output.reader import Run, open_run
+from mfpde.output.reader import RunReader
 from mfpde.output.records.manifest import read_manifest
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
@@ -132,7 +132,7 @@ def _material(directory: Path, run_file: Path | None, depth: bool) -> Material:
     Raises:
         InputError: naming what is missing, or what does not belong together.
     """
-    finished = open_run(directory)
+    finished = RunReader(directory)
     outcome = (finished.summary or {}).get("outcome")
     if outcome != "done":
         raise InputError(f"run directory {directory}: holds no finished solve (outcome: {outcome or 'still running'})")
@@ -243,7 +243,7 @@ def _found(directory: Path, identity: str) -> tuple[bool, bool]:
     """Has this solve been done there? And is there a sound checkpoint of it, from which it can go on?"""
     if not (directory / "manifest.json").is_file():
         return False, False
-    there = open_run(directory)
+    there = RunReader(directory)
     if there.manifest.get("run_hash") != identity:
         return False, False
     done = (there.summary or {}).get("outcome") == "done"
@@ -283,17 +283,17 @@ def _effects(record: Record, model: Transformer, task: Task, run: RunFile, chang
 
 
 def _histories(directories: Mapping[int, Path]) -> dict[int, History]:
-    return {n: open_run(directory).history for n, directory in directories.items()}
+    return {n: RunReader(directory).history for n, directory in directories.items()}
 
 
 def _moments(solved: Mapping[int, Path], finer: Mapping[int, Path]) -> dict[int, tuple[History, History]]:
-    return {n: (open_run(solved[n]).moments, open_run(directory).moments) for n, directory in finer.items()}
+    return {n: (RunReader(solved[n]).moments, RunReader(directory).moments) for n, directory in finer.items()}
 
 
 def _findings(
     material: Material, evidence: Evidence, own: int, residual: Mapping[int, History], continuum: Mapping[int, History]
 ) -> Findings:
-    run = open_run(material.directory)
+    run = RunReader(material.directory)
     slopes = exponents.risk_slopes(evidence)
     mine = [r for r in evidence.drawn if r.job.layers == own]
     distances = block_distances.distances(run, mine, _last_kept(run, mine))
@@ -321,7 +321,7 @@ def _findings(
     return Findings(material.run.name, checks, [*slopes, *far], governed, depth, rows, facts, evidence.change)
 
 
-def _last_kept(run: Run, records: Sequence[Record]) -> list[float]:
+def _last_kept(run: RunReader, records: Sequence[Record]) -> list[float]:
     """The τ > 0 at which most records kept their units and the run has densities; the last of those."""
     counts = {float(t): sum(bool(np.isclose(r.kept, t).any()) for r in records) for t in run.taus if t > 0.0}
     best = max(counts, key=lambda t: (counts[t], t), default=0.0)

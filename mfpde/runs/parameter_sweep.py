@@ -24,7 +24,7 @@ from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
-from mfpde.output.reader import open_run
+from mfpde.output.reader import RunReader
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
 from mfpde.runs.limit_run import execute as solve
@@ -217,7 +217,7 @@ def _is_finished(directory: Path, run: run_file.RunFile) -> bool:
     if not _is_begun(directory, run):
         return False
     try:
-        return (open_run(directory).summary or {}).get("outcome") == "done"
+        return (RunReader(directory).summary or {}).get("outcome") == "done"
     except InputError:  # damaged: solved again
         return False
 
@@ -242,7 +242,7 @@ def _rows(plan: Plan) -> Iterator[dict[str, Any]]:
     for member in plan.members:
         if not (member.directory / SUMMARY).is_file() or not _is_begun(member.directory, member.run):
             continue
-        run = open_run(member.directory)
+        run = RunReader(member.directory)
         history, summary = run.history, run.summary or {}
         row: dict[str, Any] = dict(member.values)
         row |= {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}

@@ -12,12 +12,12 @@ import pytest
 from mpi4py import MPI
 
 from exact.convex_programme import Programme, slopes_minimum
+from mfpde import open_run
 from mfpde.config.run_file import load
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output.reader import open_run
 from mfpde.runs.limit_run import execute
 
 sys.path.insert(0, str(Path(__file__).parent / "cases"))

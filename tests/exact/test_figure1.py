@@ -10,11 +10,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.training import School
-from mfpde.output.reader import open_run
 from mfpde.problem.transformer import residual_stream
 from mfpde.runs.limit_run import execute
 

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from exact import test_prescribed_potential as prescribed
 from exact import test_reference_risks as reference_risks
+from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame
@@ -19,7 +20,6 @@ from mfpde.limit.fem.space import Space, build_space, density_element, potential
 from mfpde.limit.positivity.bernstein import lower_bound, nonnegative
 from mfpde.limit.positivity.limiter import Limiter, build_limiter, weights
 from mfpde.limit.solver import Solver
-from mfpde.output.reader import open_run
 from mfpde.runs.limit_run import execute
 
 ROOT = Path(__file__).parents[2]

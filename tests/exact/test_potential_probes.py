@@ -14,11 +14,11 @@ from mpi4py import MPI
 
 from exact.test_certificate import certificate, last_token, solving
 from exact.test_shipped_runs import NAMES, RUNS
+from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.config.settings import Density
 from mfpde.limit.certificate.potential_probes import Prober
 from mfpde.limit.solver import Solver
-from mfpde.output.reader import open_run
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head

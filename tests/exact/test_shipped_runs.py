@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import pyvista
 
+from mfpde import Run, open_run
 from mfpde.config import run_file
-from mfpde.output.reader import Run, open_run
 from mfpde.runs.limit_run import execute
 
 RUNS = Path(__file__).parents[2] / "runs"

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from exact.test_certificate import solving
-from mfpde import Density, Family, Normal, Task, Time, Transformer, solve_limit
-from mfpde.output.reader import Run
+from mfpde import Density, Family, Normal, Run, Task, Time, Transformer, solve_limit
 
 STILL = Family(
     "none", 2, lambda t, p: 0.0 * p[0] * t, lambda layer: Normal([0.5, 0.2 + layer], [0.3 + 0.1 * layer, 0.4])

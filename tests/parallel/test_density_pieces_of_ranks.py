@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mfpde.output.reader import open_run
+from mfpde import open_run
 from support.launch import run
 
 RUN = """

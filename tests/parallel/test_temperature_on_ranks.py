@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfpde.output.reader import open_run
+from mfpde import open_run
 from parallel.test_same_numbers import ALL, RUN
 from support.launch import run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mfpde.output.reader import open_run
+from mfpde import open_run
 from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Interruption
 from support.launch import environment

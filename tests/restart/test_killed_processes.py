@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mfpde.output.reader import open_run
+from mfpde import open_run
 from mfpde.solve import main
 from support.launch import environment
 from support.restarts import assert_same, told_tau, write

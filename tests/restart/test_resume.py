@@ -15,9 +15,9 @@ import pytest
 from mpi4py import MPI
 
 import mfpde
+from mfpde import open_run
 from mfpde.output.checkpoint.checkpoint import Contents, DamagedError, read_common, read_facts, read_rows
 from mfpde.output.checkpoint.checkpoint import write as write_checkpoint
-from mfpde.output.reader import open_run
 from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main
 from support.restarts import assert_same, told_tau, write
@@ -311,7 +311,7 @@ def test_from_python(tmp_path):
     model = mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
     task = mfpde.Task(np.ones((4, 3, 2)), np.ones((4, 1)))
 
-    def solve(directory: str, horizon: float, **others: bool) -> mfpde.output.reader.Run:
+    def solve(directory: str, horizon: float, **others: bool) -> mfpde.Run:
         return mfpde.solve_limit(
             model, task, weight_decay=0.1, horizon=horizon, every=0.25, directory=tmp_path / directory,
             density=mfpde.Density(degree=1, cells=8), time=mfpde.Time(step=0.05), **others,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.errors import InputError
-from mfpde.output.reader import open_run
 from mfpde.runs import comparison_run
 from mfpde.solve import main
 from support.restarts import TEXT, USER

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mfpde import open_run
 from mfpde.compare import main as compare
-from mfpde.output.reader import open_run
 from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main as solve
 from support.launch import environment

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mfpde import Run, open_run
 from mfpde.output.fields.snapshot import Snapshot
-from mfpde.output.reader import Run, open_run
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report
 from mfpde.output.writer import RunWriter
 from support.snapshots import box, place

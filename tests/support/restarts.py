@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mfpde.output.reader import open_run
+from mfpde import open_run
 
 USER = """
 import jax.numpy as jnp, numpy as np

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mfpde import compare, particles, plot, solve, sweep
+from mfpde import compare, open_run, particles, plot, solve, sweep
 from mfpde.errors import InputError
-from mfpde.output.reader import open_run
 from mfpde.output.records.tables import read_table
 from support.restarts import write
 

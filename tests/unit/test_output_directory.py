@@ -129,7 +129,7 @@ import resource, sys
 from pathlib import Path
 from support.snapshots import make_report, make_snapshot
 from mfpde.errors import ComputationError
-from mfpde.output.reader import open_run
+from mfpde import open_run
 from mfpde.output.writer import RunWriter
 directory, limit = Path(sys.argv[1]), int(sys.argv[2])
 small, large = make_snapshot("triangle", 1, count=1), make_snapshot("triangle", 3, count=int(sys.argv[3]))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mfpde import open_run
 from mfpde.errors import InputError
 from mfpde.output.fields.lattice import KINDS, element, gradients, tabulate
 from mfpde.output.fields.locate import Locator
-from mfpde.output.reader import open_run
 from mfpde.output.writer import RunWriter
 from support.snapshots import (
     CELLS,

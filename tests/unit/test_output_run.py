@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from mfpde import open_run
 from mfpde.errors import ComputationError
 from mfpde.output.files import write_json, write_text
-from mfpde.output.reader import open_run
 from mfpde.output.records import manifest
 from mfpde.output.records.progress import Progress
 from mfpde.output.writer import RunWriter

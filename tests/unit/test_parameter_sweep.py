@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mfpde import open_run
 from mfpde.errors import ComputationError, Stopped
-from mfpde.output.reader import open_run
 from mfpde.runs import parameter_sweep
 from mfpde.sweep import main
 from support.launch import run

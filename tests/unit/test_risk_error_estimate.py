@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.specification import Problem, refined
-from mfpde.output.reader import open_run
 from mfpde.runs.limit_run import execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"

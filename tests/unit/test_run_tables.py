@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from exact.test_identities import random_state, some_model, some_solver, some_task
+from mfpde import Run, open_run
 from mfpde.config import run_file
 from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
@@ -17,7 +18,6 @@ from mfpde.limit.backprop import Sweep
 from mfpde.limit.diagnostics import reporter
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.gradient_flow import Flow
-from mfpde.output.reader import Run, open_run
 from mfpde.output.records.report import BlockMoments
 from mfpde.runs.limit_run import execute
 

@@ -16,7 +16,7 @@ from mfpde.figures.plots.density import density_figure
 from mfpde.figures.plots.history import history_figure
 from mfpde.figures.plots.overview import densities_figure
 from mfpde.figures.plots.potential import potential_figure
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 from mfpde.output.records.progress import Steps
 
 FOLDER = "figures"
@@ -41,7 +41,9 @@ type Drawing = tuple[str, Callable[[], list[Path]]]
 """What is drawn, in a word or two, and what draws it."""
 
 
-def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None], steps: Steps | None = None) -> list[Path]:
+def write_figures(
+    run: RunReader, wishes: Wishes, tell: Callable[[str], None], steps: Steps | None = None
+) -> list[Path]:
     """Draw a run into DIR/figures/, each figure as .pdf and .png; old figures of the same names are replaced.
 
     Args:
@@ -76,7 +78,7 @@ def write_figures(run: Run, wishes: Wishes, tell: Callable[[str], None], steps: 
 
 
 def _drawings(
-    run: Run, folder: Path, tau: float, dims: Mapping[str, int], tell: Callable[[str], None]
+    run: RunReader, folder: Path, tau: float, dims: Mapping[str, int], tell: Callable[[str], None]
 ) -> Iterator[Drawing]:
     """All figures, in the order of the report; families by name → d."""
     yield "history", lambda: style.save(history_figure(run), folder / "history")
@@ -93,15 +95,15 @@ def _drawings(
         yield f"{family} in space", partial(volume.volume_pictures, run, folder, family, tau)
 
 
-def _density(run: Run, folder: Path, family: str, tau: float) -> list[Path]:
+def _density(run: RunReader, folder: Path, family: str, tau: float) -> list[Path]:
     return style.save(density_figure(run, family, tau), folder / f"density_{family}")
 
 
-def _potential(run: Run, folder: Path, family: str, tau: float) -> list[Path]:
+def _potential(run: RunReader, folder: Path, family: str, tau: float) -> list[Path]:
     return style.save(potential_figure(run, family, tau), folder / f"potential_{family}")
 
 
-def _film(run: Run, folder: Path, tell: Callable[[str], None]) -> list[Path]:
+def _film(run: RunReader, folder: Path, tell: Callable[[str], None]) -> list[Path]:
     written = movie.animate(run, folder)
     if not written:
         tell("one report is no film yet: no animation")

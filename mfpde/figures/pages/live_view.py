@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 from mfpde.output.records.threshold_warnings import THRESHOLDS
 
 Array = NDArray[np.float64]
@@ -68,7 +68,7 @@ class View:
         return float(max(self.horizon - self.taus[-1], 0.0) * pace)
 
 
-def look(run: Run) -> View:
+def look(run: RunReader) -> View:
     """Read what the files of a run say by now."""
     history, timings, summary = run.history, run.timings, run.summary
     training = run.run_file[1].get("training")
@@ -147,7 +147,7 @@ def curve(x: Array, y: Array, size: tuple[int, int], marks: str = _BARS) -> list
     ]
 
 
-def watch(run: Run, stream: TextIO, sleep: Callable[[float], None] = time.sleep) -> None:
+def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.sleep) -> None:
     """Show the run until it has ended or the user has had enough (Ctrl-C, which ends the view and not the run).
 
     A terminal shows one view that changes; anything else gets the view once more with every report.

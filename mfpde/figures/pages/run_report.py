@@ -12,7 +12,7 @@ import numpy as np
 
 from mfpde.config.run_file import question
 from mfpde.output.files import failing_clearly, write_text
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 _KINDS = {".png": "image/png", ".gif": "image/gif"}
 _OPEN = 8  # figures that are shown at once; the others open on a click
@@ -51,7 +51,7 @@ _KINDS_OF_GAP = {
 _TIMES = (("wall", "wall"), ("sweep", "sweep"), ("transport", "transport"), ("output", "output"))
 
 
-def write_report(run: Run, pictures: Sequence[Path]) -> Path:
+def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
     """Write DIR/figures/report.html: question, run file, figures, certificate, error estimate, times, warnings.
 
     Nothing in it is loaded from elsewhere: pictures are inlined.
@@ -98,7 +98,7 @@ def write_report(run: Run, pictures: Sequence[Path]) -> Path:
     return folder / "report.html"
 
 
-def _state(run: Run, summary: Mapping[str, object] | None) -> str:
+def _state(run: RunReader, summary: Mapping[str, object] | None) -> str:
     """How the run ended, or how far it is, and its size."""
     tau = float(run.taus[-1])
     if summary is None:
@@ -117,7 +117,7 @@ def _warnings(summary: Mapping[str, object] | None) -> list[str]:
     return [f'<p class="warning">{_safe(str(line))}</p>' for line in told] if isinstance(told, list) else []
 
 
-def _results(run: Run) -> str:
+def _results(run: RunReader) -> str:
     """First and last report side by side."""
     history = run.history
     first, last = f"τ = {float(run.taus[0]):.4g}", f"τ = {float(run.taus[-1]):.4g}"
@@ -129,7 +129,7 @@ def _results(run: Run) -> str:
     return _table(("", first, last), rows)
 
 
-def _error(run: Run) -> str:
+def _error(run: RunReader) -> str:
     """The estimated error of the risk, or how to get one."""
     errors = np.asarray(run.history.get("risk_error", ()), dtype=np.float64)
     known = errors[np.isfinite(errors)]
@@ -145,7 +145,7 @@ def _error(run: Run) -> str:
     )
 
 
-def _certificate(run: Run, summary: Mapping[str, object] | None) -> str:
+def _certificate(run: RunReader, summary: Mapping[str, object] | None) -> str:
     """Does the run still move? Then the gap, of the run and of each layer and family, at the last τ that has one."""
     table = run.gap
     if not len(table.get("tau", ())):
@@ -173,7 +173,7 @@ def _certificate(run: Run, summary: Mapping[str, object] | None) -> str:
     )
 
 
-def _still_moving(run: Run) -> str:
+def _still_moving(run: RunReader) -> str:
     """Energy, dissipation, and what the two say of the time to come."""
     tau, energy, rate = (float(run.history[name][-1]) for name in ("tau", "energy", "dissipation"))
     ahead = rate * tau / abs(energy) if energy else math.inf
@@ -193,7 +193,7 @@ def _figures(pictures: Sequence[Path]) -> Iterable[str]:
         yield shown if number < _OPEN else f"<details><summary>{name}</summary>{shown}</details>"
 
 
-def _times(run: Run) -> str:
+def _times(run: RunReader) -> str:
     table = run.timings
     if not len(table.get("wall", ())):
         return '<p class="quiet">Not known yet.</p>'

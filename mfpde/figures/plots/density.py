@@ -19,7 +19,7 @@ from mfpde.figures.plots.panels import Plane, flat, image, log_norm, overlay, pl
 from mfpde.figures.raster import Raster, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.fields.snapshot import Snapshot
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ _SIDE = 0.24  # of an image, for a marginal beside it
 
 
 @styled
-def density_figure(run: Run, family: str | None = None, tau: float | None = None) -> Page:
+def density_figure(run: RunReader, family: str | None = None, tau: float | None = None) -> Page:
     """The density of a family in every layer.
 
     d = 2: ρ(θ) with both marginals, once with linear and once with logarithmic colours. d = 3: the marginal in each of

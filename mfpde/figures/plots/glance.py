@@ -7,14 +7,14 @@ from mfpde.figures.blocks import chosen
 from mfpde.figures.plots.history import history_panels
 from mfpde.figures.plots.overview import Small
 from mfpde.figures.style import Page, styled
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 _FAMILIES = 3
 _TOP = 2.1  # inches of the history
 
 
 @styled
-def glance_figure(run: Run, tau: float | None = None) -> Page:
+def glance_figure(run: RunReader, tau: float | None = None) -> Page:
     """Energies and stationarity against τ, and the densities of the first families in all layers.
 
     Args:

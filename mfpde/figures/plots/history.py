@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mfpde.errors import InputError
 from mfpde.figures import style
 from mfpde.figures.style import Page, styled
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 from mfpde.output.records.tables import Column
 
 Array = NDArray[np.float64]
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 _SMALLEST = 1e-17  # a logarithmic axis shows zero as this
 
 
-def history_panels(run: Run, energies: Axes, stationarity: Axes) -> None:
+def history_panels(run: RunReader, energies: Axes, stationarity: Axes) -> None:
     """The two panels that say most, in axes that are given."""
     table = run.history
     _energies(energies, table)
@@ -31,7 +31,7 @@ def history_panels(run: Run, energies: Axes, stationarity: Axes) -> None:
 
 
 @styled
-def history_figure(run: Run) -> Page:
+def history_figure(run: RunReader) -> Page:
     """Risk, penalty, energy; stationarity; accuracy or test risk; soundness: four panels over one axis of τ.
 
     Raises:

@@ -15,7 +15,7 @@ from PIL import Image
 from mfpde.errors import ComputationError
 from mfpde.figures.plots.overview import Small
 from mfpde.figures.style import styled
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Frame = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ _HOLD = 1.5  # seconds that the last frame stands
 
 
 @styled
-def animate(run: Run, folder: Path) -> list[Path]:
+def animate(run: RunReader, folder: Path) -> list[Path]:
     """Write animation.gif, and animation.mp4 where there is an ffmpeg, into the folder.
 
     Args:
@@ -67,7 +67,7 @@ def ffmpeg() -> str | None:
     return str(get_ffmpeg_exe())
 
 
-def _frames(run: Run) -> list[float]:
+def _frames(run: RunReader) -> list[float]:
     """τ of the reports, evenly thinned where there are many."""
     taus = run.taus
     if not len(taus):
@@ -76,7 +76,7 @@ def _frames(run: Run) -> list[float]:
     return [float(taus[k]) for k in kept]
 
 
-def _drawn(run: Run, taus: Sequence[float]) -> Iterator[Frame]:
+def _drawn(run: RunReader, taus: Sequence[float]) -> Iterator[Frame]:
     """RGB pictures (height, width, 3) of even sizes, as video codecs want them."""
     small = Small(run, taus, run.families[:_FAMILIES])
     page = small.page(taus[0])

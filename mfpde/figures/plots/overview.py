@@ -19,7 +19,7 @@ from mfpde.figures.blocks import Block, block, chosen, window
 from mfpde.figures.plots.panels import Overlay, Plane, flat, image, overlay, raster_of
 from mfpde.figures.raster import rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _MARGIN = (0.42, 0.05)  # inches, left and right of the panels
 
 
 @styled
-def densities_figure(run: Run, tau: float | None = None) -> Page:
+def densities_figure(run: RunReader, tau: float | None = None) -> Page:
     """Small multiples: a row a family, a column a layer; each panel scaled to its own largest density.
 
     d = 2 shows ρ, d = 3 its marginal in the first two coordinates, d = 1 the curve.
@@ -54,7 +54,7 @@ class Small:
         families: those that are drawn; all unless given.
     """
 
-    run: Run
+    run: RunReader
     taus: Sequence[float]
     families: Sequence[str] = ()
     _windows: dict[str, Array] = field(default_factory=dict, init=False)

@@ -15,7 +15,7 @@ from mfpde.figures.plots.minimisers import Minimisers, minimisers
 from mfpde.figures.raster import Raster, mesh_box, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.fields.snapshot import Snapshot
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _MASS = (0.9, 0.5)  # contours that hold these shares of the mass
 
 
 @styled
-def potential_figure(run: Run, family: str | None = None, tau: float | None = None) -> Page:
+def potential_figure(run: RunReader, family: str | None = None, tau: float | None = None) -> Page:
     """V(θ) of a family in every layer, with the contours of the density that hold 50 % and 90 % of its mass.
 
     A star marks the least V on the mesh, rings other local minimisers; a triangle stands where V still falls towards

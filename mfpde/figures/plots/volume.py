@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.errors import InputError
 from mfpde.figures.blocks import block, chosen, window
 from mfpde.figures.raster import rasterise
-from mfpde.output.reader import Run
+from mfpde.output.reader import RunReader
 
 if TYPE_CHECKING:
     from pyvista import Plotter
@@ -39,7 +39,7 @@ def _screen() -> bool:
     return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def volume_plotter(run: Run, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
+def volume_plotter(run: RunReader, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
     """Nested surfaces of constant density that hold 95, 80, 50 and 20 % of a layer's mass.
 
     Args:
@@ -100,7 +100,7 @@ def volume_plotter(run: Run, family: str | None = None, tau: float | None = None
     return plotter  # Any: its decorated methods have hints that refuse correct calls
 
 
-def volume_pictures(run: Run, folder: Path, family: str, tau: float | None) -> list[Path]:
+def volume_pictures(run: RunReader, folder: Path, family: str, tau: float | None) -> list[Path]:
     """A PNG for each layer of a family of three coordinates."""
     _, tau = chosen(run, family, tau)
     written = []

@@ -1,0 +1,85 @@
+"""`open_run`: a run directory with its tables, its densities, and its pictures.
+
+Matplotlib and PyVista are slow to import and not every reader draws: each picture is imported when it is asked for.
+"""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mfpde.output.reader import RunReader
+
+if TYPE_CHECKING:
+    from pyvista import Plotter
+
+    from mfpde.figures.style import Page
+
+
+def open_run(directory: str | Path) -> Run:
+    """Open a run directory for reading.
+
+    Raises:
+        InputError: when the directory does not exist or holds no run, or its manifest, run file or summary is damaged.
+    """
+    return Run(directory)
+
+
+class Run(RunReader):
+    """Tables and densities of a run, and pictures of them; every access reads what the files hold by then."""
+
+    def write_figures(self, tau: float | None = None, *, animation: bool = True) -> list[Path]:
+        """All that `python -m mfpde.plot` makes, into the folder figures/ of the run's; the report last.
+
+        Args:
+            tau: of the report to draw; the last unless given.
+            animation: draw the film through τ, too; it takes the longest.
+        """
+        from mfpde.figures.pages.album import Wishes, write_figures
+        from mfpde.output.records.progress import Steps
+
+        return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
+
+    def plot(self, tau: float | None = None) -> Page:
+        """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
+        from mfpde.figures.plots.glance import glance_figure
+
+        return glance_figure(self, tau)
+
+    def plot_history(self) -> Page:
+        """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.plots.history.history_figure`."""
+        from mfpde.figures.plots.history import history_figure
+
+        return history_figure(self)
+
+    def plot_densities(self, tau: float | None = None) -> Page:
+        """All families and layers as small multiples; see `figures.plots.overview.densities_figure`."""
+        from mfpde.figures.plots.overview import densities_figure
+
+        return densities_figure(self, tau)
+
+    def plot_density(self, family: str | None = None, tau: float | None = None) -> Page:
+        """One family in all layers, with marginals and moments; see `figures.plots.density.density_figure`."""
+        from mfpde.figures.plots.density import density_figure
+
+        return density_figure(self, family, tau)
+
+    def plot_potential(self, family: str | None = None, tau: float | None = None) -> Page:
+        """The potential of a family, its minimisers marked; see `figures.plots.potential.potential_figure`."""
+        from mfpde.figures.plots.potential import potential_figure
+
+        return potential_figure(self, family, tau)
+
+    def plot_volume(self, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
+        """A family of three coordinates in space, by PyVista; see `figures.plots.volume.volume_plotter`."""
+        from mfpde.figures.plots.volume import volume_plotter
+
+        return volume_plotter(self, family, tau, layer)
+
+
+def _say(line: str) -> None:
+    if sys.stdout is not None:
+        sys.stdout.write(line + "\n")
