@@ -34,10 +34,11 @@ def moment_error(case: Case, tolerance: float) -> float:
     return found.moment_error()
 
 
+@pytest.mark.parametrize("tolerance", [1e-7, pytest.param(1e-9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["decay 2-D", "linear 1-D", "linear 2-D, far", "bilinear"])
-def test_moments_and_risk_to_1e_8(name: str) -> None:
-    """λτ = 5, or τ = 5, at a tolerance of 1e-9."""
-    assert moment_error(CASES[name](), 1e-9) < 1e-8
+def test_moments_and_risk_to_ten_times_the_tolerance(name: str, tolerance: float) -> None:
+    """λτ = 5, or τ = 5."""
+    assert moment_error(CASES[name](), tolerance) < 10.0 * tolerance
 
 
 @pytest.mark.study
