@@ -113,7 +113,7 @@ PROGRAM, MINIMUM, COVER = (
 FOUND = "tests/exact/test_least_potential.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_shared_programs.py"
 NODES = "tests/exact/test_potential_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
-RESTART, RUN, TABLES = "mfpde/limit/restart.py", "mfpde/runs/limit_run.py", "mfpde/output/records/tables.py"
+RUN, TABLES = "mfpde/runs/limit_run.py", "mfpde/output/records/tables.py"
 LATTICE, CUT = "mfpde/output/fields/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint/checkpoint.py", "mfpde/output/checkpoint/generations.py"
 RESUME = "tests/restart/test_resume.py::"
@@ -392,14 +392,14 @@ FAULTS = (
     Fault("short-records-are-done", "mfpde/finite/record_files.py", "rtol=1e-9, atol=1e-12).any()) for t in times)",
           "rtol=1e9, atol=1e-12).any()) for t in times)", PARTICLES.format("a_record_is_what_the_flow_says")),
     # Stopping and going on.
-    Fault("resumed-step-not-the-wish", STEP, 'self._trial.wish = float(memory["wish"])', "pass",
+    Fault("resumed-step-not-the-wish", STEP, 'self._trial.wish = real("wish", float(saved["wish"]), above=0.0)', "pass",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
-    Fault("resumed-steps-not-counted", STEP, 'whole("steps", memory["steps"], 0, _MOST_STEPS)', "0",
+    Fault("resumed-steps-not-counted", STEP, 'whole("steps", saved["steps"], 0, _MOST_STEPS)', "0",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
     Fault("trial-steps-lost-at-a-checkpoint", STEP, "asdict(step) for step in self._history", "",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
-    Fault("resumed-frames-initial", RESTART, "changes[field] = tuple(entry(field, g, part)",
-          'changes[field] = value if field == "frame" else tuple(entry(field, g, part)',
+    Fault("resumed-frames-initial", STATE, "least=0.0), density, frame, carried)",
+          "least=0.0), density, self.frame, carried)",
           RESUME + "test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
     Fault("later-rows-not-cut", TABLES, "os.truncate(self.path, self._size)", "pass",
           RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
@@ -407,7 +407,7 @@ FAULTS = (
           RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
     Fault("one-generation", GENERATIONS, "if old not in (path, kept):", "if old != path:",
           RESUME + "test_damage_to_the_newest_falls_back_to_the_one_before"),
-    Fault("finer-solver-begins-anew", RUN, "saved=saved and saved.finer", "saved=None",
+    Fault("finer-solver-begins-anew", SOLVER, 'self.finer.load_state_dict(saved["finer"])', "pass",
           RESUME + "test_the_finer_solver_goes_on_too"),
     Fault("rows-of-cells-in-file-order", CHECKPOINT, "rows[order[place[mine]]] = part[mine]",
           "rows[place[mine]] = part[mine]",
@@ -429,7 +429,7 @@ FAULTS = (
     Fault("memory-of-one-rank", "mfpde/limit/memory_estimate.py", "ranks * self.rank +", "self.rank +",
           "tests/unit/test_memory_estimate.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/timestepping/imex.py",
-          '        self._implicit.recall(memory["diffusion"])\n', "",
+          '        self._implicit.load_state_dict(saved["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
     Fault("lagrange-cells-of-every-degree", LATTICE, "vtk[min(degree, 3) - 1]", "vtk[-1]", CUT),
     Fault("cell-arrays-at-lagrange-cells", LATTICE, "return degree <= 2", "return degree <= 9", CUT),
@@ -490,8 +490,8 @@ FAULTS = (
           "self._resolved()", "tests/restart/test_saved_run_file.py::test_it_names_the_same_files"),
     Fault("cells-of-a-checkpoint-not-all-there", CHECKPOINT, "if not found.all():", "if not found.any():",
           "tests/restart/test_forged_checkpoints.py::test_a_forged_checkpoint_is_refused[one cell twice]"),
-    Fault("rank-zero-refuses-alone", CHECKPOINT, "except InputError as error:\n            got = error",
-          "except ZeroDivisionError as error:\n            got = error",
+    Fault("rank-zero-refuses-alone", CHECKPOINT, "except InputError as error:\n                got = error",
+          "except ZeroDivisionError as error:\n                got = error",
           "tests/restart/test_forged_checkpoints.py::test_two_ranks_refuse_a_forged_checkpoint_alike"),
     # Densities carried by the flow.
     Fault("carried-uphill", FLOW, "position=-seen.slope", "position=seen.slope", DECAYING),

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from mfpde.limit.lagrangian.nodes import Carried, Field, Material
 from mfpde.limit.lagrangian.remap import renew
 from mfpde.limit.state import Group, State
 from mfpde.limit.transport.transport import velocity_moments
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.parallel.exact_sum import Share, share_of
 from mfpde.problem.transformer import Transformer
 
@@ -196,14 +196,14 @@ class Flow:
         self.clock.transport += time.perf_counter() - start
         return solved
 
-    def memory(self) -> list[Any]:
-        """What the next solution of `implicit` depends on besides its arguments, per group; see `Diffusion.memory`."""
-        return [operator.memory() for operator in self.diffusion]
+    def state_dict(self) -> list[StateDict | None]:
+        """What the next solution of `implicit` depends on besides its arguments, per group."""
+        return [operator.state_dict() for operator in self.diffusion]
 
-    def recall(self, memory: Sequence[Any]) -> None:
-        """Take up what `memory` gave."""
-        for operator, known in zip(self.diffusion, memory, strict=True):
-            operator.recall(known)
+    def load_state_dict(self, saved: Sequence[StateDict | None]) -> None:
+        """Go on from what `state_dict` gave."""
+        for operator, known in zip(self.diffusion, saved, strict=True):
+            operator.load_state_dict(known)
 
     def _motions(self, state: State, potential: Potential) -> list[Motion]:
         """How the frames move at a state: at rest, or with the density, for one more reduction over all groups."""

@@ -6,27 +6,25 @@ Data flows one way: model and task → groups (mesh, spaces, units) → flow (sw
 from __future__ import annotations
 
 import time as wall
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.backprop import testing, training
 from mfpde.limit.diagnostics.reporter import March, Reporter
 from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.gradient_flow import Flow
-from mfpde.limit.restart import Saved, dismantle, understood
+from mfpde.limit.gradient_flow import Clock, Flow
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
 from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.stepper import Stepper, same_time
-from mfpde.output.checkpoint.checkpoint import Contents
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.records.report import Report
 from mfpde.parallel.agreement import agree
 
@@ -39,19 +37,16 @@ _FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not
 class Solver:
     """The limiting PDE on this communicator; construction, `run` and `close` are collective."""
 
-    def __init__(
-        self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None, saved: Saved | None = None
-    ) -> None:
-        """Mesh, spaces, initial state, or that of a checkpoint.
+    def __init__(self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None) -> None:
+        """Mesh, spaces and initial state.
 
         Args:
             comm: communicator.
             problem: what is solved.
             finer: a solver of `problem.refined(problem)`, marched along to estimate the error of the risk.
-            saved: what to go on from.
 
         Raises:
-            InputError: on every rank, for a problem that does not fit here or into the checkpoint.
+            InputError: on every rank, for a problem that does not fit here.
         """
         self.comm = comm
         self.problem = problem
@@ -65,17 +60,10 @@ class Solver:
         self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
         self.cautions: list[str] = []  # of the initial laws, the same on every rank
         state = initial_state(self.groups, model, problem.densities, problem.margin, carried, self.cautions.append)
-        if saved is not None:
-            with understood():
-                state = saved.state(comm, self.groups, like=state)
         kind = ImexStepper if diffusion else Stepper if carried or problem.time.step is not None else MultirateStepper
         self.stepper = kind(comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary)
         self._started = wall.perf_counter()
         self._output = 0.0
-        if saved is not None:
-            with understood():
-                arrays = saved.arrays()
-            agree(lambda: self._recall(saved.memory, arrays))  # a preconditioner may fail on some ranks alone
 
     @property
     def unknowns(self) -> int:
@@ -160,38 +148,28 @@ class Solver:
             self.finer._march(self.stepper.state.tau, watch)
         return arrived
 
-    def contents(self, prefix: str = "") -> Contents:
-        """All that determines the future, for a checkpoint; `Saved` takes it up again.
+    def state_dict(self) -> StateDict:
+        """All that determines the future, for a checkpoint."""
+        seconds = wall.perf_counter() - self._started
+        clock = {"seconds": seconds, "output": self._output, **asdict(self.flow.clock)}
+        finer = {} if self.finer is None else {"finer": self.finer.state_dict()}
+        return {**self.stepper.state_dict(), "clock": clock, **finer}
 
-        Args:
-            prefix: before the names of arrays.
+    def load_state_dict(self, saved: StateDict) -> None:
+        """Go on from what `state_dict` gave, on any number of ranks; collective.
+
+        Raises:
+            InputError: on every rank, for what does not fit here; other exceptions where `checkpoint_errors` is not.
         """
-        own = dismantle(prefix, self.groups, self.stepper.state)
-        clock = {
-            "seconds": wall.perf_counter() - self._started, "output": self._output, **asdict(self.flow.clock)
-        }  # fmt: skip
-        memory, arrays = self.stepper.memory(), self.stepper.arrays()
-        facts = {"state": own.facts, "stepper": memory, "arrays": list(arrays), "clock": clock}
-        known = {f"{prefix}{name}": array for name, array in arrays.items()}
-        own = replace(own, facts=facts, common={**own.common, **known})
-        if self.finer is None:
-            return own
-        finer = self.finer.contents(f"{prefix}finer/")
-        return Contents(
-            facts={**facts, "finer": finer.facts},
-            common={**own.common, **finer.common},
-            cells={**own.cells, **finer.cells},
-            shares={**own.shares, **finer.shares},
-        )
+        if self.finer is not None:
+            self.finer.load_state_dict(saved["finer"])
+        state = self.stepper.state.loaded(self.groups, saved)
+        agree(lambda: self.stepper.load_state_dict(saved, state))  # a preconditioner may fail on some ranks alone
 
-    @understood()
-    def _recall(self, memory: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
-        self.stepper.recall(memory["stepper"], arrays)
-        clock = dict(memory["clock"])
+        clock = dict(saved["clock"])
         self._started -= clock.pop("seconds")
         self._output = clock.pop("output")
-        for name, value in clock.items():
-            setattr(self.flow.clock, name, value)
+        self.flow.clock = Clock(**clock)
 
     def report(self, state: State, certified: bool = True) -> Report:
         """All that the files say of a state; collective. Snapshots are complete on rank 0, or in pieces.

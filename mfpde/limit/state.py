@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
+from mfpde.inputs import real
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, box_frame
 from mfpde.limit.fem.law_coverage import WHOLE, judge
@@ -25,6 +26,7 @@ from mfpde.limit.fem.space import Space, Tables, build_space, tabulate
 from mfpde.limit.lagrangian.nodes import Carried, Material, build_material
 from mfpde.limit.positivity.limiter import Limiter, build_limiter
 from mfpde.limit.transport.transport import Transport
+from mfpde.output.checkpoint.checkpoint import CellRows, StateDict, fitting
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.problem.family import Family
@@ -70,6 +72,39 @@ class State:
     density: tuple[Array, ...]
     frame: tuple[Frame, ...]
     carried: tuple[Carried, ...] = ()
+
+    def state_dict(self, groups: Sequence[Group]) -> StateDict:
+        """τ and all arrays, for a checkpoint."""
+        density = [CellRows(g.space.cell_order, rows) for g, rows in zip(groups, self.density, strict=True)]
+        replicated = {name: [vars(part) for part in getattr(self, name)] for name in ("frame", "carried")}
+        return {"tau": self.tau, "density": density, **replicated}
+
+    def loaded(self, groups: Sequence[Group], saved: StateDict) -> State:
+        """The state of the same groups that `state_dict` gave, on any number of ranks; collective.
+
+        Raises:
+            InputError: on every rank, when arrays are missing, of other shapes, or of frames that have no inverse.
+        """
+        density = tuple(
+            rows.read(group.space.comm, group.space.cell_order, like)
+            for group, rows, like in zip(groups, saved["density"], self.density, strict=True)
+        )
+        frame = tuple(
+            replace(like, **_fitting(f"frame/{g}", saved["frame"][g], like)) for g, like in enumerate(self.frame)
+        )
+        for g, each in enumerate(frame):
+            if not (np.isfinite(each.determinant) & (each.determinant > 0.0)).all():
+                raise InputError(f"its frame {g} has no inverse")
+
+        carried = tuple(
+            replace(like, **_fitting(f"carried/{g}", saved["carried"][g], like)) for g, like in enumerate(self.carried)
+        )
+        return State(real("tau", saved["tau"], least=0.0), density, frame, carried)
+
+
+def _fitting(name: str, saved: StateDict, like: Frame | Carried) -> dict[str, Array]:
+    """The arrays of a part of the state, each of the shape that it has there."""
+    return {key: fitting(f"{name}/{key}", saved[key], array) for key, array in vars(like).items()}
 
 
 def build_carried(model: Transformer, densities: Mapping[str, Density]) -> tuple[Material, ...]:

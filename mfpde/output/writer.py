@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mfpde.errors import ComputationError
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
 from mfpde.output.records.progress import Progress
 from mfpde.output.records.report import Report, Step
 from mfpde.output.records.tables import Tables
-from mfpde.output.records.threshold_warnings import Alarms
+from mfpde.output.records.threshold_warnings import ThresholdWarnings
 
 
 class RunWriter:
@@ -33,9 +34,9 @@ class RunWriter:
         unknowns: int,
         facts: Mapping[str, object] | None = None,
         progress: Progress | None = None,
-        written: Mapping[str, Any] | None = None,
+        saved: StateDict | None = None,
     ) -> None:
-        """Write manifest.json and run.toml; in a directory that is continued, take away what is later than `written`.
+        """Write manifest.json and run.toml; in a directory that is continued, remove what is later than `saved`.
 
         Args:
             directory: made ready by `directory.prepare`.
@@ -43,8 +44,8 @@ class RunWriter:
             manifest: from `manifest.describe`; its number of ranks is repeated in the summary.
             unknowns: density unknowns of all layers and families.
             facts: further entries of summary.json.
-            progress: told of every report, and closed at the end.
-            written: what `written` gave, of a run to continue.
+            progress: shows every report, and is closed at the end.
+            saved: what `state_dict` gave, of a run to continue.
 
         Raises:
             InputError: when a file that is to be continued is not what it was; nothing is changed then.
@@ -53,16 +54,16 @@ class RunWriter:
         self.directory = directory
         self._facts: dict[str, object] = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
         self._progress = progress
-        said = written or {}
-        self._tables = Tables(directory, said.get("tables"))
-        self._alarms = Alarms(progress.warn if progress is not None else _ignore, said.get("alarms"))
-        self._densities = {f: DensitySeries(directory, f, count) for f, count in said.get("densities", {}).items()}
-        self._reported: float | None = said.get("reported")
-        self._summary: dict[str, object] = dict(said.get("summary", {}))
+        before = saved or {}
+        self._tables = Tables(directory, before.get("tables"))
+        self._warnings = ThresholdWarnings(self.say, before.get("warnings"))
+        self._densities = {f: DensitySeries(directory, f, count) for f, count in before.get("densities", {}).items()}
+        self._reported: float | None = before.get("reported")
+        self._summary: dict[str, object] = dict(before.get("summary", {}))
         self._unsynced = {directory / MANIFEST, directory / RUN_FILE}
         self._closed = False
         with failing_clearly(directory):
-            if written is not None:
+            if saved is not None:
                 self._cut()
             write_json(directory / MANIFEST, manifest)
             write_text(directory / RUN_FILE, run_text)
@@ -99,7 +100,7 @@ class RunWriter:
         self._summary = {**report.history, **report.timings, "gap_margin": report.gap_margin}
         if self._progress is not None:
             self._progress.report(report)
-        self._alarms.report(report)
+        self._warnings.report(report)
 
     def last_steps(self, steps: Sequence[Step]) -> None:
         """Write trial steps that led to no report: those before a failure. A disk that refuses is let be."""
@@ -113,14 +114,14 @@ class RunWriter:
 
     def warn(self, line: str) -> None:
         """Show a warning, and keep it for summary.json."""
-        self._alarms.say(line)
+        self._warnings.issue(line)
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Keep further entries for summary.json."""
         self._facts |= facts
 
-    def written(self) -> dict[str, Any]:
-        """What a checkpoint must know to continue the directory; all of it is on the disk then.
+    def state_dict(self) -> StateDict:
+        """What a checkpoint must know to continue the directory; all files have reached the disk then.
 
         Raises:
             ComputationError: when the disk refuses.
@@ -131,9 +132,9 @@ class RunWriter:
                     sync(path)
         self._unsynced.clear()
         return {
-            "tables": self._tables.written,
+            "tables": self._tables.state_dict(),
             "densities": {family: series.count for family, series in self._densities.items()},
-            "alarms": self._alarms.written,
+            "warnings": self._warnings.state_dict(),
             "reported": self._reported,
             "summary": self._summary,
         }
@@ -159,7 +160,7 @@ class RunWriter:
         summary = {
             **self._summary,
             **self._facts,
-            "warnings": self._alarms.told,
+            "warnings": self._warnings.issued,
             "outcome": outcome,
         }
         if self._progress is not None:
@@ -178,7 +179,3 @@ class RunWriter:
             return
         with suppress(ComputationError):  # the error that is under way is the one to hear of
             self.close(" ".join(f"{kind.__name__}: {value}".split()))
-
-
-def _ignore(_line: str) -> None:
-    """Where no progress is shown, warnings stand in summary.json alone."""

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from mpi4py import MPI
 
 from mfpde.errors import ComputationError, InputError, Stopped
 from mfpde.inputs import show
-from mfpde.limit.restart import understood
 from mfpde.limit.solver import Solver
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import Generations
@@ -80,7 +79,7 @@ class Schedule:
 
 
 @dataclass
-class Keeper:
+class Checkpointer:
     """Saves a run, and ends it when asked; `poll` and `pause` are what `Solver.run` calls.
 
     Attributes:
@@ -124,12 +123,11 @@ class Keeper:
             ComputationError: on every rank, when the disk refuses; the checkpoints before are as they were.
         """
         start = time.monotonic()
-        contents = self.solver.contents()
-        written = agree(lambda: self.writer.written() if self.writer else None)
-        facts: dict[str, Any] = {"decisive": self.decisive, "solver": contents.facts, "output": written}
+        solver = self.solver.state_dict()
+        output = agree(lambda: self.writer.state_dict() if self.writer else None)
         part = agree(lambda: self.generations.new_name() if self.generations else None)
         try:
-            checkpoint.write(self.comm, part, replace(contents, facts=facts))
+            checkpoint.write(self.comm, part, solver, {"decisive": self.decisive, "output": output})
             agree(lambda: self.generations.accept(part) if self.generations and part else None)
         except ComputationError:
             if part is not None:
@@ -148,7 +146,7 @@ def find(generations: Generations, decisive: Mapping[str, object]) -> tuple[Path
         path, facts, damaged = generations.newest()
     except LookupError as error:
         raise InputError(f"--resume: no checkpoint is sound: {'; '.join(map(str, error.args))}") from error
-    with understood():
+    with checkpoint.checkpoint_errors():
         before = dict(facts["decisive"])
     now = json.loads(json.dumps(decisive, default=str))
     differing = [key for key in (*now, *(k for k in before if k not in now)) if not _same(key, before, now)]

@@ -18,9 +18,9 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
 from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.memory_estimate import check as check_memory
-from mfpde.limit.restart import Saved, understood
 from mfpde.limit.solver import STEPS, Solver
 from mfpde.limit.specification import Problem, refined
+from mfpde.output.checkpoint.checkpoint import StateDict, checkpoint_errors, read_state
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.fields.pvd import series_name
@@ -32,7 +32,7 @@ from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
-from mfpde.runs.checkpointer import FINGERPRINT, Keeper, Schedule, find
+from mfpde.runs.checkpointer import FINGERPRINT, Checkpointer, Schedule, find
 from mfpde.runs.problem_setup import check_compiler, check_same, check_settings, problem_of, report_times
 
 
@@ -146,7 +146,7 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
         every = duration("output.checkpoint_every", output.checkpoint_every)
         schedule = Schedule(every, manner.wall_time, manner.signals, watches_clock=first)
         generations = resumed.generations if resumed else Generations(directory) if first else None
-        _march(times, directory, Keeper(comm, solver, schedule, decisive, generations, writer), resumed)
+        _march(times, directory, Checkpointer(comm, solver, schedule, decisive, generations, writer), resumed)
     comm.Barrier()
     return directory
 
@@ -161,12 +161,14 @@ def _check_place(problem: Problem) -> None:
 def _solver(stack: ExitStack, problem: Problem, manner: Manner, resumed: _Resumed | None) -> Solver:
     """The solver, with the finer one that estimates its error; both are closed with the stack."""
     comm = MPI.COMM_WORLD
-    saved = None if resumed is None else Saved(resumed.path, resumed.facts["solver"])
     check_memory(comm, [problem, *([refined(problem)] if manner.estimate else [])])
-    finer = Solver(comm, refined(problem), saved=saved and saved.finer) if manner.estimate else None
-    solver = Solver(comm, problem, finer, saved)
+    finer = Solver(comm, refined(problem)) if manner.estimate else None
+    solver = Solver(comm, problem, finer)
     for opened in (solver, *([finer] if finer else [])):
         stack.callback(opened.close)
+    if resumed is not None:
+        with checkpoint_errors():
+            solver.load_state_dict(resumed.solver)
     return solver
 
 
@@ -181,7 +183,7 @@ def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, res
         unknowns=solver.unknowns,
         facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
         progress=progress,
-        written=resumed.facts["output"] if resumed else None,
+        saved=resumed.output if resumed else None,
     )
     for line in resumed.lines if resumed else ():
         writer.say(line)
@@ -192,14 +194,14 @@ def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, res
     return writer
 
 
-def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Resumed | None) -> None:
+def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, resumed: _Resumed | None) -> None:
     """To the last of the times, with every report written, and a checkpoint at the end; collective."""
-    solver, writer = keeper.solver, keeper.writer
-    reported = before = resumed.facts["output"]["reported"] if resumed else None
+    solver, writer = checkpointer.solver, checkpointer.writer
+    reported = before = resumed.output["reported"] if resumed else None
     if resumed is None:
-        keeper.save()  # compiling may take long, and --resume shall find something
+        checkpointer.save()  # compiling may take long, and --resume shall find something
     try:
-        for report in solver.run(times, reported, keeper):
+        for report in solver.run(times, reported, checkpointer):
             _write(report, directory, writer)
             reported = report.tau
             del report  # it is large, and the march goes on before there is another
@@ -211,7 +213,7 @@ def _march(times: Sequence[float], directory: Path, keeper: Keeper, resumed: _Re
     if writer is not None:
         writer.note(ending)
     if reported != before:
-        keeper.save()
+        checkpointer.save()
     if ending["ended"] == STEPS:
         raise ComputationError(
             f"ended at tau = {solver.stepper.state.tau:.6g}, before training.horizon = {times[-1]:g}, and saved: "
@@ -231,10 +233,10 @@ def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
 
 @dataclass(frozen=True)
 class _Resumed:
-    """What a run goes on from: facts on every rank; on rank 0 the file, lines to show, and how it went on before."""
+    """What a run goes on from, on every rank; on rank 0 also lines to show, and where it was continued before."""
 
-    path: Path | None
-    facts: dict[str, Any]
+    solver: StateDict
+    output: StateDict
     lines: Sequence[str] = ()
     generations: Generations | None = None
     before: Sequence[Any] = ()
@@ -254,14 +256,15 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
         before = read_manifest(output.directory / MANIFEST).get("resumed") or []
         generations = Generations(output.directory)
         path, facts, damaged = find(generations, decisive)
-        with understood():
-            tau = float(facts["solver"]["state"]["tau"])
+        with checkpoint_errors():
+            solver, written = read_state(path, facts), dict(facts["output"])
+            tau = float(solver["tau"])
         lines = [f"{line}; going on from the one before" for line in damaged]
-        return _Resumed(path, facts, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
+        return _Resumed(solver, written, [*lines, f"resumed at tau {tau:.6g}"], generations, before)
 
     mine = agree(look)
-    facts = comm.bcast(mine.facts if mine else None, root=0)
-    return mine or _Resumed(None, facts)
+    both = comm.bcast((mine.solver, mine.output) if mine else None, root=0)
+    return mine or _Resumed(*both)
 
 
 def _manifest(ranks: int, source: Source, manner: Manner, resumed: _Resumed | None) -> dict[str, object]:
@@ -269,7 +272,7 @@ def _manifest(ranks: int, source: Source, manner: Manner, resumed: _Resumed | No
     manifest = describe(ranks=ranks, run_hash=source.run_hash, problem_hash=source.problem_hash, options=manner.options)
     if resumed is None:
         return manifest
-    now = {"tau": resumed.facts["solver"]["state"]["tau"], "ranks": ranks}
+    now = {"tau": resumed.solver["tau"], "ranks": ranks}
     return {**manifest, "resumed": [*resumed.before, now]}
 
 

@@ -53,13 +53,13 @@ def too_large(members: Members) -> None:
 
 FORGED: Mapping[str, tuple[Callable[[Members], None], str]] = {
     "no density": (renamed("density/0"), "its array density/0 cannot be read (KeyError)"),
-    "no cells": (renamed("cells/mesh0"), "its array density/0 cannot be read (KeyError)"),
+    "no cells": (renamed("cells/density/0"), "its array density/0 cannot be read (KeyError)"),
     "no frame": (renamed("frame/0/matrix"), "its array frame/0/matrix cannot be read (KeyError)"),
     "rows without cells": (changed("density/0", lambda a: a[:-1]), "its array density/0 cannot be read (ValueError)"),
     "numbers of cells that are real": (
-        changed("cells/mesh0", lambda a: a.astype(float)), "its array density/0 cannot be read (ValueError)"
+        changed("cells/density/0", lambda a: a.astype(float)), "its array density/0 cannot be read (ValueError)"
     ),
-    "one cell twice": (changed("cells/mesh0", lambda a: a.clip(1)), "its array density/0 is not of this mesh"),
+    "one cell twice": (changed("cells/density/0", lambda a: a.clip(1)), "its array density/0 is not of this mesh"),
     "another degree": (changed("density/0", lambda a: a[:, :1]), "its array density/0 has shape"),
     "other numbers": (changed("density/0", lambda a: a.astype("<f4")), "its array density/0 is of type float32"),
     "more than there is": (too_large, "its array density/0 cannot be read (ValueError)"),

@@ -10,6 +10,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.fem import mesh as mesh_files
-from mfpde.limit.restart import Saved
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.output.checkpoint import checkpoint
@@ -226,8 +226,9 @@ def test_checkpoints_whose_checksums_fit(count: int, sound: Path, folder: Path) 
 
         def resume() -> None:
             found, read, _ = find(Generations(folder / "case"), said["decisive"])
-            solver = Solver(MPI.COMM_SELF, problem, None, Saved(found, read.get("solver", {})))
-            solver.close()
+            solver = Solver(MPI.COMM_SELF, problem)
+            with closing(solver), checkpoint.checkpoint_errors():
+                solver.load_state_dict(checkpoint.read_state(found, read))
 
         with mangled.guarded():
             return politely(resume, "--resume: ")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mfpde.output.records.report import BlockIndicators, Report
-from mfpde.output.records.threshold_warnings import THRESHOLDS, Alarms
+from mfpde.output.records.threshold_warnings import THRESHOLDS, ThresholdWarnings
 from support.snapshots import make_report
 
 CALM = BlockIndicators("heads", 0, 0.0, 0.1, -1e-9, 1e-9, 1e-15)
@@ -20,16 +20,16 @@ def report(tau: float, *blocks: BlockIndicators) -> Report:
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda threshold: threshold.name)
-def test_each_threshold_is_told_once_with_its_worst_block(threshold):
+def test_each_threshold_is_warned_of_once_with_its_worst_block(threshold):
     lines = []
-    alarms = Alarms(lines.append)
-    alarms.report(report(0.0, CALM))
+    warnings = ThresholdWarnings(lines.append)
+    warnings.report(report(0.0, CALM))
     assert lines == []
     bad = dataclasses.replace(CALM, layer=1, **{threshold.name: 1.1 * threshold.most})
     worse = dataclasses.replace(CALM, family="neurons", layer=2, **{threshold.name: 1.2 * threshold.most})
     for tau in (0.5, 0.75):
-        alarms.report(report(tau, CALM, bad, worse))
-    assert lines == alarms.told
+        warnings.report(report(tau, CALM, bad, worse))
+    assert lines == warnings.issued
     assert len(lines) == 1
     assert f"tau = 0.5, family 'neurons', layer 2: {threshold.remedy}" in lines[0]
     assert threshold.name in lines[0]
@@ -37,29 +37,20 @@ def test_each_threshold_is_told_once_with_its_worst_block(threshold):
 
 def test_a_report_may_cross_several():
     lines = []
-    Alarms(lines.append).report(report(0.0, dataclasses.replace(CALM, resolution=0.9, negative_mass=0.3)))
+    ThresholdWarnings(lines.append).report(report(0.0, dataclasses.replace(CALM, resolution=0.9, negative_mass=0.3)))
     assert [line.split()[1] for line in lines] == ["resolution", "negative_mass"]
 
 
-def test_what_grows_by_orders_of_magnitude_is_told_again():
-    """A negative mass of 1e4 after one of 0.06; and what a checkpoint keeps says how far it had come."""
+def test_what_grows_by_orders_of_magnitude_is_warned_of_again():
+    """A negative mass of 1e4 after one of 0.06; a checkpoint keeps how far it had come."""
     lines = []
-    alarms = Alarms(lines.append)
+    warnings = ThresholdWarnings(lines.append)
     for tau, value in enumerate((0.06, 0.2, 0.6, 0.7, 0.06, 9080.0, np.inf)):
-        alarms.report(report(float(tau), CALM, dataclasses.replace(CALM, layer=1, negative_mass=value)))
+        warnings.report(report(float(tau), CALM, dataclasses.replace(CALM, layer=1, negative_mass=value)))
     assert [line.partition(" at ")[0].split()[3] for line in lines] == ["0.06", "0.6", "9.08e+03", "inf"]
     assert "the risk may still be right" in lines[0]
     assert not any("may still be right" in line for line in lines[1:])
-    again = Alarms(lines.append, json.loads(json.dumps(alarms.written)))
+    again = ThresholdWarnings(lines.append, json.loads(json.dumps(warnings.state_dict())))
     again.report(report(9.0, dataclasses.replace(CALM, negative_mass=1e5, boundary_mass=0.01)))
     assert [line.split()[1] for line in lines[4:]] == ["boundary_mass"]
-    assert again.told == lines
-
-
-def test_checkpoints_that_name_the_alarms_that_have_not_gone_off():
-    """As earlier versions wrote them: one level was all."""
-    lines = []
-    alarms = Alarms(lines.append, {"told": ["before"], "quiet": ["resolution"]})
-    alarms.report(report(1.0, dataclasses.replace(CALM, resolution=0.9, negative_mass=0.3, boundary_mass=0.5)))
-    assert [line.split()[1] for line in lines] == ["boundary_mass", "resolution"]
-    assert alarms.told == ["before", *lines]
+    assert again.issued == lines

@@ -16,16 +16,14 @@ Nothing keeps ρ̂ ≥ 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mfpde.errors import ComputationError
+from mfpde.errors import ComputationError, InputError
 from mfpde.limit.diffusion.interior_penalty import Coefficients, InteriorPenalty
 from mfpde.limit.transport.transport import Transport
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]
@@ -117,14 +115,22 @@ class Diffusion:
             self._metric, self._coefficients = metric.copy(), self._penalty.coefficients(metric)
         return self._coefficients
 
-    def memory(self) -> dict[str, Any] | None:
-        """t and D for which the preconditioner was made, as plain values; None before there is one."""
-        return None if self._made_for is None else {"time": self._made_for[0], "metric": self._made_for[1].tolist()}
+    def state_dict(self) -> StateDict | None:
+        """t and D for which the preconditioner was made; None before there is one."""
+        return None if self._made_for is None else {"time": self._made_for[0], "metric": self._made_for[1]}
 
-    def recall(self, memory: Mapping[str, Any] | None) -> None:
-        """Make the preconditioner that `memory` told of, so that a run that is continued solves bit for bit."""
-        if memory is not None:
-            self._make(float(memory["time"]), np.array(memory["metric"]))
+    def load_state_dict(self, saved: StateDict | None) -> None:
+        """Rebuild the preconditioner of the checkpoint, so that resuming is bitwise identical.
+
+        Raises:
+            InputError: on this rank, when a cell's block has no inverse.
+        """
+        if saved is None:
+            return
+        try:
+            self._make(float(saved["time"]), np.array(saved["metric"]))
+        except np.linalg.LinAlgError as error:
+            raise InputError("its preconditioner has no inverse") from error
 
     def _prepare(self, metric: Array) -> None:
         """The preconditioner for the present t and D."""

@@ -14,9 +14,9 @@ Source: Kennedy & Carpenter, *Appl. Numer. Math.* 44 (2003), 139–181, coeffici
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -27,6 +27,7 @@ from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.state_vector import frames, packed
 from mfpde.limit.timestepping.stepper import RightHandSide, Stepper
+from mfpde.output.checkpoint.checkpoint import StateDict
 
 Array = NDArray[np.float64]
 GAMMA = 1767732205903 / 4055673282236
@@ -84,14 +85,14 @@ class ImexStepper(Stepper):
         lower = [b - e for b, e in zip(WEIGHTS, EMBEDDED, strict=True)]
         return end, self._layout.state(begin.tau, step * _sum(lower, both))
 
-    def memory(self) -> dict[str, Any]:
-        """See `Stepper.memory`; with it, for what the preconditioners were made."""
-        return {**super().memory(), "diffusion": self._implicit.memory()}
+    def state_dict(self) -> StateDict:
+        """See `Stepper.state_dict`; with it, for what the preconditioners were made."""
+        return {**super().state_dict(), "diffusion": self._implicit.state_dict()}
 
-    def recall(self, memory: Mapping[str, Any], _arrays: Mapping[str, Array]) -> None:
-        """See `Stepper.recall`."""
-        super().recall(memory, _arrays)
-        self._implicit.recall(memory["diffusion"])
+    def load_state_dict(self, saved: StateDict, state: State) -> None:
+        """See `Stepper.load_state_dict`."""
+        super().load_state_dict(saved, state)
+        self._implicit.load_state_dict(saved["diffusion"])
 
     def _diffused(self, state: State) -> Array:
         """g: nothing of it moves the frames."""
@@ -115,8 +116,8 @@ class ImplicitFlow(RightHandSide, Protocol):
     def implicit(self, right: State, step: float, guess: tuple[Array, ...]) -> tuple[Array, ...]:
         """u with u − t g(u) = the densities of `right`, in its frames."""
 
-    def memory(self) -> list[Any]:
-        """What the next solution depends on besides its arguments, as plain values."""
+    def state_dict(self) -> list[StateDict | None]:
+        """What the next solution depends on besides its arguments."""
 
-    def recall(self, memory: Sequence[Any]) -> None:
-        """Take up what `memory` gave."""
+    def load_state_dict(self, saved: Sequence[StateDict | None]) -> None:
+        """Go on from what `state_dict` gave."""

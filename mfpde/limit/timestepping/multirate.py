@@ -25,7 +25,6 @@ Differential Equations I*, III.1; docs/equations.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -44,6 +43,7 @@ from mfpde.limit.timestepping.extrapolation import POINTS, Forecast
 from mfpde.limit.timestepping.ssp43 import pair
 from mfpde.limit.timestepping.state_vector import packed
 from mfpde.limit.timestepping.stepper import RightHandSide, Stepper, same_time
+from mfpde.output.checkpoint.checkpoint import StateDict
 
 Array = NDArray[np.float64]
 _COST = 4  # sweeps of a direct step
@@ -72,19 +72,19 @@ class _Manner:
     run: int = _TRIED
 
     @classmethod
-    def of(cls, memory: Mapping[str, Any]) -> _Manner:
+    def from_state(cls, saved: StateDict) -> _Manner:
         """From its fields, as a checkpoint has them.
 
         Raises:
             InputError: for values that cannot be.
         """
         return cls(
-            to_come=whole("to_come", memory["to_come"], 0, _MOST_TRIED),
-            away=whole("away", memory["away"], 0, _LEFT),
-            pace=real("pace", memory["pace"], least=0.0),
-            stride=real("stride", memory["stride"], least=0.0),
-            lasted=whole("lasted", memory["lasted"], 0, 2**31 - 1),
-            run=whole("run", memory["run"], 1, _MOST_TRIED),
+            to_come=whole("to_come", saved["to_come"], 0, _MOST_TRIED),
+            away=whole("away", saved["away"], 0, _LEFT),
+            pace=real("pace", saved["pace"], least=0.0),
+            stride=real("stride", saved["stride"], least=0.0),
+            lasted=whole("lasted", saved["lasted"], 0, 2**31 - 1),
+            run=whole("run", saved["run"], 1, _MOST_TRIED),
         )
 
     def forecast(self, wish: float, stable: float, accepted: bool) -> float:
@@ -124,37 +124,35 @@ class MultirateStepper(Stepper):
         self._failed = False  # the numbers of the last trial
         self._manner = _Manner()
 
-    def memory(self) -> dict[str, Any]:
-        """See `Stepper.memory`."""
+    def state_dict(self) -> StateDict:
+        """See `Stepper.state_dict`; with the gradients (L, u) per known time and family, also the last sweep's."""
         self._learn(self.state.tau)
         known = None if self._known is None else [self._known[0], self._known[1].risk]
-        manner = asdict(self._manner)
-        return {**super().memory(), "forecast": list(self._forecast.times), "known": known, "manner": manner}
-
-    def arrays(self) -> dict[str, Array]:
-        """See `Stepper.arrays`: g (L, u) per known time and family; also that of the last sweep."""
         return {
-            _name(i, place): values
-            for i, gradient in enumerate(self._forecast.gradients)
-            for place, values in enumerate(gradient)
+            **super().state_dict(),
+            "forecast": {"times": self._forecast.times, "gradients": self._forecast.gradients},
+            "known": known,
+            "manner": asdict(self._manner),
         }
 
-    def recall(self, memory: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """See `Stepper.recall`."""
-        super().recall(memory, arrays)
-        times = [real("forecast", tau, least=0.0) for tau in memory["forecast"]]
+    def load_state_dict(self, saved: StateDict, state: State) -> None:
+        """See `Stepper.load_state_dict`."""
+        super().load_state_dict(saved, state)
+        times = [real("forecast", tau, least=0.0) for tau in saved["forecast"]["times"]]
         if len(times) > POINTS or sorted(set(times)) != times:
             raise InputError(f"forecast = {times}: must be at most {POINTS} increasing times")
         shapes = [theta.shape[:2] for theta in self._slow.units(self.state)[0]]
-        names = [[_name(i, place) for place in range(len(shapes))] for i in range(len(times))]
-        gradients = tuple(tuple(arrays[name] for name in each) for each in names)
+        gradients = tuple(tuple(gradient) for gradient in saved["forecast"]["gradients"])
         for gradient in gradients:
             if (found := [values.shape for values in gradient]) != shapes:
                 raise InputError(f"forecast: arrays of the shapes {found}, not {shapes}")
+        if len(gradients) != len(times):
+            raise InputError(f"forecast: {len(gradients)} gradients for {len(times)} times")
+
         self._forecast = Forecast(tuple(times), gradients)
-        self._manner = _Manner.of(memory["manner"])
-        if memory["known"] is not None:
-            tau, risk = memory["known"]
+        self._manner = _Manner.from_state(saved["manner"])
+        if saved["known"] is not None:
+            tau, risk = saved["known"]
             self._known = (real("known", tau), Outcome(real("known", risk), float("nan"), (), gradients[-1]))
 
     def adaptStep(  # noqa: N802  (called by the TS)
@@ -260,10 +258,6 @@ class MultirateStepper(Stepper):
         """The rate at a state in the potential that was forecast for its time; of the rest, the base's outcome."""
         rate = self._slow.driven(state, replace(base, gradient=self._forecast.at(state.tau)))
         return replace(rate, potential=())  # a copy of the density's size, which nobody asks for
-
-
-def _name(i: int, place: int) -> str:
-    return f"forecast/{i}/{place}"
 
 
 def _gradient(outcome: Outcome) -> tuple[Array, ...]:

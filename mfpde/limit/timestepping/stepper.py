@@ -7,9 +7,9 @@ estimates and has no hook between stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -25,6 +25,7 @@ from mfpde.limit.lagrangian.nodes import Carried
 from mfpde.limit.state import Group, State, limited
 from mfpde.limit.timestepping.ssp43 import LIMITS, pair, stable_step
 from mfpde.limit.timestepping.state_vector import Layout, densities, frames, nodes, packed
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import Share, collapse, share_of
 from mfpde.parallel.petsc_callbacks import unwrapped
@@ -141,9 +142,10 @@ class Stepper:
                 raise
         return self.settled is not None
 
-    def memory(self) -> dict[str, Any]:
-        """What determines the steps to come, besides the state, and the counters."""
+    def state_dict(self) -> StateDict:
+        """The state, what determines the steps to come, and the counters."""
         return {
+            **self.state.state_dict(self.flow.groups),
             "steps": self.steps,
             "step_size": self.step_size,
             "wish": self._trial.wish,
@@ -151,18 +153,25 @@ class Stepper:
             "history": [asdict(step) for step in self._history],
         }
 
-    def recall(self, memory: Mapping[str, Any], _arrays: Mapping[str, Array]) -> None:
-        """Take up what `memory` and `arrays` gave, in a stepper that was made with the state of that time."""
-        self.steps = self._good_steps = whole("steps", memory["steps"], 0, _MOST_STEPS)
-        self.step_size = float(memory["step_size"])
-        self._trial.wish = float(memory["wish"])
-        real("wish", self._trial.wish, above=0.0)
-        self._ts.setStepNumber(whole("ts_steps", memory["ts_steps"], 0, _MOST_STEPS))
-        self._history = [Step(**step) for step in memory["history"]]
+    def load_state_dict(self, saved: StateDict, state: State) -> None:
+        """Go on from what `state_dict` gave.
 
-    def arrays(self) -> dict[str, Array]:
-        """What belongs to `memory` and is arrays, the same on every rank."""
-        return {}
+        Args:
+            saved: what it gave.
+            state: the state that was loaded from it.
+
+        Raises:
+            InputError: for values that cannot be.
+        """
+        self.good = state
+        self._frame, self._carried = state.frame, state.carried
+        self._vec.array[:] = densities(state)
+        self._ts.setTime(state.tau)
+        self.steps = self._good_steps = whole("steps", saved["steps"], 0, _MOST_STEPS)
+        self.step_size = float(saved["step_size"])
+        self._trial.wish = real("wish", float(saved["wish"]), above=0.0)
+        self._ts.setStepNumber(whole("ts_steps", saved["ts_steps"], 0, _MOST_STEPS))
+        self._history = [Step(**step) for step in saved["history"]]
 
     @property
     def history(self) -> tuple[Step, ...]:

@@ -1,8 +1,11 @@
-"""The checkpoint file: complete or not there, with a checksum over all that is in it, for any number of ranks.
+"""The checkpoint file: complete or absent, with a checksum over all of it, for any number of ranks.
 
-It is a `.npz` that NumPy reads: `facts.npy` is JSON, the other arrays are the solver's. Arrays that are distributed by
-cells stand with their cells in any order, and beside them `cells/…`, the number of each cell in the mesh's own order.
-Rank 0 writes what it receives rank by rank, and reads and passes on in parts, so that it needs memory for one rank's
+A state dict is a nesting of mappings and lists with plain values and arrays as leaves. Its file is a `.npz` that NumPy
+reads: `facts.npy` is the nesting as JSON, and each array has a member named by its path in the nesting. An array that
+is distributed over the ranks by cells (`CellRows`) has its cells in any order, and beside it `cells/…` with the number
+of each cell in the mesh's own order.
+
+Rank 0 writes what it receives rank by rank, and reads and broadcasts in parts, so that it needs memory for one rank's
 share. Zip keeps a CRC-32 of every array. HDF5 through PETSc has neither checksums nor a way to survive a full disk.
 """
 
@@ -10,137 +13,156 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.errors import InputError
+from mfpde.errors import DiskError, InputError
 from mfpde.output.files import failing_clearly, naming
 from mfpde.parallel.agreement import agree
 
-FORMAT = 1
+type StateDict = dict[str, Any]
+
+FORMAT = 2
 _FACTS = "facts"
-_CHUNK = 2**25  # bytes that are read and passed on at once
+_REPLICATED, _BY_CELLS = "<array>", "<array by cells>"  # what JSON has in place of an array
+_CHUNK = 2**25  # bytes that are read and broadcast at once
 _TAG = 77
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a checkpoint holds.
+class CellRows:
+    """A leaf of a state dict: this rank's rows of an array that is distributed by the cells of a mesh.
 
     Attributes:
-        facts: anything JSON can say; numbers survive bit for bit.
-        common: arrays that are the same on every rank.
-        cells: per mesh the number of this rank's cells in the mesh's own order, (owned,).
-        shares: per array the mesh it lives on, and this rank's rows (owned, …).
+        cells: number of this rank's cells in the mesh's own order, (owned,).
+        rows: (owned, …).
     """
 
-    facts: Mapping[str, Any]
-    common: Mapping[str, NDArray]
-    cells: Mapping[str, NDArray[np.int64]]
-    shares: Mapping[str, tuple[str, NDArray]]
+    cells: NDArray[np.int64]
+    rows: NDArray
 
 
 class DamagedError(ValueError):
     """A file that is not, or no longer, a checkpoint."""
 
 
-def write(comm: MPI.Intracomm, path: Path | None, contents: Contents) -> None:
+@contextmanager
+def checkpoint_errors() -> Iterator[None]:
+    """Turn whatever fails on the content of a checkpoint into one line; the content is the same on every rank.
+
+    Raises:
+        InputError: when the body raised one, or an exception that a value of another kind causes.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--resume: the checkpoint cannot be used: {error}") from error
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise InputError(f"--resume: the checkpoint cannot be used ({reason})") from error
+
+
+def write(comm: MPI.Intracomm, path: Path | None, solver: StateDict, facts: Mapping[str, Any]) -> None:
     """Write a checkpoint file; collective.
 
     Args:
         comm: communicator.
         path: the file, on rank 0.
-        contents: of this rank; facts and common arrays are taken from rank 0.
+        solver: the solver's state dict; plain values and replicated arrays are taken from rank 0.
+        facts: further plain values, on rank 0; numbers survive bit for bit.
 
     Raises:
-        ComputationError: on every rank, when the disk refuses.
+        DiskError: on every rank, when the disk refuses.
     """
-    arrays = {f"cells/{name}": cells for name, cells in contents.cells.items()}
-    arrays |= {name: rows for name, (_, rows) in contents.shares.items()}
-    counts = comm.gather([len(rows) for rows in arrays.values()], root=0)
-    archive: _Archive | None = None
-    if counts is None or path is None:
-        for rows in arrays.values():
-            if len(rows):
-                comm.Send(np.ascontiguousarray(rows), dest=0, tag=_TAG)
-    else:
-        said = {**contents.facts, "format": FORMAT, "arrays": 1 + len(contents.common) + len(arrays)}
-        archive = _Archive(path)
-        text = np.frombuffer(json.dumps(said).encode(), dtype=np.uint8)
-        for name, array in {_FACTS: text, **contents.common}.items():
-            archive.add(name, array, len(array), [array])
-        for k, (name, rows) in enumerate(arrays.items()):
-            share = [count[k] for count in counts]
-            archive.add(name, rows, sum(share), _in_turn(comm, rows, share))
-        archive.close()
-    agree(lambda: archive.complain() if archive else None)
+    replicated: dict[str, NDArray] = {}
+    distributed: dict[str, NDArray] = {}
 
+    def leaf(name: str, value: Any) -> Any:
+        if isinstance(value, CellRows):
+            distributed.update({f"cells/{name}": value.cells, name: value.rows})
+            return _BY_CELLS
+        if isinstance(value, np.ndarray):
+            replicated[name] = value
+            return _REPLICATED
+        return value
 
-def _in_turn(comm: MPI.Intracomm, rows: NDArray, counts: list[int]) -> Iterator[NDArray]:
-    """Rank 0's rows, then those of every other rank as they come in."""
-    yield rows
-    for rank in range(1, comm.size):
-        part = np.empty((counts[rank], *rows.shape[1:]), dtype=rows.dtype)
-        if counts[rank]:
-            comm.Recv(part, source=rank, tag=_TAG)
-        yield part
+    plain = _mapped(solver, leaf)
+    counts = comm.gather([len(rows) for rows in distributed.values()], root=0)
 
-
-class _Archive:
-    """A file that is being written. Once the disk has refused, the rest is let pass: other ranks are still sending."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._failure: OSError | None = None
-        self._zip: zipfile.ZipFile | None = None
-        try:
-            self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        except OSError as error:
-            self._failure = error
-
-    def add(self, name: str, like: NDArray, count: int, parts: Iterable[NDArray]) -> None:
-        """An array of `count` rows like those of `like`, part by part."""
-        coming = iter(parts)
-        if self._zip is not None and self._failure is None:
-            about = {"descr": like.dtype.str, "fortran_order": False, "shape": (count, *like.shape[1:])}
-            try:
-                with self._zip.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array_header_1_0(file, about)
-                    for part in coming:
-                        file.write(np.ascontiguousarray(part).data)
-            except OSError as error:
-                self._failure = error
-        for _ in coming:
-            pass
-
-    def close(self) -> None:
-        if self._zip is None:
+    def send_or_write() -> None:
+        if counts is None or path is None:
+            for rows in distributed.values():
+                if len(rows):
+                    comm.Send(np.ascontiguousarray(rows), dest=0, tag=_TAG)
             return
+        arrays = 1 + len(replicated) + len(distributed)
+        text = json.dumps({**facts, "solver": plain, "format": FORMAT, "arrays": arrays})
+        whole = {_FACTS: np.frombuffer(text.encode(), dtype=np.uint8), **replicated}
+        parts = _parts_to_write(comm, whole, distributed, counts)
         try:
-            self._zip.close()
-        except OSError as error:
-            self._failure = self._failure or error
-            if self._zip.fp is not None:  # else the file object tries to write once more when it is forgotten
-                with suppress(OSError):
-                    self._zip.fp.close()
-                self._zip.fp = None
+            with failing_clearly(path.parent), naming(path):
+                _write_archive(path, parts)
+        except DiskError:
+            for _ in parts:  # the other ranks are still sending
+                pass
+            raise
 
-    def complain(self) -> None:
-        """Raise what went wrong, as one line."""
-        if self._failure is not None:
-            with failing_clearly(self._path.parent), naming(self._path):
-                raise self._failure
+    agree(send_or_write)
+
+
+def _mapped(value: Any, leaf: Callable[[str, Any], Any], name: str = "") -> Any:
+    """The same nesting with `leaf(path, value)` in place of its leaves."""
+    if isinstance(value, Mapping):
+        return {key: _mapped(inner, leaf, f"{name}/{key}" if name else str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(inner, leaf, f"{name}/{place}") for place, inner in enumerate(value)]
+    return leaf(name, value)
+
+
+type _Member = tuple[str, tuple[int, ...], str]  # name, shape and dtype of an array
+
+
+def _parts_to_write(
+    comm: MPI.Intracomm,
+    replicated: Mapping[str, NDArray],
+    distributed: Mapping[str, NDArray],
+    counts: Sequence[Sequence[int]],
+) -> Iterator[tuple[_Member, NDArray]]:
+    """Every array, and for distributed ones rank 0's rows and then those of the others as they come in."""
+    for name, array in replicated.items():
+        yield (name, array.shape, array.dtype.str), array
+
+    for place, (name, rows) in enumerate(distributed.items()):
+        sizes = [count[place] for count in counts]
+        member = (name, (sum(sizes), *rows.shape[1:]), rows.dtype.str)
+        yield member, rows
+        for rank in range(1, comm.size):
+            part = np.empty((sizes[rank], *rows.shape[1:]), dtype=rows.dtype)
+            if sizes[rank]:
+                comm.Recv(part, source=rank, tag=_TAG)
+            yield member, part
+
+
+def _write_archive(path: Path, parts: Iterator[tuple[_Member, NDArray]]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for (name, shape, dtype), members in groupby(parts, key=lambda part: part[0]):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                header = {"descr": dtype, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for _, part in members:
+                    file.write(np.ascontiguousarray(part).data)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read all of a file once, and return what it says apart from the solver's arrays.
+    """Read all of a file once, verify it, and return its JSON.
 
     Raises:
         DamagedError: when a byte is not what was written, or when another version wrote it.
@@ -151,132 +173,148 @@ def read_facts(path: Path) -> dict[str, Any]:
                 raise DamagedError(f"{bad} is damaged")
             count = len(archive.namelist())
             with archive.open(f"{_FACTS}.npy") as file:
-                said = json.loads(np.lib.format.read_array(file).tobytes())
-        number, wanted = int(said["format"]), int(said["arrays"])
+                facts = json.loads(np.lib.format.read_array(file).tobytes())
+        number, expected = int(facts["format"]), int(facts["arrays"])
     except DamagedError:
         raise
     except Exception as error:  # a parser meets anything in a damaged file
         raise DamagedError(f"no checkpoint, or cut off ({type(error).__name__})") from error
+
     if number != FORMAT:
         raise DamagedError(f"of format {number!r}; this version reads {FORMAT}")
-    if wanted != count:
-        raise DamagedError(f"{wanted - count} arrays are missing")
-    return dict(said)
+    if expected != count:
+        raise DamagedError(f"{expected - count} arrays are missing")
+    return dict(facts)
 
 
-def read_common(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
-    """Whole arrays by name, of a file that `read_facts` has read.
+def read_state(path: Path, facts: Mapping[str, Any]) -> StateDict:
+    """The solver's state dict in a file, with `StoredRows` in place of `CellRows`; on rank 0, to be broadcast.
+
+    Args:
+        path: the file.
+        facts: from `read_facts`.
 
     Raises:
-        InputError: for a name that is not there, or under which no array is.
+        InputError: when an array is not there, or its member holds none; other exceptions where `checkpoint_errors` is
+            not.
     """
-    found = {}
-    for name in names:
-        with _telling(name), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            found[name] = np.lib.format.read_array(file)
-    return found
+
+    def leaf(name: str, value: Any) -> Any:
+        if value == _BY_CELLS:
+            return StoredRows(path, name)
+        if value != _REPLICATED:
+            return value
+        with _naming_array(name), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            return np.lib.format.read_array(file)
+
+    return dict(_mapped(facts["solver"], leaf))
 
 
 @contextmanager
-def _telling(name: str) -> Iterator[None]:
-    """Say which array cannot be read: what was put there by another hand may be anything, its checksum right."""
+def _naming_array(name: str) -> Iterator[None]:
+    """Name the array that cannot be read: a forged member may hold anything, and its checksum be right."""
     try:
         yield
     except Exception as error:
         raise InputError(f"its array {name} cannot be read ({type(error).__name__})") from error
 
 
-def read_rows(comm: MPI.Intracomm, path: Path | None, name: str, mesh: str, cells: NDArray[np.int64]) -> NDArray:
-    """This rank's rows of a distributed array, read on rank 0 in parts; collective.
-
-    Args:
-        comm: communicator.
-        path: the file, which `read_facts` has read, on rank 0.
-        name: of the array.
-        mesh: on which it lives.
-        cells: number of this rank's cells in the mesh's own order, (owned,).
-
-    Raises:
-        InputError: on every rank, when the array cannot be read, or the cells there are not those of the mesh.
-    """
-    order = np.argsort(cells)
-    known = np.append(cells[order], np.iinfo(np.int64).max)  # a last one that no cell is, to compare with
-    rows: NDArray = np.empty(0)
-    found = np.zeros(len(cells), dtype=bool)
-    for numbers, part in _passed_on(comm, path, name, mesh):
-        if not found.any() and rows.shape[1:] != part.shape[1:]:
-            rows = np.empty((len(cells), *part.shape[1:]), dtype=part.dtype)
-        place = np.searchsorted(known, numbers)
-        mine = known[place] == numbers
-        rows[order[place[mine]]] = part[mine]
-        found[order[place[mine]]] = True
-
-    def complete() -> None:
-        if not found.all():
-            raise InputError(f"its array {name} is not of this mesh")
-
-    agree(complete)
-    return rows
-
-
-def _passed_on(
-    comm: MPI.Intracomm, path: Path | None, name: str, mesh: str
-) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
-    """(numbers of cells, their rows), part by part, on every rank.
-
-    Raises:
-        InputError: on every rank, when rank 0 cannot read them.
-    """
-    parts = None if path is None else _parts(path, name, mesh)
-    while True:
-        got: Any = None
-        try:
-            got = None if parts is None else next(parts, None)
-        except InputError as error:
-            got = error
-        got = comm.bcast(got, root=0)
-        if isinstance(got, InputError):
-            raise got
-        if got is None:
-            return
-        yield got
-
-
-def _parts(path: Path, name: str, mesh: str) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
-    """The same, read from the file."""
-    with (
-        _telling(name),
-        zipfile.ZipFile(path) as archive,
-        _opened(archive, f"cells/{mesh}") as cells,
-        _opened(archive, name) as data,
-    ):
-        if cells.dtype != np.int64 or cells.shape != data.shape[:1]:
-            raise ValueError("no row for each cell")
-        count = max(1, _CHUNK // max(1, data.bytes_of(1)))
-        for first in range(0, data.shape[0], count):
-            size = min(count, data.shape[0] - first)
-            yield cells.take(size), data.take(size)
-
-
 @dataclass(frozen=True)
-class _Opened:
-    """An array of the archive that is read from its beginning, some rows at a time."""
+class StoredRows:
+    """What `CellRows` becomes in a file: an array from which every rank can read the rows of its cells.
 
-    file: IO[bytes]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    Attributes:
+        path: the file, which rank 0 alone opens.
+        name: of the array.
+    """
 
-    def bytes_of(self, count: int) -> int:
-        return count * int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+    path: Path
+    name: str
 
-    def take(self, count: int) -> NDArray:
-        data = self.file.read(self.bytes_of(count))
-        return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
+    def read(self, comm: MPI.Intracomm, cells: NDArray[np.int64], like: NDArray) -> NDArray:
+        """This rank's rows; collective.
+
+        Args:
+            comm: communicator.
+            cells: number of this rank's cells in the mesh's own order, (owned,).
+            like: an array of the shape and dtype that the rows must have.
+
+        Raises:
+            InputError: on every rank, when the array cannot be read, is of another shape, or of another mesh.
+        """
+        order = np.argsort(cells)
+        known = np.append(cells[order], np.iinfo(np.int64).max)  # a last one that is no cell, to compare with
+        rows: NDArray = np.empty(0)
+        found = np.zeros(len(cells), dtype=bool)
+        for numbers, part in self._broadcast(comm):
+            if not found.any() and rows.shape[1:] != part.shape[1:]:
+                rows = np.empty((len(cells), *part.shape[1:]), dtype=part.dtype)
+            place = np.searchsorted(known, numbers)
+            mine = known[place] == numbers
+            rows[order[place[mine]]] = part[mine]
+            found[order[place[mine]]] = True
+
+        def complete() -> NDArray:
+            if not found.all():
+                raise InputError(f"its array {self.name} is not of this mesh")
+            return fitting(self.name, rows, like)
+
+        return agree(complete)
+
+    def _broadcast(self, comm: MPI.Intracomm) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+        """(numbers of cells, their rows), part by part, on every rank.
+
+        Raises:
+            InputError: on every rank, when rank 0 cannot read them.
+        """
+        parts = self._parts() if comm.rank == 0 else iter(())
+        while True:
+            got: Any = None
+            try:
+                got = next(parts, None)
+            except InputError as error:
+                got = error
+            got = comm.bcast(got, root=0)
+            if isinstance(got, InputError):
+                raise got
+            if got is None:
+                return
+            yield got
+
+    def _parts(self) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+        """The same, read from the file."""
+        with (
+            _naming_array(self.name),
+            zipfile.ZipFile(self.path) as archive,
+            archive.open(f"cells/{self.name}.npy") as cells,
+            archive.open(f"{self.name}.npy") as data,
+        ):
+            shape, dtype = _header(data)
+            if _header(cells) != (shape[:1], np.dtype(np.int64)):
+                raise ValueError("no row for each cell")
+            size = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+            count = max(1, _CHUNK // max(1, size))
+            for first in range(0, shape[0], count):
+                taken = min(count, shape[0] - first)
+                rows = np.frombuffer(data.read(taken * size), dtype=dtype)
+                yield np.frombuffer(cells.read(8 * taken), dtype=np.int64), rows.reshape(taken, *shape[1:])
 
 
-@contextmanager
-def _opened(archive: zipfile.ZipFile, name: str) -> Iterator[_Opened]:
-    with archive.open(f"{name}.npy") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        yield _Opened(file, shape, dtype)
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array whose file is then read from its first row."""
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
+
+
+def fitting(name: str, array: NDArray, like: NDArray) -> NDArray:
+    """An array of a checkpoint, if it has the shape and dtype that it must have; without cells it may be empty.
+
+    Raises:
+        InputError: if it has not.
+    """
+    if array.size and array.shape != like.shape:
+        raise InputError(f"its array {name} has shape {array.shape}, not {like.shape}")
+    if array.dtype != like.dtype:
+        raise InputError(f"its array {name} is of type {array.dtype}, not {like.dtype}")
+    return array.reshape(like.shape)

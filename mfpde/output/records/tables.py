@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.files import append_text, naming, write_text
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
@@ -39,14 +40,14 @@ class Table:
         self._size, self._sum = len(text.encode()), zlib.crc32(text.encode())
 
     @classmethod
-    def again(cls, path: Path, written: Mapping[str, int]) -> Table:
-        """The table as it was when `written` said so: later rows are cut off.
+    def from_state(cls, path: Path, saved: StateDict) -> Table:
+        """The table that `state_dict` described; `cut` removes later rows.
 
         Raises:
             InputError: when the file no longer holds what it held then; it stays as it is.
         """
         table = cls.__new__(cls)
-        table.path, table._size, table._sum = path, written["size"], written["sum"]
+        table.path, table._size, table._sum = path, saved["size"], saved["sum"]
         data = _beginning(path, table._size)
         if len(data) != table._size or zlib.crc32(data) != table._sum:
             raise InputError(f"{path}: was changed after the checkpoint was written; the run cannot be continued")
@@ -54,12 +55,11 @@ class Table:
         return table
 
     def cut(self) -> None:
-        """Take the rows away that are not this table's."""
+        """Remove the rows that are not this table's."""
         with naming(self.path):
             os.truncate(self.path, self._size)
 
-    @property
-    def written(self) -> dict[str, int]:
+    def state_dict(self) -> StateDict:
         """Size and checksum of the file."""
         return {"size": self._size, "sum": self._sum}
 
@@ -82,31 +82,30 @@ class Table:
 class Tables:
     """The tables of a run directory; the first report fixes their columns."""
 
-    def __init__(self, directory: Path, written: Mapping[str, Mapping[str, int]] | None = None) -> None:
+    def __init__(self, directory: Path, saved: StateDict | None = None) -> None:
         """Nothing is written before the first report.
 
         Args:
             directory: the run's.
-            written: of tables to continue; nothing is cut before `cut`.
+            saved: what `state_dict` gave, of tables to continue; they are not changed before `cut`.
 
         Raises:
             InputError: when one of them cannot be continued.
         """
         self._directory = directory
-        self._tables = {name: Table.again(directory / name, said) for name, said in (written or {}).items()}
+        self._tables = {name: Table.from_state(directory / name, part) for name, part in (saved or {}).items()}
 
     def cut(self) -> None:
-        """Take away what was written later than the tables that are continued know."""
+        """Remove what was written after the checkpoint."""
         for name in TABLES:
             if name in self._tables:
                 self._tables[name].cut()
             else:
                 (self._directory / name).unlink(missing_ok=True)
 
-    @property
-    def written(self) -> dict[str, dict[str, int]]:
+    def state_dict(self) -> StateDict:
         """What a checkpoint must know to continue them."""
-        return {name: table.written for name, table in self._tables.items()}
+        return {name: table.state_dict() for name, table in self._tables.items()}
 
     @property
     def paths(self) -> list[Path]:

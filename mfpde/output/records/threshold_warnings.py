@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.records.report import BlockIndicators, Report
 
 
@@ -57,31 +57,32 @@ THRESHOLDS = (
 )
 
 
-class Alarms:
-    """Watches the reports of a run."""
+class ThresholdWarnings:
+    """Compares the reports of a run with the thresholds.
 
-    def __init__(self, tell: Callable[[str], None], written: Mapping[str, Any] | None = None) -> None:
-        """No alarm has gone off but those that `written` names.
+    Attributes:
+        issued: the lines so far.
+    """
+
+    def __init__(self, show: Callable[[str], None], saved: StateDict | None = None) -> None:
+        """No threshold has been crossed but those in `saved`.
 
         Args:
-            tell: what shows a line to the user.
-            written: what `written` gave, of a run to continue.
+            show: shows a line to the user.
+            saved: what `state_dict` gave, of a run to continue.
         """
-        self.told: list[str] = list(written["told"]) if written else []
-        self._tell = tell
-        self._levels = {threshold.name: 0 for threshold in THRESHOLDS}
-        if written is not None:
-            self._levels |= _levels(written)
+        self.issued: list[str] = list(saved["issued"]) if saved else []
+        self._show = show
+        self._levels: dict[str, int] = dict(saved["levels"]) if saved else {each.name: 0 for each in THRESHOLDS}
 
-    @property
-    def written(self) -> dict[str, Any]:
-        """What a checkpoint must know: the lines told, and how far each alarm has gone off."""
-        return {"told": list(self.told), "levels": dict(self._levels)}
+    def state_dict(self) -> StateDict:
+        """The lines issued, and how far each indicator has come."""
+        return {"issued": list(self.issued), "levels": dict(self._levels)}
 
-    def say(self, line: str) -> None:
+    def issue(self, line: str) -> None:
         """Issue a warning that comes from no threshold."""
-        self.told.append(line)
-        self._tell(line)
+        self.issued.append(line)
+        self._show(line)
 
     def report(self, report: Report) -> None:
         """Warn of thresholds, and of tens of them, that this report is the first to cross, with the worst block."""
@@ -89,14 +90,7 @@ class Alarms:
             level = max((threshold.level(threshold.value(b)) for b in report.indicators), default=0)
             if level > self._levels[threshold.name]:
                 self._levels[threshold.name] = level
-                self.say(_line(threshold, report))
-
-
-def _levels(written: Mapping[str, Any]) -> dict[str, int]:
-    """How far each alarm had gone off; checkpoints of earlier versions name those that had not."""
-    if "levels" in written:
-        return {name: int(level) for name, level in written["levels"].items()}
-    return {threshold.name: int(threshold.name not in written["quiet"]) for threshold in THRESHOLDS}
+                self.issue(_line(threshold, report))
 
 
 def _line(threshold: Threshold, report: Report) -> str:
