@@ -54,7 +54,7 @@ json.dump(codes, open("codes.json", "w"))
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment(PYTHON=sys.executable), capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
 
 

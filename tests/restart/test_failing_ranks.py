@@ -94,12 +94,12 @@ PHASES = {
     "phase", [p if p == "checkpoint" else pytest.param(p, marks=pytest.mark.study) for p in PHASES]
 )
 def test_a_rank_that_raises_ends_the_job_with_its_traceback(phase, tmp_path):
-    """Within ten seconds, wherever the other rank is waiting."""
+    """Within half a minute on busy cores (a second on idle ones), wherever the other rank is waiting."""
     write(tmp_path, horizon=0.5, time="tolerance = 1e-6", every="0.0001s")
     (tmp_path / "raising.py").write_text(RAISING)
     place, name, count = PHASES[phase]
     ended = run("raising.py", place, name, str(count), ranks=2, directory=tmp_path)
-    assert time.time() - float((tmp_path / "raised").read_text()) < 10.0
+    assert time.time() - float((tmp_path / "raised").read_text()) < 30.0
     assert ended.returncode not in (0, 2, 3)
     assert "rank 1 of 2:\nTraceback" in ended.stderr
     assert "KeyError: 'the culprit'" in ended.stderr
@@ -128,7 +128,7 @@ def test_the_job_script_passes_signals_on_and_puts_itself_back(tmp_path):
             time.sleep(0.5)
             assert job.poll() is None
             job.send_signal(signal.SIGTERM)
-            assert job.wait(20) == 143
+            assert job.wait(200) == 143
         (tmp_path / "digits" / "checkpoint").mkdir(parents=True, exist_ok=True)
         (tmp_path / "digits" / "checkpoint" / "00000001.npz").touch()
     command = f"python -m mfpde.solve runs/digits.toml --directory {tmp_path}/digits"

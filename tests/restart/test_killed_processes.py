@@ -76,14 +76,14 @@ class Job:
 
     def wait_for_checkpoints(self, count: int) -> None:
         """Until so many new ones have been written, or the job has ended."""
-        end = time.monotonic() + 200.0
+        end = time.monotonic() + 600.0
         while newest(self.folder) < self.checkpoints + count and self.process.poll() is None:
             assert time.monotonic() < end, self.end()
             time.sleep(0.005)
 
     def wait_until_it_hangs(self) -> None:
         """All ranks, in the function named."""
-        end = time.monotonic() + 200.0
+        end = time.monotonic() + 600.0
         while not all((self.folder / f"{rank}.hangs").exists() for rank in range(self.ranks)):
             assert self.process.poll() is None, self.end()
             assert time.monotonic() < end, "it does not hang"
@@ -100,7 +100,7 @@ class Job:
         with suppress(ProcessLookupError):
             os.kill(self.process.pid if rank is None else int((self.folder / f"{rank}.pid").read_text()), number)
 
-    def end(self, timeout: float = 200.0) -> tuple[int, str, str]:
+    def end(self, timeout: float = 600.0) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         try:
             out, err = self.process.communicate(timeout=timeout)
@@ -178,7 +178,7 @@ def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -
     start = time.monotonic()
     job.signal(signal.SIGTERM, rank=1)
     code, _, err = job.end()
-    assert time.monotonic() - start < 10.0
+    assert time.monotonic() - start < 30.0
     assert code == 143, err
     assert "mfpde: SIGTERM: ended before the first step; nothing was lost\n" in err
     assert "Traceback" not in err
@@ -198,7 +198,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(ranks: int, tmp_path: Path) 
     start = time.monotonic()
     job.signal(signal.SIGINT)
     code, _, err = job.end()
-    assert time.monotonic() - start < 10.0
+    assert time.monotonic() - start < 30.0
     if ranks == 1:  # of more, mpirun sometimes fails an assertion of its own, and ends with 0
         assert code == 130, err
         assert "mfpde: SIGINT: a second time: ended at once; --resume goes on from the last checkpoint\n" in err
@@ -267,7 +267,7 @@ def kill_again_and_again(folder: Path, kills: int) -> None:
         forks.stdin.flush()
         child = int(forks.stdout.readline())
         if kills > 0:
-            end = time.monotonic() + 200.0
+            end = time.monotonic() + 600.0
             wanted = before + random.randrange(1, 8)
             while newest(folder) < wanted and time.monotonic() < end:
                 time.sleep(0.001)
@@ -280,7 +280,7 @@ def kill_again_and_again(folder: Path, kills: int) -> None:
         kills, words = kills - 1, ["--resume"]
     forks.stdin.close()
     forks.stdout.close()
-    assert forks.wait(20) == 0
+    assert forks.wait(200) == 0
     assert status == 0
 
 

@@ -58,7 +58,7 @@ def test_a_signal_from_outside(tmp_path: Path):
         assert job.stdout is not None
         assert job.stdout.readline().startswith("solving ")
         job.send_signal(signal.SIGTERM)
-        _, err = job.communicate(timeout=100)
+        _, err = job.communicate(timeout=600)
     assert job.returncode == 143
     assert err.startswith("mfpde: ")
     assert "SIGTERM" in err

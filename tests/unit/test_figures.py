@@ -169,14 +169,14 @@ def test_the_report_in_a_browser(tmp_path):
         "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
     ]  # fmt: skip
     words = [CHROMIUM, *quiet, "--window-size=1000,2400", f"--screenshot={shot}", report.as_uri()]
-    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    subprocess.run(words, check=True, capture_output=True, timeout=600)
     with Image.open(shot) as image:
         picture = np.asarray(image.convert("RGB")).astype(int)
     assert picture.shape == (2400, 1000, 3)
     coloured = np.ptp(picture, axis=2) > 40
     assert coloured.mean() > 0.005  # curves and densities have been painted, not only text
     words = [CHROMIUM, *quiet, "--dump-dom", report.as_uri()]
-    dumped = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120)
+    dumped = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
     assert dumped.stdout.count("<img") == 4
     assert "Is it stationary?" in dumped.stdout
 

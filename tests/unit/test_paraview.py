@@ -76,7 +76,7 @@ def view(tmp_path, *words):
     """What became of the script on the run there."""
     screen = [word.strip('"') for word in SCREEN]
     command = [*screen, "pvbatch", str(SCRIPT), str(tmp_path / "run"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def still(tmp_path, dim):
