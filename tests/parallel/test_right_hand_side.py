@@ -17,7 +17,7 @@ world = mpi.start()
 mpi.start_petsc()
 import numpy as np
 from mpi4py import MPI
-from mfpde.limit.diagnostics import diagnose
+from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.specification import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal

@@ -25,7 +25,7 @@ from support.failures import FILE
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS, FILES = ("mfpde", "tests", "meshes"), ("pyproject.toml", "README.md", "runs/*.toml")
 _PATIENCE = 1200.0  # seconds for one test, most of it compiling, beside others
-_PASSED, _FAILED = 0, 1  # of pytest; all other codes say that it did not get as far
+_PASSED, _FAILED = 0, (1, 2)  # of pytest, the last of several processes that stop at a failure
 _CHOICE = ("-m", "not study and not benchmark")  # the slow tests too
 
 # Errors by which a mutant gives itself away: it says nothing of what the test guards.
@@ -132,7 +132,7 @@ def run_tests(folder: Path, tests: Sequence[str], jobs: int = 0) -> dict[str, An
     done = run_python(folder, *words, *_CHOICE, *tests, **{FILE: str(failure)})
     if done.returncode == _PASSED:
         return None
-    if done.returncode == _FAILED and failure.exists():
+    if done.returncode in _FAILED and failure.exists():
         return json.loads(failure.read_text(encoding="utf-8"))
     raise FaultError(f"pytest ended with code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
