@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde.config import toml
-from mfpde.config.run_file import decisive
-from mfpde.config.settings import Density, Output, Time, Training
+from mfpde.config.identity import identify
+from mfpde.config.settings import Density, Output, Time, Training, as_table
 from mfpde.errors import InputError
 from mfpde.figures.run import Run, open_run
 from mfpde.inputs import file_name, reject_unknown, show
@@ -73,30 +72,28 @@ def solve_limit(
     comm = mpi.start()
     mpi.start_petsc()
     from mfpde.limit.specification import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.runs.limit_run import Manner, Source, solve_into  # noqa: PLC0415
+    from mfpde.runs.limit_run import RunOptions, RunOrigin, solve_into  # noqa: PLC0415
 
     def stated() -> tuple[Problem, Output]:
         """What can be wrong on this rank alone."""
-        training = Training(
-            weight_decay=weight_decay,
-            horizon=horizon,  # type: ignore[arg-type]  # None is looked into there
-            temperature=temperature,
-            stationary=stationary,
-        )
+        training = Training(weight_decay, horizon, temperature, stationary)  # type: ignore[arg-type]  # None is allowed
         where = None if directory is None else file_name("directory", directory, "the name of a folder")
         if resume and (overwrite or where is None):
             raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
         output = Output(directory=where, every=every)
+
         if comm.rank == 0:
             try_out(model, task)
         densities, steps = _densities(model, density), _of_kind("time", time or Time(), Time)
         return Problem(model, task, training, densities, steps), output
 
     problem, output = agree(stated)
-    manner = Manner(overwrite=overwrite, resume=resume, estimate=estimate_error, quiet=not (progress and sys.stdout))
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)
-    return open_run(solve_into(problem, output, Source(text, decisive(settings)), manner))
+    origin = RunOrigin(text, identify({**settings, "output": as_table(output)}))
+    quiet = not (progress and sys.stdout)
+    options = RunOptions(overwrite=overwrite, resume=resume, estimate_error=estimate_error, quiet=quiet)
+    return open_run(solve_into(problem, output, origin, options))
 
 
 def _densities(model: Transformer, density: Density | Mapping[str, Density] | None) -> dict[str, Density]:
@@ -116,9 +113,6 @@ def _of_kind[Settings: (Density, Time)](key: str, value: Settings, kind: type[Se
 
 
 def _settings(problem: Problem) -> dict[str, Any]:
-    """run.toml of a model and task that live in Python: the settings alone."""
-    settings: dict[str, Any] = {name: dataclasses.asdict(getattr(problem, name)) for name in ("training", "time")}
-    settings["density"] = {name: dataclasses.asdict(d) for name, d in problem.densities.items()}
-    for table in settings["density"].values():
-        table["mesh"] = None if table["mesh"] is None else str(table["mesh"])
-    return settings
+    """run.toml of a model and a task that are Python objects: the settings alone."""
+    densities = {name: as_table(density) for name, density in problem.densities.items()}
+    return {"training": as_table(problem.training), "time": as_table(problem.time), "density": densities}

@@ -14,7 +14,7 @@ from mfpde.parallel.command import run_command
 from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
-    from mfpde.runs.finite_runs import Plan as StudyPlan
+    from mfpde.runs.finite_runs import TrainingPlan
 
 _EXAMPLES = """\
 examples:
@@ -66,12 +66,12 @@ def _train(words: list[str]) -> int:
     return 0
 
 
-def _plan(given: argparse.Namespace) -> StudyPlan:
+def _plan(given: argparse.Namespace) -> TrainingPlan:
     """Everything that the command line can get wrong."""
     from mfpde.config import run_file  # noqa: PLC0415
     from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
     from mfpde.inputs import one_of, real  # noqa: PLC0415
-    from mfpde.runs.finite_runs import Plan  # noqa: PLC0415
+    from mfpde.runs.finite_runs import TrainingPlan  # noqa: PLC0415
 
     run = run_file.load(given.run, given.set, given.directory)
     if "horizon" not in run.content["training"]:
@@ -91,7 +91,7 @@ def _plan(given: argparse.Namespace) -> StudyPlan:
     sizes = [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)]
     kept = [real("--tau", _number(word)) for word in _words(given.tau)] if given.tau is not None else None
     jobs = plan(given.initial, sizes, layers, seeds, Method(rate, tolerance if rate is None else 0.0))
-    return Plan(run, jobs, kept)
+    return TrainingPlan(run, jobs, kept)
 
 
 def _seeds(given: argparse.Namespace) -> int:

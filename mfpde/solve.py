@@ -55,17 +55,17 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
     from mfpde.config import run_file  # noqa: PLC0415  (after MPI and PETSc are up)
 
     run = agree(lambda: run_file.load(given.run, given.set, given.directory))
-    from mfpde.runs.limit_run import execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
+    from mfpde.runs.limit_run import RunOptions, execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
 
-    execute(
-        run,
+    options = RunOptions(
         overwrite=given.overwrite or (given.run is None and not given.resume),
-        options=petsc,
-        estimate=given.estimate_error,
         resume=given.resume,
+        estimate_error=given.estimate_error,
         wall_time=wall_time,
+        petsc=petsc,
         signals=signals,
     )
+    execute(run, options)
     return 0
 
 

@@ -24,23 +24,25 @@ def families(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in content.get("density", {}).items() if isinstance(v, dict) and k not in _DENSITY}
 
 
-def names(content: Mapping[str, Any], meshes: bool = True) -> list[str]:
-    """The names: archive, meshes, users' functions."""
-    task, model = content["task"], content["model"]
-    densities = [content.get("density", {}), *families(content).values()] if meshes else []
-    found = [task.get("npz"), *(density.get("mesh") for density in densities)]
-    found += [str(table["python"]).rpartition(":")[0] for table in (task, model) if "python" in table]
-    return [name for name in found if isinstance(name, str)]
-
-
-def contents(content: Mapping[str, Any], base: Path, meshes: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Names without their folders, and contents, of the files that are there; a second of one name has a number."""
+def contents(content: Mapping[str, Any], base: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(table, name without its folders, content) of the files that are there; a second of one name has a number."""
     seen: dict[str, int] = {}
-    for name in names(content, meshes):
+    for table, name in _names(content):
         path = base / name
         if _is_file(path):
             seen[path.name] = count = seen.get(path.name, 0) + 1
-            yield path.name if count == 1 else f"{path.name} ({count})", path.read_bytes()
+            yield table, path.name if count == 1 else f"{path.name} ({count})", path.read_bytes()
+
+
+def _names(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(table, name) of the archive, the meshes and the users' functions."""
+    tables = [(table, content.get(table, {})) for table in _KEYS]
+    tables += [("density", own) for own in families(content).values()]
+    for table, entries in tables:
+        for key in _KEYS[table]:
+            name = entries.get(key)
+            if isinstance(name, str):
+                yield table, name.rpartition(":")[0] if key == "python" else name
 
 
 def renamed(content: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def overrides(content: Mapping[str, Any], other: Mapping[str, Any], change: Call
             places |= {f"density.{f}": (own, theirs[table].get(f, {})) for f, own in families(content).items()}
         for place, (mine, given) in places.items():
             kept = [key for key in keys if key in mine and isinstance(given.get(key), str)]
-            texts += [f"{place}.{key}={toml.dumps({'x': given[key]}).partition('=')[2].strip()}" for key in kept]
+            texts += [f"{place}.{key}={toml.value(given[key])}" for key in kept]
     return texts
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import Any
 
 from mfpde.config import toml
 from mfpde.config.build import build
+from mfpde.config.identity import Identity, identify
 from mfpde.config.named_files import contents, families, renamed, seen_from, without_folders
-from mfpde.config.settings import Density, Output, Time, Training
+from mfpde.config.settings import Density, Output, Time, Training, as_table
 from mfpde.errors import InputError
 from mfpde.inputs import existing, file_name, inside, is_text, reject_unknown, short, show
 from mfpde.problem.model_checks import try_out
@@ -32,7 +31,6 @@ _INSTEAD = {
     ("time", "tolerance"): "step",
 }  # keys that exclude each other: one that is given after --set replaces the other
 _TABLES = ("task", "model", "training", "initial", "density", "time", "output")
-_ENDS = ("training.horizon", "training.stationary", "time.risk_error")  # a run that is continued may end elsewhere
 _DEEPEST = 16  # tables inside each other; what is known needs four
 _BOX = ("cells", "cell_type")  # what a mesh file says instead
 
@@ -62,6 +60,12 @@ class RunFile:
     def name(self) -> str:
         """The run's name."""
         return str(self.content["name"])
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, which every run file has."""
+        assert self.output.directory is not None  # noqa: S101  (`load` sees to it)
+        return self.output.directory
 
     def build(self, trial: bool = True) -> tuple[Transformer, Task]:
         """Make the task and the model, and try them on a sample; runs the user's code if the file names some.
@@ -94,61 +98,24 @@ class RunFile:
         tables = self._resolved() if place is None else renamed(self._resolved(), seen_from(place, self.base))
         return (f"# {self.question}\n" if self.question else "") + toml.dumps(tables)
 
-    def decisive(self) -> dict[str, object]:
-        """Key → value of all that determines how a run goes on, the contents of files by their SHA-256.
-
-        Left out are the name, the output, when a run ends, and where files are.
-        """
-        files = {f"the content of {name}": data for name, data in contents(self.content, self.base)}
-        tables = without_folders(self._resolved())
-        return decisive(tables) | {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+    def identity(self) -> Identity:
+        """What decides whether another run is this one; wherever the files are that it names."""
+        return identify(without_folders(self._resolved()), contents(self.content, self.base))
 
     def _resolved(self) -> dict[str, Any]:
         resolved = dict(self.content)
         for table, settings in (("training", self.training), ("time", self.time)):
-            resolved[table] = {**_plain(settings), **self.content.get(table, {})}
+            resolved[table] = {**as_table(settings), **self.content.get(table, {})}
         without = () if self.density.mesh is None else _BOX
-        defaults = {k: v for k, v in _plain(self.density).items() if k not in without}
+        defaults = {k: v for k, v in as_table(self.density).items() if k not in without}
         resolved["density"] = {**defaults, **self.content.get("density", {})}
-        resolved["output"] = {k: v for k, v in _plain(self.output).items() if k != "directory"}
+        resolved["output"] = {k: v for k, v in as_table(self.output).items() if k != "directory"}
         return resolved
 
-    def hash(self) -> str:
-        """SHA-256 of what determines the solution: not the name, the output, or when it ends."""
-        tables = without_folders(self.content)
-        kept = {key: value for key, value in tables.items() if key in _TABLES and key != "output"}
-        kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in ("horizon", "stationary")}
-        return _digest(kept, contents(self.content, self.base))
-
-    def problem_hash(self) -> str:
-        """SHA-256 of what finite Transformers share with their limit: task, model, initial laws, λ and β⁻¹.
-
-        Without the number of layers, which a study varies, and without all that discretises densities and time.
-        """
-        tables = without_folders(self.content)
-        model = {key: value for key, value in tables["model"].items() if key != "layers"}
-        kept = [tables["task"], model, tables.get("initial", {})]
-        kept += [self.training.weight_decay, self.training.temperature]
-        return _digest(kept, contents(self.content, self.base, meshes=False))
-
-    def with_layers(self, layers: int) -> RunFile:
-        """The same run at another depth L."""
-        model = {**self.content["model"], "layers": layers}
+    def with_layers(self, layers: int, depth: str | None = None) -> RunFile:
+        """The same run with another number of layers L, or with `depth = "continuum"`."""
+        model = {**self.content["model"], "layers": layers} | ({} if depth is None else {"depth": depth})
         return dataclasses.replace(self, content={**self.content, "model": model})
-
-
-def _digest(kept: object, contents: Iterable[tuple[str, bytes]]) -> str:
-    """SHA-256 of tables of settings and of the contents of files."""
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
-    for _, data in contents:
-        digest.update(data)
-    return digest.hexdigest()
-
-
-def decisive(tables: Mapping[str, Any]) -> dict[str, object]:
-    """Key → value of tables of settings, without what may change when a run is continued."""
-    kept = {table: value for table, value in tables.items() if table in _TABLES and table != "output"}
-    return {key: value for key, value in _flat("", kept) if key not in _ENDS}
 
 
 def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path | None = None) -> RunFile:
@@ -248,15 +215,6 @@ def _check_tables(content: Mapping[str, Any]) -> None:
             raise InputError(f"the table [{table}] is missing")
 
 
-def _flat(place: str, value: object) -> Iterator[tuple[str, object]]:
-    """(a.b.c, value) of nested tables."""
-    if not isinstance(value, Mapping):
-        yield place, value
-        return
-    for key, inner in value.items():
-        yield from _flat(f"{place}.{key}" if place else str(key), inner)
-
-
 def _check_sizes(key: str, value: object, depth: int = 0) -> None:
     """TOML's whole numbers have 64 bits; Python's parser takes any, and tables in tables without end."""
     if depth > _DEEPEST:
@@ -291,8 +249,3 @@ def _density(own: Mapping[str, Any], base: Path, common: Mapping[str, Any] | Non
     inherited = {key: value for key, value in (common or {}).items() if key != "mesh" or not boxed}
     density = _settings(Density, "density", {**inherited, **own})
     return density if density.mesh is None else dataclasses.replace(density, mesh=base / density.mesh)
-
-
-def _plain(settings: object) -> dict[str, Any]:
-    fields = dataclasses.asdict(settings)  # type: ignore[call-overload]
-    return {k: str(v) if isinstance(v, Path) else v for k, v in fields.items() if v is not None}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mfpde.errors import InputError
 from mfpde.inputs import duration, file_name, one_of, plain, real, show, whole
@@ -157,6 +158,12 @@ class Output:
         duration("output.checkpoint_every", self.checkpoint_every)
         if self.directory is not None:
             _keep(self, "directory", file_name("output.directory", self.directory, "the name of a folder"))
+
+
+def as_table(settings: Training | Density | Time | Output) -> dict[str, Any]:
+    """The settings as a table of a run file, without those that were not given."""
+    fields = dataclasses.asdict(settings)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in fields.items() if v is not None}
 
 
 def _keep(settings: Training | Density | Time | Output, name: str, value: object) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mpi4py import MPI
 
+from mfpde.config.identity import Identity
 from mfpde.errors import ComputationError, InputError, Stopped
-from mfpde.inputs import show
 from mfpde.limit.solver import Solver
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import Generations
@@ -25,8 +22,7 @@ from mfpde.parallel.signals import Signals, name
 
 _SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
 _RECENT = 16  # steps and checkpoints whose durations are remembered
-_MOST_TOLD = 4  # keys that differ
-FINGERPRINT = "task and model"  # the key of `problem.model_checks.fingerprint` in what determines a solution
+_MOST_SHOWN = 4  # keys that differ
 _CAUTION = 1.5  # by which the longest of them may be exceeded
 
 
@@ -86,14 +82,14 @@ class Checkpointer:
         comm: communicator.
         solver: what is saved.
         schedule: when.
-        decisive: key → value of what determines the solution, to be compared when the run is continued.
+        identity: what a run that goes on from here must have in common with this one.
         generations, writer: of the run directory, on rank 0.
     """
 
     comm: MPI.Intracomm
     solver: Solver
     schedule: Schedule
-    decisive: Mapping[str, object]
+    identity: Identity
     generations: Generations | None
     writer: RunWriter | None
 
@@ -127,7 +123,7 @@ class Checkpointer:
         output = agree(lambda: self.writer.state_dict() if self.writer else None)
         part = agree(lambda: self.generations.new_name() if self.generations else None)
         try:
-            checkpoint.write(self.comm, part, solver, {"decisive": self.decisive, "output": output})
+            checkpoint.write(self.comm, part, solver, {"identity": asdict(self.identity), "output": output})
             agree(lambda: self.generations.accept(part) if self.generations and part else None)
         except ComputationError:
             if part is not None:
@@ -136,36 +132,20 @@ class Checkpointer:
         self.schedule.saved(time.monotonic() - start)
 
 
-def find(generations: Generations, decisive: Mapping[str, object]) -> tuple[Path, dict[str, Any], list[str]]:
+def find(generations: Generations, identity: Identity) -> tuple[Path, dict[str, Any], list[str]]:
     """The newest sound checkpoint: its file, its facts, and a line for every newer one that is damaged; on rank 0.
 
     Raises:
-        InputError: when none is sound, or when something else determines its solution.
+        InputError: when none is sound, or when it is of another run.
     """
     try:
         path, facts, damaged = generations.newest()
     except LookupError as error:
         raise InputError(f"--resume: no checkpoint is sound: {'; '.join(map(str, error.args))}") from error
     with checkpoint.checkpoint_errors():
-        before = dict(facts["decisive"])
-    now = json.loads(json.dumps(decisive, default=str))
-    differing = [key for key in (*now, *(k for k in before if k not in now)) if not _same(key, before, now)]
+        differing = identity.differences(Identity(**facts["identity"]))
     if differing:
-        told = [f"{key} = {_shown(key, before)} there, {_shown(key, now)} here" for key in differing[:_MOST_TOLD]]
-        more = len(differing) - len(told)
-        raise InputError(
-            f"--resume: the checkpoint is of another run: {'; '.join(told)}{f' and {more} more' * (more > 0)}"
-        )
+        more = len(differing) - _MOST_SHOWN
+        shown = "; ".join(differing[:_MOST_SHOWN]) + f" and {more} more" * (more > 0)
+        raise InputError(f"--resume: the checkpoint is of another run: {shown}")
     return path, facts, damaged
-
-
-def _same(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    if key not in before or key not in now:
-        return False
-    if key == FINGERPRINT:  # sums, which another machine may round in another way
-        return len(before[key]) == len(now[key]) and np.allclose(before[key], now[key], rtol=1e-9, equal_nan=True)
-    return bool(before[key] == now[key])
-
-
-def _shown(key: str, values: Mapping[str, Any]) -> str:
-    return "other" if key == FINGERPRINT or key.startswith("the content") else show(values.get(key, "not given"))

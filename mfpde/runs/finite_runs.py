@@ -37,12 +37,12 @@ _NAP = 0.2  # seconds between looks of a rank that has nothing left to do
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is to be trained.
 
     Attributes:
         run: the run file.
-        jobs: of its `problem_hash`, at any depths.
+        jobs: of its problem, at any depths.
         kept: τ at which units are kept; None for five of the reports.
     """
 
@@ -53,8 +53,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where the records go."""
-        assert self.run.output.directory is not None  # noqa: S101  (a run file always has one)
-        return self.run.output.directory / FOLDER
+        return self.run.directory / FOLDER
 
     def times(self) -> list[float]:
         """τ of the reports: those of a solve of the same run file, 0 among them.
@@ -81,7 +80,7 @@ class Plan:
         return sorted(self.kept)
 
 
-def execute(plan: Plan) -> None:
+def execute(plan: TrainingPlan) -> None:
     """Train all jobs that are not done yet, and write history.csv; collective.
 
     Raises:
@@ -115,7 +114,7 @@ def _problem(comm: MPI.Intracomm, run: RunFile) -> tuple[Transformer, Task]:
     return model, task
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: TrainingPlan) -> None:
     """Refuse a folder that cannot be used, or that holds the particles of another run file.
 
     Raises:
@@ -126,14 +125,14 @@ def _check(plan: Plan) -> None:
     manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
     if manifest is None and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"directory {folder}: holds files but no particles of mfpde (no {MANIFEST}); choose another")
-    if manifest is not None and manifest.get("problem_hash") != plan.run.problem_hash():
+    if manifest is not None and not plan.run.identity().shares_problem_of(manifest):
         raise InputError(
             f"directory {folder}: holds particles of another run file (another task, model, initial law, weight decay "
             "or temperature); --directory chooses another"
         )
 
 
-def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
+def _todo(plan: TrainingPlan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
     """The jobs that have no record yet, or one that ends too early.
 
     Raises:
@@ -148,16 +147,16 @@ def _todo(plan: Plan, times: Sequence[float], kept: Sequence[float]) -> list[Job
     return [job for job in plan.jobs if not done(job)]
 
 
-def _begin(plan: Plan, ranks: int) -> None:
+def _begin(plan: TrainingPlan, ranks: int) -> None:
     with failing_clearly(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
         if not (plan.folder / MANIFEST).is_file():
             write_text(plan.folder / RUN_FILE, plan.run.text(plan.folder))
-            write_json(plan.folder / MANIFEST, describe(ranks=ranks, problem_hash=plan.run.problem_hash()))
+            write_json(plan.folder / MANIFEST, describe(ranks, {"problem_hash": plan.run.identity().problem_hash}))
 
 
 def _train(
-    plan: Plan,
+    plan: TrainingPlan,
     problems: dict[int, tuple[Transformer, Task]],
     jobs: Sequence[Job],
     times: Sequence[float],

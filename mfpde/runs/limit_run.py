@@ -1,9 +1,10 @@
-"""From a problem to a run directory: the solver and its observers wired together, for the command and the API."""
+"""From a problem to a run directory: the solver and its observers, for the command and the Python interface."""
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from mfpde.config.identity import Identity
 from mfpde.config.run_file import RunFile
 from mfpde.config.settings import Output
 from mfpde.errors import ComputationError, InputError
@@ -32,70 +34,52 @@ from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
-from mfpde.runs.checkpointer import FINGERPRINT, Checkpointer, Schedule, find
+from mfpde.runs.checkpointer import Checkpointer, Schedule, find
 from mfpde.runs.problem_setup import check_compiler, check_same, check_settings, problem_of, report_times
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunOptions:
     """How a run is done, apart from what is solved.
 
     Attributes:
         overwrite: replace a run that the directory already holds.
-        resume: go on with it.
-        estimate: estimate the error of the risk, by a finer solve alongside.
+        resume: go on with it from its last checkpoint.
+        estimate_error: estimate the error of the risk, by a finer solve alongside.
         wall_time: seconds after which the run is saved and ended; None without a limit.
-        options: the PETSc options given, for the manifest.
+        petsc: the PETSc options given, for the manifest.
         quiet: show no progress.
         signals: that may save or end the run.
     """
 
     overwrite: bool = False
     resume: bool = False
-    estimate: bool = False
+    estimate_error: bool = False
     wall_time: float | None = None
-    options: Sequence[str] = ()
+    petsc: Sequence[str] = ()
     quiet: bool = False
     signals: Signals = field(default_factory=Signals)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a run directory says of where its problem comes from.
+class RunOrigin:
+    """Where the problem of a run directory comes from.
 
     Attributes:
         text: the content of run.toml.
-        decisive: key → value of what determines the solution, apart from what this module adds.
-        run_hash: of the run; None where there is no run file.
-        problem_hash: of what finite Transformers share with it; likewise.
+        identity: by which the run is known again.
     """
 
     text: str
-    decisive: Mapping[str, object]
-    run_hash: str | None = None
-    problem_hash: str | None = None
+    identity: Identity
 
 
-def execute(
-    run: RunFile,
-    overwrite: bool = False,
-    options: Sequence[str] = (),
-    estimate: bool = False,
-    *,
-    resume: bool = False,
-    wall_time: float | None = None,
-    signals: Signals | None = None,
-) -> None:
+def execute(run: RunFile, options: RunOptions | None = None) -> None:
     """Solve a run file into its directory; collective.
 
     Args:
         run: the resolved run file.
-        overwrite: replace a run that the directory already holds.
-        options: the PETSc options given, for the manifest.
-        estimate: estimate the error of the risk, by a finer solve alongside.
-        resume: go on with the run that the directory holds.
-        wall_time: seconds after which the run is saved and ended; None without a limit.
-        signals: that may save or end the run.
+        options: how; the defaults unless given.
 
     Raises:
         InputError: bad input, before anything is written.
@@ -103,21 +87,20 @@ def execute(
         Stopped: when a signal or the end of the wall time ended it, after a checkpoint.
     """
     first = MPI.COMM_WORLD.rank == 0
-    manner = Manner(overwrite, resume, estimate, wall_time, options, signals=signals or Signals())
     problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
-        source = agree(lambda: Source(run.text(), run.decisive(), run.hash(), run.problem_hash()))
-        solve_into(problem, run.output, source, manner)
+        origin = agree(lambda: RunOrigin(run.text(), run.identity()))
+        solve_into(problem, run.output, origin, options or RunOptions())
 
 
-def solve_into(problem: Problem, output: Output, source: Source, manner: Manner) -> Path:
+def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: RunOptions) -> Path:
     """Solve a problem and write its run directory from rank 0; collective.
 
     Args:
         problem: what is solved.
         output: where and how often; a new temporary folder unless a directory is given.
-        source: what the directory says of where the problem comes from.
-        manner: how.
+        origin: where the problem comes from.
+        options: how.
 
     Returns:
         The run directory.
@@ -129,24 +112,30 @@ def solve_into(problem: Problem, output: Output, source: Source, manner: Manner)
     """
     comm = MPI.COMM_WORLD
     first = comm.rank == 0
-    given = {"overwrite": manner.overwrite, "resume": manner.resume, "estimate_error": manner.estimate}
-    check_settings(problem, output, {**given, **source.decisive})
+    flags = {"overwrite": options.overwrite, "resume": options.resume, "estimate_error": options.estimate_error}
+    check_settings(problem.model, output.directory, origin.identity, flags)
     agree(lambda: _check_place(problem))
     times = report_times(problem.training, output.every)
+
     with ExitStack() as stack:
-        stack.enter_context(np.errstate(all="ignore"))  # what is not finite is looked for, and named
-        same = check_same(comm, problem.model, problem.task)
-        decisive = {**source.decisive, "--estimate-error": manner.estimate, FINGERPRINT: same.tolist()}
-        resumed = _found(stack, output, decisive) if manner.resume else None
-        solver = _solver(stack, problem, manner, resumed)
-        directory = from_first(lambda: _directory(stack, output, manner))
+        stack.enter_context(np.errstate(all="ignore"))  # values that are not finite are looked for, and named
+        identity = dataclasses.replace(
+            origin.identity,
+            command={"--estimate-error": options.estimate_error},
+            fingerprint=check_same(comm, problem.model, problem.task).tolist(),
+        )
+        resumed = _found(stack, output, identity) if options.resume else None
+        solver = _solver(stack, problem, options, resumed)
+
+        directory = from_first(lambda: _directory(stack, output, options))
         writer = agree(
-            lambda: stack.enter_context(_writer(directory, solver, source, manner, resumed)) if first else None
+            lambda: stack.enter_context(_writer(directory, solver, origin, options, resumed)) if first else None
         )
         every = duration("output.checkpoint_every", output.checkpoint_every)
-        schedule = Schedule(every, manner.wall_time, manner.signals, watches_clock=first)
+        schedule = Schedule(every, options.wall_time, options.signals, watches_clock=first)
         generations = resumed.generations if resumed else Generations(directory) if first else None
-        _march(times, directory, Checkpointer(comm, solver, schedule, decisive, generations, writer), resumed)
+        _march(times, directory, Checkpointer(comm, solver, schedule, identity, generations, writer), resumed)
+
     comm.Barrier()
     return directory
 
@@ -158,11 +147,11 @@ def _check_place(problem: Problem) -> None:
         series_name(family.name)
 
 
-def _solver(stack: ExitStack, problem: Problem, manner: Manner, resumed: _Resumed | None) -> Solver:
+def _solver(stack: ExitStack, problem: Problem, options: RunOptions, resumed: _Resumed | None) -> Solver:
     """The solver, with the finer one that estimates its error; both are closed with the stack."""
     comm = MPI.COMM_WORLD
-    check_memory(comm, [problem, *([refined(problem)] if manner.estimate else [])])
-    finer = Solver(comm, refined(problem)) if manner.estimate else None
+    check_memory(comm, [problem, *([refined(problem)] if options.estimate_error else [])])
+    finer = Solver(comm, refined(problem)) if options.estimate_error else None
     solver = Solver(comm, problem, finer)
     for opened in (solver, *([finer] if finer else [])):
         stack.callback(opened.close)
@@ -172,19 +161,22 @@ def _solver(stack: ExitStack, problem: Problem, manner: Manner, resumed: _Resume
     return solver
 
 
-def _writer(directory: Path, solver: Solver, source: Source, manner: Manner, resumed: _Resumed | None) -> RunWriter:
+def _writer(
+    directory: Path, solver: Solver, origin: RunOrigin, options: RunOptions, resumed: _Resumed | None
+) -> RunWriter:
     """The observer that writes the run directory, on rank 0."""
     problem = solver.problem
-    progress = None if manner.quiet else Progress(problem.training.horizon)
+    progress = None if options.quiet else Progress(problem.training.horizon)
     writer = RunWriter(
         directory,
-        run_text=source.text,
-        manifest=_manifest(solver.comm.size, source, manner, resumed),
+        run_text=origin.text,
+        manifest=_manifest(solver.comm.size, origin, options, resumed),
         unknowns=solver.unknowns,
         facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
         progress=progress,
         saved=resumed.output if resumed else None,
     )
+
     for line in resumed.lines if resumed else ():
         writer.say(line)
     for line in () if resumed else solver.cautions:
@@ -200,6 +192,7 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
     reported = before = resumed.output["reported"] if resumed else None
     if resumed is None:
         checkpointer.save()  # compiling may take long, and --resume shall find something
+
     try:
         for report in solver.run(times, reported, checkpointer):
             _write(report, directory, writer)
@@ -209,6 +202,7 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
         if writer is not None:
             writer.last_steps(solver.stepper.history)
         raise
+
     ending = solver.ending()
     if writer is not None:
         writer.note(ending)
@@ -242,7 +236,7 @@ class _Resumed:
     before: Sequence[Any] = ()
 
 
-def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> _Resumed:
+def _found(stack: ExitStack, output: Output, identity: Identity) -> _Resumed:
     """The newest sound checkpoint of the output's directory, on every rank or on none; the directory is then ours."""
     comm = MPI.COMM_WORLD
 
@@ -253,9 +247,10 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
             raise InputError("resume needs the directory of the run")
         check_resumable(output.directory)
         stack.enter_context(only_writer(output.directory))
+
         before = read_manifest(output.directory / MANIFEST).get("resumed") or []
         generations = Generations(output.directory)
-        path, facts, damaged = find(generations, decisive)
+        path, facts, damaged = find(generations, identity)
         with checkpoint_errors():
             solver, written = read_state(path, facts), dict(facts["output"])
             tau = float(solver["tau"])
@@ -267,20 +262,20 @@ def _found(stack: ExitStack, output: Output, decisive: Mapping[str, object]) -> 
     return mine or _Resumed(*both)
 
 
-def _manifest(ranks: int, source: Source, manner: Manner, resumed: _Resumed | None) -> dict[str, object]:
+def _manifest(ranks: int, origin: RunOrigin, options: RunOptions, resumed: _Resumed | None) -> dict[str, object]:
     """What the run is made with, and where it was continued before."""
-    manifest = describe(ranks=ranks, run_hash=source.run_hash, problem_hash=source.problem_hash, options=manner.options)
+    manifest = describe(ranks, origin.identity.hashes(), options.petsc)
     if resumed is None:
         return manifest
     now = {"tau": resumed.solver["tau"], "ranks": ranks}
     return {**manifest, "resumed": [*resumed.before, now]}
 
 
-def _directory(stack: ExitStack, output: Output, manner: Manner) -> Path:
+def _directory(stack: ExitStack, output: Output, options: RunOptions) -> Path:
     """The run directory, ours alone and ready to be written; on rank 0."""
     if output.directory is None:
         return Path(tempfile.mkdtemp(prefix="mfpde-"))
-    if not manner.resume:
+    if not options.resume:
         stack.enter_context(only_writer(output.directory))
-        prepare(output.directory, manner.overwrite)
+        prepare(output.directory, options.overwrite)
     return output.directory

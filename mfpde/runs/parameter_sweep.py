@@ -1,9 +1,10 @@
-"""A family of runs that differ in some keys: planned as a whole, solved one after the other, summed up in a table."""
+"""A parameter sweep: runs that differ in some keys, planned as a whole, solved one by one, summed up in a table."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import sys
 import tomllib
@@ -17,105 +18,103 @@ from typing import Any
 from mpi4py import MPI
 
 from mfpde.config import run_file, toml
-from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.config.identity import Identity
+from mfpde.errors import ComputationError, InputError
 from mfpde.figures.plots.sweep_curves import draw
 from mfpde.inputs import inside, show
-from mfpde.output.checkpoint.generations import Generations
-from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY, check
+from mfpde.output.directory import SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import RunReader
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
+from mfpde.runs.limit_run import RunOptions
 from mfpde.runs.limit_run import execute as solve
 from mfpde.runs.problem_setup import problem_of, report_times
+from mfpde.runs.run_status import is_begun, is_done, is_resumable, stopped_within
 
 TABLE = "sweep.csv"
 _COLUMNS = (
     "tau", "risk", "penalty", "energy", "dissipation", "gap", "risk_error", "steps", "test_risk", "accuracy",
     "test_accuracy",
 )  # fmt: skip
-_MOST = 1000  # runs of one family
+_MOST = 1000  # runs of one sweep
 
 
 @dataclass(frozen=True)
-class Member:
-    """One run of the family.
+class SweepMember:
+    """One run of the sweep.
 
     Attributes:
         values: of the swept keys.
         run: the run file with them.
+        directory: where the run goes.
+        identity: of the run.
         finished: its directory holds this very run, done.
     """
 
     values: Mapping[str, Any]
     run: run_file.RunFile
+    directory: Path
+    identity: Identity
     finished: bool
-
-    @property
-    def directory(self) -> Path:
-        """Where the run goes."""
-        assert self.run.output.directory is not None  # noqa: S101  (a loaded run file has one)
-        return self.run.output.directory
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The family, in the order in which it is solved.
+class SweepPlan:
+    """The runs of a sweep, in the order in which they are solved.
 
     Attributes:
-        directory: of the family.
+        directory: of the sweep.
         members: every combination of the values.
     """
 
     directory: Path
-    members: tuple[Member, ...]
+    members: tuple[SweepMember, ...]
 
 
-def plan(path: Path, over: Sequence[str], overrides: Sequence[str], directory: str | None, overwrite: bool) -> Plan:
+def plan(
+    path: Path, over: Sequence[str], overrides: Sequence[str], directory: str | None, overwrite: bool
+) -> SweepPlan:
     """Everything that can be wrong with any of the runs is found here, before one is solved; no collective.
 
     Args:
         path: the run file.
         over: texts `a.b=x,y,…`.
         overrides: as after `--set`, for all runs.
-        directory: of the family; NAME-sweep beside the run file's own directory unless given.
+        directory: of the sweep; NAME-sweep beside the run file's own directory unless given.
         overwrite: a directory that holds another run is replaced.
 
     Raises:
         InputError: one line naming key, value and what is allowed.
     """
     swept = _parse(over)
-    if directory is None:
-        own = run_file.load(path, overrides).output.directory
-        assert own is not None  # noqa: S101  (likewise)
-        folder = own.with_name(f"{own.name}-sweep")
-    else:
-        folder = Path(directory)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--directory {folder}: is a file, not a folder")
+    folder = _folder(path, overrides, directory)
+
     members = []
     for values in product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
         own_folder = folder / "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
-        sets = [f"{key}={_toml(value)}" for key, value in chosen.items()]
+        sets = [f"{key}={toml.value(value)}" for key, value in chosen.items()]
         run = run_file.load(path, [*overrides, *sets], own_folder)
         _check(run)
-        finished = _is_finished(own_folder, run)
-        check(own_folder, overwrite or finished or _is_begun(own_folder, run))
-        members.append(Member(chosen, run, finished))
+
+        identity = run.identity()
+        check(own_folder, overwrite or is_begun(own_folder, identity))
+        members.append(SweepMember(chosen, run, own_folder, identity, is_done(own_folder, identity)))
+
     names = [member.directory.name for member in members]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"--over: several runs would be {min(twice)}; give each value once")
-    return Plan(folder, tuple(members))
+    return SweepPlan(folder, tuple(members))
 
 
-def execute(plan: Plan, signals: Signals | None = None) -> None:
+def execute(plan: SweepPlan, signals: Signals | None = None) -> None:
     """Solve what is not finished; the table and the figure are brought up to date after every run; collective.
 
     Args:
-        plan: the family.
-        signals: that may save or end the run under way, and with it the family.
+        plan: the runs.
+        signals: that may save or end the run under way, and the sweep with it.
 
     Raises:
         InputError: for what only shows when a solver is made.
@@ -126,31 +125,40 @@ def execute(plan: Plan, signals: Signals | None = None) -> None:
     failed = []
     with ExitStack() as stack:
         agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
+
         for number, member in enumerate(plan.members, start=1):
+            place = f"run {number} of {len(plan.members)}"
             if first:
-                said = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
-                finished = ": finished before" if member.finished else ""
-                sys.stdout.write(f"run {number} of {len(plan.members)}: {said}{finished}\n")
+                values = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
+                sys.stdout.write(f"{place}: {values}{': finished before' if member.finished else ''}\n")
                 sys.stdout.flush()
-            if not member.finished:
-                try:
-                    _solve(member, signals)
-                except Stopped as stopped:
-                    where = str(stopped).partition(";")[0]
-                    raise Stopped(
-                        f"run {number} of {len(plan.members)}: {where}; the same command goes on", stopped.signal
-                    ) from stopped
-                except ComputationError as error:
-                    failed.append(f"{member.directory.name}: {error}")
+            try:
+                with stopped_within(place):
+                    _solve(member, signals or Signals())
+            except ComputationError as error:
+                failed.append(f"{member.directory.name}: {error}")
             agree(lambda: _sum_up(plan) if first else None)
     if failed:
         raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
 
 
-def _solve(member: Member, signals: Signals | None) -> None:
-    """Solve a run from its last checkpoint, or from its beginning; collective."""
-    resume = from_first(lambda: _is_kept(member))
-    solve(member.run, overwrite=not resume, resume=resume, signals=signals)
+def _solve(member: SweepMember, signals: Signals) -> None:
+    """Solve a run that is not finished, from its last checkpoint or from its beginning; collective."""
+    if not member.finished:
+        resume = from_first(lambda: is_resumable(member.directory, member.identity))
+        solve(member.run, RunOptions(overwrite=not resume, resume=resume, signals=signals))
+
+
+def _folder(path: Path, overrides: Sequence[str], directory: str | None) -> Path:
+    """The directory of the sweep."""
+    if directory is None:
+        own = run_file.load(path, overrides).directory
+        folder = own.with_name(f"{own.name}-sweep")
+    else:
+        folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--directory {folder}: is a file, not a folder")
+    return folder
 
 
 def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
@@ -162,6 +170,7 @@ def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
             raise InputError(f"--over {text}: must look like table.key=value,value,…")
         if key in swept:
             raise InputError(f"--over {text}: {key} is swept twice")
+
         try:
             values = tomllib.loads(f"values = [{given}]")["values"] if "\n" not in given else []
         except (ValueError, RecursionError):
@@ -169,9 +178,8 @@ def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
         if not values or any(value == "" for value in values):
             raise InputError(f"--over {text}: must look like table.key=value,value,…")
         swept[key] = values
-    count = 1
-    for values in swept.values():
-        count *= len(values)
+
+    count = math.prod(map(len, swept.values()))
     if count > _MOST:
         raise InputError(f"--over: {count} runs; at most {_MOST}")
     return swept
@@ -182,11 +190,6 @@ def _word(value: object) -> str:
     return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_") or "_"
 
 
-def _toml(value: object) -> str:
-    """A value as `--set` takes it."""
-    return toml.dumps({"x": value}).partition("=")[2].strip()
-
-
 def _check(run: run_file.RunFile) -> None:
     """Model, task and settings of a run fit together."""
     problem_of(run, trial=MPI.COMM_WORLD.rank == 0)
@@ -194,35 +197,7 @@ def _check(run: run_file.RunFile) -> None:
         report_times(run.training, run.output.every)
 
 
-def _is_begun(directory: Path, run: run_file.RunFile) -> bool:
-    """Does the directory hold this very run, finished or not?"""
-    try:
-        return (directory / RUN_FILE).read_text(encoding="utf-8") == run.text()
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _is_kept(member: Member) -> bool:
-    """Has this very run been cut after a checkpoint that is sound?"""
-    if not _is_begun(member.directory, member.run) or not (member.directory / MANIFEST).is_file():
-        return False
-    try:
-        Generations(member.directory).newest()
-    except LookupError:
-        return False
-    return True
-
-
-def _is_finished(directory: Path, run: run_file.RunFile) -> bool:
-    if not _is_begun(directory, run):
-        return False
-    try:
-        return (RunReader(directory).summary or {}).get("outcome") == "done"
-    except InputError:  # damaged: solved again
-        return False
-
-
-def _sum_up(plan: Plan) -> None:
+def _sum_up(plan: SweepPlan) -> None:
     """Write the table and the figure of the runs that are there."""
     rows = list(_rows(plan))
     keys = list(plan.members[0].values)
@@ -231,21 +206,20 @@ def _sum_up(plan: Plan) -> None:
     writer = csv.DictWriter(text, columns, restval="nan", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
     with failing_clearly(plan.directory):
         plan.directory.mkdir(parents=True, exist_ok=True)
         write_text(plan.directory / TABLE, text.getvalue())
         draw(rows, keys, plan.directory / "sweep")
 
 
-def _rows(plan: Plan) -> Iterator[dict[str, Any]]:
+def _rows(plan: SweepPlan) -> Iterator[dict[str, Any]]:
     """Swept values, the last row of the history, and how the run ended."""
     for member in plan.members:
-        if not (member.directory / SUMMARY).is_file() or not _is_begun(member.directory, member.run):
+        if not (member.directory / SUMMARY).is_file() or not is_begun(member.directory, member.identity):
             continue
         run = RunReader(member.directory)
         history, summary = run.history, run.summary or {}
-        row: dict[str, Any] = dict(member.values)
-        row |= {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
-        yield row | {
-            "ended": summary.get("ended", ""), "outcome": summary.get("outcome"), "directory": member.directory.name
-        }  # fmt: skip
+        last = {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
+        end = {"ended": summary.get("ended", ""), "outcome": summary.get("outcome"), "directory": member.directory.name}
+        yield {**member.values, **last, **end}

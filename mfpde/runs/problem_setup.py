@@ -1,16 +1,17 @@
-"""From settings to what is solved and when it is reported: what the commands that solve or train have in common."""
+"""From settings to a problem and the times of its reports, for the commands that solve or train."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.config.identity import Identity
 from mfpde.config.run_file import RunFile
-from mfpde.config.settings import LATEST, Density, Output, Time, Training
+from mfpde.config.settings import LATEST, Training
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.specification import Problem
@@ -24,7 +25,7 @@ _MOST_REPORTS = 1e5
 
 
 def problem_of(run: RunFile, trial: bool = True) -> Problem:
-    """What a run file asks to be solved; runs the user's code if the file names some. No collective.
+    """The problem that a run file states; runs the user's code if the file names some. No collective.
 
     Args:
         run: the run file.
@@ -39,29 +40,21 @@ def problem_of(run: RunFile, trial: bool = True) -> Problem:
         return Problem(model, task, run.training, densities, run.time)
 
 
-def check_settings(problem: Problem, output: Output, others: Mapping[str, object]) -> None:
+def check_settings(model: Transformer, directory: Path | None, identity: Identity, flags: Mapping[str, object]) -> None:
     """Have all ranks been given the same settings? Collective, and before any collective that depends on one of them.
 
     Args:
-        problem: with the settings of model, training, densities and time.
-        output: where and how often results are written.
-        others: name → value of whatever else must be the same.
+        model: the Transformer.
+        directory: where the results go.
+        identity: of the run.
+        flags: name → value of whatever else must be the same.
 
     Raises:
         InputError: on every rank, naming the first that differs.
     """
-    model = problem.model
+    built = {f"model.{name}": getattr(model, name) for name in ("layers", "step", "depth", "loss")}
     stages = [[(f.name, f.dim, f.linear, type(f.initial).__name__) for f in stage] for stage in model.stages]
-    known = {f"model.{name}": getattr(model, name) for name in ("layers", "step", "depth", "loss")}
-    known |= {"model.stages": stages, **_flat("training", problem.training)}
-    for family, density in problem.densities.items():
-        known |= _flat(f"density.{family}", density)
-    require_equal({**known, **_flat("time", problem.time), **_flat("output", output), **others})
-
-
-def _flat(table: str, settings: Training | Density | Time | Output) -> dict[str, object]:
-    """table.key → value."""
-    return {f"{table}.{field.name}": getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    require_equal({**built, "model.stages": stages, **identity.values(), "output.directory": directory, **flags})
 
 
 def check_compiler() -> None:

@@ -43,7 +43,7 @@ def study():
 
 def test_finite_transformers_close_in_on_the_limit(tmp_path):
     run = run_file.load(ROOT / "runs" / "figure-1.toml", SMALL, str(tmp_path / "run"))
-    execute(run, overwrite=False)
+    execute(run)
     limit = open_run(tmp_path / "run").history["risk"]
     model, task = run.build()
     school = School(model, task, run.training.weight_decay)

@@ -127,7 +127,7 @@ step = 0.05
 def test_files_hold_copies_and_tables_the_evolved_density(tmp_path: Path, positivity: str) -> None:
     """What `Run.density` returns is nonnegative by default; min_density and negative_mass are of what was solved."""
     (tmp_path / "x.toml").write_text(RUN.format(positivity=positivity))
-    execute(run_file.load(tmp_path / "x.toml", [], tmp_path / "x"), overwrite=False)
+    execute(run_file.load(tmp_path / "x.toml", [], tmp_path / "x"))
     run = open_run(tmp_path / "x")
     assert run.history["min_density"][-1] < -1e-3
     assert run.history["negative_mass"][-1] > 1e-4

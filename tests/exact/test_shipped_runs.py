@@ -46,7 +46,7 @@ SMALL = {
 def solve(name: str, folder: Path, settings: list[str]) -> Run:
     """Solve a shipped run file with overrides."""
     directory = folder / name
-    execute(run_file.load(RUNS / f"{name}.toml", settings, str(directory)), overwrite=False)
+    execute(run_file.load(RUNS / f"{name}.toml", settings, str(directory)))
     return open_run(directory)
 
 

@@ -51,7 +51,7 @@ from mfpde.runs.limit_run import execute
 for name, largest in (("whole", 2.0**30), ("pieces", 0.0)):
     sampled_fields.LARGEST_FILE = largest
     for file in map(Path, sys.argv[1:]):
-        execute(run_file.load(file, [], Path(name) / file.stem), overwrite=False)
+        execute(run_file.load(file, [], Path(name) / file.stem))
 """
 
 

@@ -46,7 +46,7 @@ mpi.start()
 mpi.start_petsc()
 from mfpde.runs.limit_run import execute
 for file in map(Path, sys.argv[2:]):
-    execute(run_file.load(file, [], Path(sys.argv[1]) / file.stem), overwrite=False)
+    execute(run_file.load(file, [], Path(sys.argv[1]) / file.stem))
 """
 CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells nor samples
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),

@@ -12,7 +12,7 @@ import pytest
 from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.errors import InputError
-from mfpde.runs import comparison_run
+from mfpde.runs.comparison_inputs import own_run_file
 from mfpde.solve import main
 from support.restarts import TEXT, USER
 
@@ -51,8 +51,7 @@ def test_it_names_the_same_files(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         saved = run_file.load(tmp_path / "elsewhere" / folder / "run.toml")
         again = run_file.load(given, directory=tmp_path / "elsewhere" / folder)
-        assert saved.decisive() == again.decisive()
-        assert saved.problem_hash() == again.problem_hash()
+        assert saved.identity() == again.identity()
         assert saved.build()[1].samples == 4
         for family in ("bump", "none"):
             mine, theirs = saved.densities(family).mesh, again.densities(family).mesh
@@ -70,13 +69,12 @@ def test_what_is_in_the_files_tells_runs_apart(tmp_path):
     before = run_file.load(given)
     for name, key in (("meshes/a/mesh.msh", "mesh.msh"), ("meshes/b/mesh.msh", "mesh.msh (2)"),
                       ("data/task.npz", "task.npz"), ("users/user.py", "user.py")):  # fmt: skip
-        known, data = before.decisive(), (tmp_path / name).read_bytes()
-        told = (before.hash(), before.problem_hash())
+        known, data = before.identity(), (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data + b"\n")
-        now = before.decisive()
-        assert [k for k in known if known[k] != now[k]] == [f"the content of {key}"]
-        assert before.hash() != told[0]
-        assert (before.problem_hash() != told[1]) == ("mesh" not in name)
+        now = before.identity()
+        assert now.differences(known) == [f"the content of {key} = other there, other here"]
+        assert now.run_hash != known.run_hash
+        assert (now.problem_hash != known.problem_hash) == ("mesh" not in name)
         (tmp_path / name).write_bytes(data)
 
 
@@ -107,9 +105,9 @@ def test_the_files_of_a_directory_that_was_moved_are_those_of_another_run_file(t
     moved.mkdir()
     (moved / "run.toml").write_text(run.text())
     with pytest.raises(InputError, match="no such file"):
-        comparison_run._run_file(moved, None).build()
-    found = comparison_run._run_file(moved, given)
-    assert found.problem_hash() == run.problem_hash()
+        own_run_file(moved, None).build()
+    found = own_run_file(moved, given)
+    assert found.identity().problem_hash == run.identity().problem_hash
     assert found.training.weight_decay == 0.7
     mesh = found.densities("bump").mesh
     assert mesh is not None

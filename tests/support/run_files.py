@@ -99,7 +99,7 @@ def refused(path, *sets, whole=False):
 
 
 def solve(path, sets=()):
-    execute(run_file.load(path, sets), overwrite=False)
+    execute(run_file.load(path, sets))
 
 
 TOKENS, TARGETS = np.ones((4, 3, 2)), np.ones((4, 1))

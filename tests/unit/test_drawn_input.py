@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mfpde.config import run_file
+from mfpde.config.identity import Identity
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.fem import mesh as mesh_files
@@ -95,11 +96,11 @@ def accept(path: Path, sets: list[str]) -> None:
     with inside(case.source):
         Problem(model, task, case.training, densities, case.time)
         report_times(case.training, case.output.every)
-    case.hash(), case.problem_hash(), json.dumps(case.decisive(), default=str)
+    identity = case.identity()
     again = path.with_name("case.toml")
     again.write_bytes(case.text(path.parent).encode("utf-8"))
     repeated = run_file.load(again)
-    assert json.dumps(repeated.decisive(), default=str) == json.dumps(case.decisive(), default=str)
+    assert repeated.identity().hashes() == identity.hashes()
     assert repeated.text(path.parent) == case.text(path.parent)
 
 
@@ -195,7 +196,7 @@ def test_checkpoints(count: int, sound: Path, folder: Path) -> None:
         path.write_bytes(data)
 
         def read() -> None:
-            _, facts, _ = find(Generations(folder / "case"), said["decisive"])
+            _, facts, _ = find(Generations(folder / "case"), Identity(**said["identity"]))
             assert facts == said
 
         with mangled.guarded():
@@ -225,7 +226,7 @@ def test_checkpoints_whose_checksums_fit(count: int, sound: Path, folder: Path) 
                 archive.writestr(name, one.getvalue() if name == "facts.npy" else data)
 
         def resume() -> None:
-            found, read, _ = find(Generations(folder / "case"), said["decisive"])
+            found, read, _ = find(Generations(folder / "case"), Identity(**said["identity"]))
             solver = Solver(MPI.COMM_SELF, problem)
             with closing(solver), checkpoint.checkpoint_errors():
                 solver.load_state_dict(checkpoint.read_state(found, read))

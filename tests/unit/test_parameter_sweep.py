@@ -13,6 +13,7 @@ import pytest
 from mfpde import open_run
 from mfpde.errors import ComputationError, Stopped
 from mfpde.runs import parameter_sweep
+from mfpde.runs.limit_run import RunOptions
 from mfpde.sweep import main
 from support.launch import run
 
@@ -57,9 +58,9 @@ def test_every_combination_is_solved_once_and_summed_up(
     solved_now: list[tuple[str, bool]] = []
     real = parameter_sweep.solve
 
-    def counting(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
-        solved_now.append((run_file.output.directory.name, resume))
-        real(run_file, overwrite=overwrite, resume=resume, signals=signals)
+    def counting(run_file: Any, options: RunOptions) -> None:
+        solved_now.append((run_file.output.directory.name, options.resume))
+        real(run_file, options)
 
     monkeypatch.setattr(parameter_sweep, "solve", counting)
     (folder / names[1] / "summary.json").unlink()  # as if it had been cut
@@ -81,10 +82,10 @@ def test_one_that_fails_does_not_stop_the_others(
 ) -> None:
     real = parameter_sweep.solve
 
-    def failing(run_file: Any, overwrite: bool, resume: bool, signals: Any) -> None:
+    def failing(run_file: Any, options: RunOptions) -> None:
         if run_file.training.weight_decay == 0.3:
             raise ComputationError("not finite")
-        real(run_file, overwrite=overwrite, resume=resume, signals=signals)
+        real(run_file, options)
 
     monkeypatch.setattr(parameter_sweep, "solve", failing)
     assert main([str(slopes), *OVER[:2], *SET]) == 3

@@ -160,7 +160,7 @@ def test_a_study_goes_on_where_it_was(case, capsys):
     longer = [str(case), "--units", "3", "--seeds", "1", "--set", "training.horizon=1.5", *DESCENT]
     assert main(longer) == 0  # a record that ends too early is made again
     assert load(folder / "sampled-3-layers-2-descent-0.1-seed-0.npz").tau[-1] == 1.5
-    assert json.loads((folder / "manifest.json").read_text())["problem_hash"] == run_file.load(case).problem_hash()
+    assert run_file.load(case).identity().shares_problem_of(json.loads((folder / "manifest.json").read_text()))
 
 
 def test_ranks_change_nothing(case):
@@ -191,12 +191,12 @@ def test_the_hash_of_a_problem_leaves_depth_and_discretisation_out(case):
     base = run_file.load(case)
     same = ["model.layers=7", "training.horizon=3", "density.cells=9", "time.step=0.1", "output.every=0.1", "name='x'"]
     for override in same:
-        assert run_file.load(case, [override]).problem_hash() == base.problem_hash(), override
-    assert base.with_layers(9).problem_hash() == base.problem_hash()
+        assert run_file.load(case, [override]).identity().problem_hash == base.identity().problem_hash, override
+    assert base.with_layers(9).identity().problem_hash == base.identity().problem_hash
     assert base.with_layers(9).build()[0].layers == 9
     other = ["training.weight_decay=0.31", "model.step=2.0", "task.samples=5", "initial.linear={mean=[1], std=[1]}"]
     for override in other:
-        assert run_file.load(case, [override]).problem_hash() != base.problem_hash(), override
+        assert run_file.load(case, [override]).identity().problem_hash != base.identity().problem_hash, override
 
 
 MISTAKES = {

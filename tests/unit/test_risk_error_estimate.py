@@ -11,14 +11,14 @@ from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.specification import Problem, refined
-from mfpde.runs.limit_run import execute
+from mfpde.runs.limit_run import RunOptions, execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
 ROOT = Path(__file__).parents[2]
 
 
 def solve(folder: Path, *settings: str, estimate: bool = True) -> Path:
-    execute(run_file.load(CASE, list(settings), str(folder / "run")), overwrite=False, estimate=estimate)
+    execute(run_file.load(CASE, list(settings), str(folder / "run")), RunOptions(estimate_error=estimate))
     return folder / "run"
 
 

@@ -19,14 +19,14 @@ from mfpde.limit.diagnostics import reporter
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.gradient_flow import Flow
 from mfpde.output.records.report import BlockMoments
-from mfpde.runs.limit_run import execute
+from mfpde.runs.limit_run import RunOptions, execute
 
 CASE = Path(__file__).parents[1] / "exact" / "cases" / "linear.toml"
 SETTINGS = ("density.cells=6", "output.every=0.25", "training.horizon=1")
 
 
-def solve(folder: Path, *settings: str, **named: Any) -> Run:
-    execute(run_file.load(CASE, [*SETTINGS, *settings], str(folder / "run")), **named)
+def solve(folder: Path, *settings: str, resume: bool = False) -> Run:
+    execute(run_file.load(CASE, [*SETTINGS, *settings], str(folder / "run")), RunOptions(resume=resume))
     return open_run(folder / "run")
 
 

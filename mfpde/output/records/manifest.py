@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,35 +17,24 @@ from mfpde.output.files import read_json
 
 _PACKAGES = ("mfpde", "numpy", "jax", "jaxlib", "numba", "vtk", "mpi4py", "basix", "dolfinx", "petsc4py")
 _KINDS = {
-    "run_hash": str, "problem_hash": str, "ranks": int, "options": list, "revision": str, "versions": dict,
-    "host": dict, "resumed": list,
+    "run_hash": str, "problem_hash": str, "identity": dict, "ranks": int, "options": list, "revision": str,
+    "versions": dict, "host": dict, "resumed": list,
 }  # fmt: skip
 _ABSOLUTE = re.compile(r"(^|[=:,\s])[~/]\S*/")
 
 
-def describe(
-    *,
-    ranks: int,
-    run_hash: str | None = None,
-    problem_hash: str | None = None,
-    seed: int | None = None,
-    options: Sequence[str] = (),
-) -> dict[str, object]:
+def describe(ranks: int, hashes: Mapping[str, Any], options: Sequence[str] = ()) -> dict[str, object]:
     """The content of manifest.json; enters no collective, and imports nothing that starts MPI.
 
     A copy of the source outside of git, as in a container image, takes its revision from `MFPDE_REVISION`.
 
     Args:
         ranks: number of MPI processes.
-        run_hash: hash of what determines the solution.
-        problem_hash: hash of what a run has in common with the finite Transformers of the same run file.
-        seed: of the run, if it has one.
+        hashes: by which the run is known again.
         options: words of the command line that are kept, such as PETSc's; absolute paths lose their folders.
     """
     return {
-        "run_hash": run_hash,
-        "problem_hash": problem_hash,
-        "seed": seed,
+        **hashes,
         "ranks": ranks,
         "options": [_ABSOLUTE.sub(r"\1", word) for word in options],
         "revision": revision(Path(__file__).parent) or os.environ.get("MFPDE_REVISION") or None,

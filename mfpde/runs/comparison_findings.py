@@ -1,0 +1,139 @@
+"""From solved depths and trained particles to what a comparison found, and to the files that show it; on rank 0."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mfpde.comparison import block_distances, exponents, grids, verdict
+from mfpde.comparison.checks import percent
+from mfpde.comparison.comparison_report import Findings, page
+from mfpde.comparison.depth_error import depth_rows
+from mfpde.comparison.effects import effects, witness
+from mfpde.comparison.evidence import Evidence, History
+from mfpde.figures.plots import comparison_figures
+from mfpde.finite.record_files import Record
+from mfpde.output.files import failing_clearly, write_json, write_text
+from mfpde.output.reader import RunReader
+from mfpde.runs.comparison_inputs import ComparisonInputs
+
+
+@dataclass(frozen=True)
+class SolvedDepths:
+    """Run directories per number of layers.
+
+    Attributes:
+        limits: at the depths of the finite Transformers and of the run itself.
+        finer: of the refined problems, where units are quadrature points.
+        residual, continuum: of the study of depth.
+    """
+
+    limits: Mapping[int, Path]
+    finer: Mapping[int, Path]
+    residual: Mapping[int, Path]
+    continuum: Mapping[int, Path]
+
+
+def gather_evidence(inputs: ComparisonInputs, solved: SolvedDepths, change: float) -> Evidence:
+    """All that is judged; effects of `change` are measured at the depths at which something is."""
+    models, measured = {}, {}
+    for layers in solved.limits:
+        model, task = inputs.run.with_layers(layers).build(trial=False)
+        models[layers] = model
+        mine = [r for r in inputs.records if r.job.layers == layers]
+        if len({(r.job.initial, r.job.size) for r in mine}) > 1:
+            record = witness(mine, model)
+            sys.stdout.write(f"training {record.job.name} again with λ and with η larger by {percent(change)}\n")
+            sys.stdout.flush()
+            with np.errstate(all="ignore"):
+                measured[layers] = effects(record, model, task, inputs.run.training, change)
+
+    return Evidence(
+        records=inputs.records,
+        limits=_histories(solved.limits),
+        finer=_histories(solved.finer),
+        models=models,
+        coarser=inputs.coarser,
+        effects=measured,
+        change=change,
+        moments={n: (RunReader(solved.limits[n]).moments, RunReader(d).moments) for n, d in solved.finer.items()},
+    )
+
+
+def find(inputs: ComparisonInputs, solved: SolvedDepths, evidence: Evidence, own: int) -> Findings:
+    """Checks, exponents, distances and errors of depth.
+
+    Args:
+        inputs: the run and its particles.
+        solved: all run directories.
+        evidence: what is judged.
+        own: the run's own number of layers.
+    """
+    run = RunReader(inputs.directory)
+    slopes = exponents.risk_slopes(evidence)
+    mine = [r for r in evidence.drawn if r.job.layers == own]
+    distances = block_distances.distances(run, mine, _last_kept(run, mine))
+    dims = {family.name: family.dim for family in evidence.models[own].families}
+    far = block_distances.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
+
+    taus = [float(t) for t in run.taus if t > 0.0]
+    depth = depth_rows(_histories(solved.residual), _histories(solved.continuum), taus) if solved.residual else []
+    checks = [
+        *verdict.mean_checks(evidence),
+        *grids.grid_checks(evidence),
+        *verdict.refinement_checks(evidence),
+        *exponents.slope_checks([r for r in (*slopes, *far) if r.wanted == exponents.RATE], evidence.change),
+    ]
+    facts = {
+        "problem_hash": inputs.run.identity().problem_hash,
+        "finite_transformers": len(evidence.records),
+        "methods": sorted({r.job.method.name for r in evidence.records}),
+        "layers": sorted(evidence.limits),
+        "loss": evidence.models[own].loss,
+        "weight_decay": inputs.run.training.weight_decay,
+    }
+
+    rows = [asdict(d) for d in distances]
+    governed = exponents.width_or_depth(evidence)
+    return Findings(inputs.run.name, checks, [*slopes, *far], governed, depth, rows, facts, evidence.change)
+
+
+def write(folder: Path, evidence: Evidence, findings: Findings) -> None:
+    """The figures, report.html and summary.json.
+
+    Raises:
+        ComputationError: when the disk refuses.
+    """
+    figures = {}
+    if evidence.records:
+        figures["risk"] = comparison_figures.risk_curves(evidence)
+        if all("accuracy" in table for table in evidence.limits.values()):
+            figures["accuracy"] = comparison_figures.risk_curves(evidence, "accuracy")
+    if findings.slopes:
+        figures["sizes"] = comparison_figures.size_errors(findings.slopes)
+    if findings.governed:
+        tau = max(findings.governed)
+        figures["width"] = comparison_figures.width_or_depth(findings.governed[tau], tau)
+    if findings.depth:
+        figures["depth"] = comparison_figures.depth_errors(findings.depth)
+
+    with failing_clearly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        images = comparison_figures.save(figures, folder)
+        write_text(folder / "report.html", page(findings, images))
+        write_json(folder / "summary.json", findings.plain())
+
+
+def _histories(directories: Mapping[int, Path]) -> dict[int, History]:
+    return {n: RunReader(directory).history for n, directory in directories.items()}
+
+
+def _last_kept(run: RunReader, records: Sequence[Record]) -> list[float]:
+    """The τ > 0 at which most records kept their units and the run has densities; the last of those."""
+    counts = {float(t): sum(bool(np.isclose(r.kept, t).any()) for r in records) for t in run.taus if t > 0.0}
+    best = max(counts, key=lambda t: (counts[t], t), default=0.0)
+    return [best] if counts.get(best) else []
