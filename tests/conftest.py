@@ -50,8 +50,8 @@ def start() -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """As many processes as cores, but only this one for a file or two: starting others would take longer."""
-    few = len(config.args) <= 2 and all(".py" in name for name in config.args)
+    """As many processes as cores, but only this one for a few files: starting others would take longer."""
+    few = len(config.args) <= 4 and all(".py" in name for name in config.args)
     return 0 if few else None
 
 
