@@ -1,4 +1,4 @@
-"""The run directory: what `solve` writes there, and when it may."""
+"""The run directory: which files `solve` writes there, and when it may."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from mfpde.errors import InputError
 from mfpde.output.checkpoint.generations import CHECKPOINTS, checkpoint_files, present
 from mfpde.output.fields.pvd import FOLDER, density_files, read_pvd
+from mfpde.output.files import refusing
 from mfpde.output.records.tables import TABLES
 
 MANIFEST = "manifest.json"
@@ -22,7 +23,7 @@ _DRAWN = (
 
 
 def check_writable(directory: Path) -> None:
-    """Refuse a directory that is none, or in which nothing can be written; it need not exist yet.
+    """Refuse a path that is no directory or cannot be written to; it need not exist yet.
 
     Raises:
         InputError: naming it, and the folder above it that is the reason.
@@ -47,6 +48,7 @@ def check(directory: Path, overwrite: bool) -> None:
         raise InputError(
             f"directory {directory}: holds {present[0].name} but no run of mfpde (no {MANIFEST}); choose another"
         )
+
     if present and not overwrite:
         raise InputError(f"directory {directory}: holds a run; --overwrite replaces it, --directory chooses another")
 
@@ -57,46 +59,42 @@ def check_resumable(directory: Path) -> None:
     Raises:
         InputError: when it holds no run, no checkpoint, or cannot be written.
     """
-    try:
+    with refusing(f"directory {directory}"):
         if not (directory / MANIFEST).is_file():
             raise InputError(f"--resume: directory {directory} holds no run; start one without --resume")
         if not present(directory):
             raise InputError(
                 f"--resume: directory {directory} holds no checkpoint; start again without --resume, with --overwrite"
             )
+
         for folder in (directory, directory / CHECKPOINTS, directory / FOLDER):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"directory {folder}: cannot be written")
-    except OSError as error:
-        raise InputError(f"directory {directory}: {error.strerror or error}") from error
 
 
 def prepare(directory: Path, overwrite: bool) -> None:
     """Check the directory, create it, or remove the run that it holds.
 
-    Only files that a solve writes are removed (`run_files`), and what `mfpde plot` has drawn of them; what other
-    commands or the user put there stays.
+    Only the files of a solve are removed (`run_files`) and the figures that `mfpde plot` has drawn; those of other
+    commands and of the user stay.
 
     Raises:
         InputError: as `check`, and when the file system refuses.
     """
-    try:
+    with refusing(f"directory {directory}"):
         check(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
-        for path in list(run_files(directory)):
+
+        figures = (path for pattern in _DRAWN for path in (directory / FIGURES).glob(pattern))
+        for path in [*run_files(directory), *figures]:
             path.unlink()
-        for pattern in _DRAWN:
-            for path in list((directory / FIGURES).glob(pattern)):
-                path.unlink()
         for folder in (directory / FOLDER, directory / CHECKPOINTS, directory / FIGURES):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-    except OSError as error:
-        raise InputError(f"directory {directory}: {error.strerror or error}") from error
 
 
 def run_files(directory: Path) -> Iterator[Path]:
-    """The files there that a solve writes; the manifest last: while it stands, the rest is known to be a run."""
+    """The files of a solve that are there; the manifest last: while it is there, the rest is known to be a run."""
     yield from checkpoint_files(directory)
     for series in sorted(directory.glob("density_*.pvd")):
         if _is_ours(series):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from mfpde.errors import DiskError, InputError
 
@@ -31,6 +32,12 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_xml(path: Path, root: ElementTree.Element) -> None:
+    """Write an indented XML file."""
+    ElementTree.indent(root)
+    write_text(path, '<?xml version="1.0"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n")
+
+
 def append_text(path: Path, text: str) -> None:
     """Add to the file, and hand it to the system at once."""
     with naming(path), path.open("ab") as file:
@@ -48,12 +55,29 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say which file an error was about: the system names it when opening, but not when writing."""
+    """Give an error the name of its file: the system names it on opening, but not on writing."""
     try:
         yield
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+@contextmanager
+def refusing(where: str, consequence: str = "") -> Iterator[None]:
+    """Turn an error of the file system into one line about bad input.
+
+    Args:
+        where: begins the line.
+        consequence: ends it.
+
+    Raises:
+        InputError: when the body raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror or error}{consequence}") from error
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -62,26 +86,28 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 
 
 def read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """What `write_json` wrote.
+    """The content of a file of `write_json`.
 
     Args:
         path: the file.
-        kinds: of entries that others rely on; they may be missing, or null.
+        kinds: types of the entries that callers rely on; they may be missing, or null.
 
     Raises:
         InputError: when it cannot be read, is cut off, or holds something else.
     """
+    damaged = f"{path}: damaged, not the JSON that mfpde wrote"
+    with refusing(str(path)):
+        data = path.read_bytes()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        content = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: damaged, not the JSON that mfpde wrote ({' '.join(str(error).split())})") from error
+        raise InputError(f"{damaged} ({' '.join(str(error).split())})") from error
+
     if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged, not the JSON that mfpde wrote (no object)")
+        raise InputError(f"{damaged} (no object)")
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind | None):
-            raise InputError(f"{path}: damaged, not the JSON that mfpde wrote ({name} is no {kind.__name__})")
+            raise InputError(f"{damaged} ({name} is no {kind.__name__})")
     return content
 
 

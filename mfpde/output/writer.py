@@ -1,7 +1,8 @@
-"""Everything a solve leaves behind, on rank 0: the observer of the time loop."""
+"""Everything a solve writes into its run directory, on rank 0: the observer of the time loop."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,50 +45,55 @@ class RunWriter:
             manifest: from `manifest.describe`; its number of ranks is repeated in the summary.
             unknowns: density unknowns of all layers and families.
             facts: further entries of summary.json.
-            progress: shows every report, and is closed at the end.
+            progress: shows every report, and is closed at the end; nothing is shown unless given.
             saved: what `state_dict` gave, of a run to continue.
 
         Raises:
             InputError: when a file that is to be continued is not what it was; nothing is changed then.
-            ComputationError: when the disk refuses.
+            DiskError: when the disk refuses.
         """
         self.directory = directory
         self._facts: dict[str, object] = {"ranks": manifest.get("ranks"), "unknowns": unknowns, **(facts or {})}
-        self._progress = progress
+        self._progress = progress or Progress(0.0, io.StringIO())
+        self._unsynced = {directory / MANIFEST, directory / RUN_FILE}
+
         before = saved or {}
         self._tables = Tables(directory, before.get("tables"))
-        self._warnings = ThresholdWarnings(self.say, before.get("warnings"))
+        self._warnings = ThresholdWarnings(self._progress.show, before.get("warnings"))
         self._densities = {f: DensitySeries(directory, f, count) for f, count in before.get("densities", {}).items()}
         self._reported: float | None = before.get("reported")
         self._summary: dict[str, object] = dict(before.get("summary", {}))
-        self._unsynced = {directory / MANIFEST, directory / RUN_FILE}
-        self._closed = False
+
         with failing_clearly(directory):
             if saved is not None:
-                self._cut()
+                (directory / SUMMARY).unlink(missing_ok=True)
+                self._tables.cut()
+                for series in self._densities.values():
+                    series.cut()
             write_json(directory / MANIFEST, manifest)
             write_text(directory / RUN_FILE, run_text)
 
     def numbers(self, report: Report) -> dict[str, int]:
         """By family the number of its next density file; empty for a report that `report` leaves out."""
-        if self._is_there(report):
+        if self._is_written(report):
             return {}
         counts = {family: series.count for family, series in self._densities.items()}
         return {snapshot.family: counts.get(snapshot.family, 0) for snapshot in report.snapshots}
 
-    def _is_there(self, report: Report) -> bool:
+    def _is_written(self, report: Report) -> bool:
         return self._reported is not None and report.tau <= self._reported
 
     def report(self, report: Report) -> None:
-        """Write all that a report says; one at the τ of the last is already there and is left out.
+        """Write all of a report, unless one at its τ or later has been written.
 
-        Pieces of densities must be there before, from `series.write_pieces`.
+        Pieces of densities must have been written before, by `series.write_pieces`.
 
         Raises:
-            ComputationError: when the disk refuses.
+            DiskError: when the disk refuses.
         """
-        if self._is_there(report):
+        if self._is_written(report):
             return
+
         with failing_clearly(self.directory):
             for snapshot in report.snapshots:
                 if snapshot.family not in self._densities:
@@ -96,21 +102,20 @@ class RunWriter:
                 self._unsynced |= {series.write(report.tau, snapshot), series.path}
             self._tables.append(report)
         self._unsynced |= set(self._tables.paths)
+
         self._reported = report.tau
         self._summary = {**report.history, **report.timings, "gap_margin": report.gap_margin}
-        if self._progress is not None:
-            self._progress.report(report)
+        self._progress.report(report)
         self._warnings.report(report)
 
     def last_steps(self, steps: Sequence[Step]) -> None:
-        """Write trial steps that led to no report: those before a failure. A disk that refuses is let be."""
+        """Write trial steps that led to no report, those before a failure; a disk that refuses is ignored."""
         with suppress(OSError):
             self._tables.append_steps(steps)
 
-    def say(self, line: str) -> None:
-        """Show a line to the user, if anything is shown."""
-        if self._progress is not None:
-            self._progress.warn(line)
+    def show(self, line: str) -> None:
+        """Show a line to the user."""
+        self._progress.show(line)
 
     def warn(self, line: str) -> None:
         """Show a warning, and keep it for summary.json."""
@@ -124,13 +129,14 @@ class RunWriter:
         """What a checkpoint must know to continue the directory; all files have reached the disk then.
 
         Raises:
-            ComputationError: when the disk refuses.
+            DiskError: when the disk refuses.
         """
         with failing_clearly(self.directory):
             for path in sorted(self._unsynced):
                 with naming(path):
                     sync(path)
         self._unsynced.clear()
+
         return {
             "tables": self._tables.state_dict(),
             "densities": {family: series.count for family, series in self._densities.items()},
@@ -138,35 +144,6 @@ class RunWriter:
             "reported": self._reported,
             "summary": self._summary,
         }
-
-    def _cut(self) -> None:
-        (self.directory / SUMMARY).unlink(missing_ok=True)
-        self._tables.cut()
-        for series in self._densities.values():
-            series.cut()
-
-    def close(self, outcome: str = "done") -> None:
-        """Write summary.json and end the progress display; a second call does nothing.
-
-        Args:
-            outcome: "done", or in one line why the run ended early.
-
-        Raises:
-            ComputationError: when the disk refuses.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        summary = {
-            **self._summary,
-            **self._facts,
-            "warnings": self._warnings.issued,
-            "outcome": outcome,
-        }
-        if self._progress is not None:
-            self._progress.close()
-        with failing_clearly(self.directory):
-            write_json(self.directory / SUMMARY, summary)
 
     def __enter__(self) -> Self:
         return self
@@ -177,5 +154,19 @@ class RunWriter:
         if kind is None:
             self.close()
             return
-        with suppress(ComputationError):  # the error that is under way is the one to hear of
+        with suppress(ComputationError):  # the exception under way is the one to report
             self.close(" ".join(f"{kind.__name__}: {value}".split()))
+
+    def close(self, outcome: str = "done") -> None:
+        """Write summary.json, and end the progress display.
+
+        Args:
+            outcome: "done", or in one line why the run ended early.
+
+        Raises:
+            DiskError: when the disk refuses.
+        """
+        self._progress.close()
+        with failing_clearly(self.directory):
+            content = {**self._summary, **self._facts, "warnings": self._warnings.issued, "outcome": outcome}
+            write_json(self.directory / SUMMARY, content)

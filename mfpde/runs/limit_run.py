@@ -178,7 +178,7 @@ def _writer(
     )
 
     for line in resumed.lines if resumed else ():
-        writer.say(line)
+        writer.show(line)
     for line in () if resumed else solver.cautions:
         writer.warn(line)
     if progress is not None:
@@ -214,7 +214,7 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
             "PETSc's option -ts_max_steps, which PETSC_OPTIONS or a .petscrc may hold, allows no more steps"
         )
     if reported == before and resumed is not None and writer is not None:
-        writer.say(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
+        writer.show(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
 
 
 def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:

@@ -150,7 +150,7 @@ def test_every_filter_keeps_the_layer(tmp_path):
     for name in names:
         cell, degree = name.removesuffix(".vtu").split("-")
         write_vtu(tmp_path / name, make_snapshot(cell, int(degree), distortion=0.1, density=bump))
-    ended = run(Path(__file__).parents[1] / "cuts.py", *names, directory=tmp_path)
+    ended = run(Path(__file__).parents[1] / "support" / "cuts.py", *names, directory=tmp_path)
     assert ended.stdout.splitlines() == [f"{name}: all keep the layer" for name in names]
     assert ended.returncode == 0, ended.stderr[-2000:]
 

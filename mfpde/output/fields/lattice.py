@@ -15,26 +15,7 @@ from functools import cache
 import basix
 import numpy as np
 from numpy.typing import NDArray
-from vtkmodules.vtkCommonDataModel import (
-    VTK_BIQUADRATIC_QUAD,
-    VTK_HEXAHEDRON,
-    VTK_LAGRANGE_CURVE,
-    VTK_LAGRANGE_HEXAHEDRON,
-    VTK_LAGRANGE_QUADRILATERAL,
-    VTK_LAGRANGE_TETRAHEDRON,
-    VTK_LAGRANGE_TRIANGLE,
-    VTK_LINE,
-    VTK_QUAD,
-    VTK_QUADRATIC_EDGE,
-    VTK_QUADRATIC_TRIANGLE,
-    VTK_TETRA,
-    VTK_TRIANGLE,
-    VTK_TRIQUADRATIC_HEXAHEDRON,
-    vtkLagrangeHexahedron,
-    vtkLagrangeQuadrilateral,
-    vtkLagrangeTetra,
-    vtkLagrangeTriangle,
-)
+from vtkmodules import vtkCommonDataModel as vtk  # noqa: N813  (VTK names its modules like classes)
 
 from mfpde.errors import InputError
 
@@ -47,34 +28,33 @@ class CellKind:
     """One of the five cells.
 
     Attributes:
-        name: in basix.
         dim: its dimension.
-        vtk: types in VTK of degree 1, of degree 2 and of any degree.
+        types: in VTK, of degree 1, of degree 2 and of any degree.
         tensor: is it a product of intervals?
     """
 
-    name: str
     dim: int
-    vtk: tuple[int, int, int]
+    types: tuple[int, int, int]
     tensor: bool
 
 
 KINDS = {
-    kind.name: kind
-    for kind in (
-        CellKind("interval", 1, (VTK_LINE, VTK_QUADRATIC_EDGE, VTK_LAGRANGE_CURVE), tensor=True),
-        CellKind("triangle", 2, (VTK_TRIANGLE, VTK_QUADRATIC_TRIANGLE, VTK_LAGRANGE_TRIANGLE), tensor=False),
-        CellKind("quadrilateral", 2, (VTK_QUAD, VTK_BIQUADRATIC_QUAD, VTK_LAGRANGE_QUADRILATERAL), tensor=True),
-        # VTK_QUADRATIC_TETRA finds a point to 1e-5 of its size only, and Lagrange simplices are cut correctly
-        CellKind("tetrahedron", 3, (VTK_TETRA, VTK_LAGRANGE_TETRAHEDRON, VTK_LAGRANGE_TETRAHEDRON), tensor=False),
-        CellKind("hexahedron", 3, (VTK_HEXAHEDRON, VTK_TRIQUADRATIC_HEXAHEDRON, VTK_LAGRANGE_HEXAHEDRON), tensor=True),
-    )
+    "interval": CellKind(1, (vtk.VTK_LINE, vtk.VTK_QUADRATIC_EDGE, vtk.VTK_LAGRANGE_CURVE), tensor=True),
+    "triangle": CellKind(2, (vtk.VTK_TRIANGLE, vtk.VTK_QUADRATIC_TRIANGLE, vtk.VTK_LAGRANGE_TRIANGLE), tensor=False),
+    "quadrilateral": CellKind(2, (vtk.VTK_QUAD, vtk.VTK_BIQUADRATIC_QUAD, vtk.VTK_LAGRANGE_QUADRILATERAL), tensor=True),
+    # VTK_QUADRATIC_TETRA locates a point to 1e-5 of its size only, and Lagrange simplices are cut correctly
+    "tetrahedron": CellKind(
+        3, (vtk.VTK_TETRA, vtk.VTK_LAGRANGE_TETRAHEDRON, vtk.VTK_LAGRANGE_TETRAHEDRON), tensor=False
+    ),
+    "hexahedron": CellKind(
+        3, (vtk.VTK_HEXAHEDRON, vtk.VTK_TRIQUADRATIC_HEXAHEDRON, vtk.VTK_LAGRANGE_HEXAHEDRON), tensor=True
+    ),
 }
 
 
 def vtk_type(cell: str, degree: int) -> int:
     """VTK's number of a cell's type."""
-    return KINDS[cell].vtk[min(degree, 3) - 1]
+    return KINDS[cell].types[min(degree, 3) - 1]
 
 
 def can_have_cell_arrays(degree: int) -> bool:
@@ -106,19 +86,19 @@ def insideness(cell: str, points: Array) -> Array:
 
 
 @cache
-def degree_of(vtk: int, size: int) -> tuple[str, int]:
-    """The cell's name and degree from VTK's type and the number of points.
+def degree_of(number: int, size: int) -> tuple[str, int]:
+    """The cell's name and degree from VTK's number of its type and the count of its points.
 
     Lagrange cells of degree 1 and 2 are in files of earlier versions.
 
     Raises:
         InputError: when no cell is like that.
     """
-    for kind in KINDS.values():
+    for cell, kind in KINDS.items():
         for degree in range(1, 8):
-            if vtk in (vtk_type(kind.name, degree), kind.vtk[-1]) and element(kind.name, degree).dim == size:
-                return kind.name, degree
-    raise InputError(f"density file: no cell of VTK type {vtk} has {size} points")
+            if number in (vtk_type(cell, degree), kind.types[-1]) and element(cell, degree).dim == size:
+                return cell, degree
+    raise InputError(f"density file: no cell of VTK type {number} has {size} points")
 
 
 @cache
@@ -138,10 +118,10 @@ def _vtk_index(cell: str, degree: int, place: tuple[int, ...]) -> int:
         case "interval":
             return {0: 0, degree: 1}.get(place[0], place[0] + 1)
         case "triangle":
-            return int(vtkLagrangeTriangle.Index(barycentric, degree))
+            return int(vtk.vtkLagrangeTriangle.Index(barycentric, degree))
         case "tetrahedron":
-            return int(vtkLagrangeTetra.Index(barycentric, degree))
+            return int(vtk.vtkLagrangeTetra.Index(barycentric, degree))
         case "quadrilateral":
-            return int(vtkLagrangeQuadrilateral.PointIndexFromIJK(place[0], place[1], (degree,) * 2))
+            return int(vtk.vtkLagrangeQuadrilateral.PointIndexFromIJK(place[0], place[1], (degree,) * 2))
         case _:
-            return int(vtkLagrangeHexahedron.PointIndexFromIJK(place[0], place[1], place[2], (degree,) * 3))
+            return int(vtk.vtkLagrangeHexahedron.PointIndexFromIJK(place[0], place[1], place[2], (degree,) * 3))

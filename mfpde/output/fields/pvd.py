@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from mfpde.errors import InputError
 from mfpde.inputs import show
-from mfpde.output.files import write_text
+from mfpde.output.files import refusing, write_xml
 
 FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd
 _LONGEST = 200  # characters; with number, rank and endings they are at most the 255 of all common file systems
@@ -49,8 +49,7 @@ def write_pvd(path: Path, entries: Sequence[tuple[float, str]]) -> None:
     collection = ET.SubElement(root, "Collection")
     for tau, name in entries:
         ET.SubElement(collection, "DataSet", timestep=repr(float(tau)), part="0", file=name)
-    ET.indent(root)
-    write_text(path, '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
+    write_xml(path, root)
 
 
 def read_pvd(path: Path) -> list[tuple[float, Path]]:
@@ -59,10 +58,10 @@ def read_pvd(path: Path) -> list[tuple[float, Path]]:
     Raises:
         InputError: when it is not such a collection.
     """
+    with refusing(str(path)):
+        text = path.read_bytes()
     try:
-        found = ET.parse(path).getroot().iter("DataSet")
+        found = ET.fromstring(text).iter("DataSet")
         return [(float(entry.attrib["timestep"]), path.parent / entry.attrib["file"]) for entry in found]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
     except (ET.ParseError, LookupError, ValueError) as error:
         raise InputError(f"{path} is not a collection of density files: {error}") from error

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from mfpde.errors import InputError
 from mfpde.output.fields.lattice import can_have_cell_arrays
-from mfpde.output.files import write_text
+from mfpde.output.files import write_xml
 
 _NUMBERS = (("layer", "Int32", 1), ("cell", "Int64", 1))
 _VALUES = (("density", "Float64", 1), ("potential", "Float64", 1), ("velocity", "Float64", 3))
@@ -41,8 +41,7 @@ def write_pvtu(path: Path, ranks: Sequence[int], degree: int) -> None:
     grid[0].set("Scalars", "density")
     for rank in ranks:
         ET.SubElement(grid, "Piece", Source=piece_name(path, rank))
-    ET.indent(root)
-    write_text(path, '<?xml version="1.0"?>\n' + ET.tostring(root, encoding="unicode") + "\n")
+    write_xml(path, root)
 
 
 def read_pvtu(path: Path) -> list[Path]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+FIELDS = ("points", "density", "potential", "velocity")  # arrays of a snapshot, (L, cells, …)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +67,8 @@ class Snapshot:
 
     def select(self, cells: NDArray[np.int64], piece: Piece | None) -> Snapshot:
         """These cells, in this order."""
-        return replace(
-            self, points=self.points[:, cells], density=self.density[:, cells], potential=self.potential[:, cells],
-            velocity=self.velocity[:, cells], piece=piece,
-        )  # fmt: skip
+        selected: dict[str, Any] = {name: getattr(self, name)[:, cells] for name in FIELDS}
+        return replace(self, **selected, piece=piece)
 
 
 def merged(pieces: Sequence[Snapshot]) -> Snapshot:
@@ -77,13 +77,6 @@ def merged(pieces: Sequence[Snapshot]) -> Snapshot:
     Args:
         pieces: at least one; every cell in one of them.
     """
-    first = pieces[0]
     numbers = np.concatenate([each.piece.cells for each in pieces if each.piece is not None])
-    every = replace(
-        first,
-        points=np.concatenate([each.points for each in pieces], axis=1),
-        density=np.concatenate([each.density for each in pieces], axis=1),
-        potential=np.concatenate([each.potential for each in pieces], axis=1),
-        velocity=np.concatenate([each.velocity for each in pieces], axis=1),
-    )
-    return every.select(np.argsort(numbers), None)
+    every: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in pieces], axis=1) for name in FIELDS}
+    return replace(pieces[0], **every).select(np.argsort(numbers), None)

@@ -21,10 +21,9 @@ from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader, vtkXMLUnstructured
 
 from mfpde.errors import InputError
 from mfpde.output.fields.lattice import KINDS, can_have_cell_arrays, degree_of, vtk_order, vtk_type
-from mfpde.output.fields.snapshot import Piece, Snapshot
+from mfpde.output.fields.snapshot import FIELDS, Piece, Snapshot
 from mfpde.output.files import replacing
 
-ARRAYS = ("density", "potential", "velocity")
 LAYER = "layer"  # of each cell, from 0
 CELL = "cell"  # of a piece: the number of each cell in the mesh's own order
 
@@ -77,8 +76,8 @@ def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     connectivity = vtkCellArray()
     connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size)))
     grid.SetCells(vtk_type(snapshot.cell, snapshot.degree), connectivity)
-    values = (snapshot.density, snapshot.potential, snapshot.velocity)
-    for name, array in zip(ARRAYS, values, strict=True):
+    for name in FIELDS[1:]:
+        array = getattr(snapshot, name)
         flat = array[:, :, order].reshape(-1) if array.ndim == 3 else _three(array, order).reshape(-1, 3)
         _add(grid.GetPointData(), name, flat)
     grid.GetPointData().SetActiveScalars("density")
@@ -158,7 +157,7 @@ def read_vtu(path: Path) -> Snapshot:
 def _is_complete(grid: vtkUnstructuredGrid) -> bool:
     return (
         grid.GetNumberOfCells() > 0
-        and all(grid.GetPointData().HasArray(name) for name in ARRAYS)
+        and all(grid.GetPointData().HasArray(name) for name in FIELDS[1:])
         and _has_numbers(grid, LAYER)
         and all(grid.GetFieldData().HasArray(title) for title in ("family", "coordinates"))
     )

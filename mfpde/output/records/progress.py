@@ -21,7 +21,7 @@ class Progress:
     """Rank 0's view of the run; a terminal or a pipe that goes away ends the view, not the run."""
 
     def __init__(self, horizon: float, stream: TextIO | None = None) -> None:
-        """On a terminal, say what comes before the first report; else nothing is shown before that.
+        """On a terminal, show what comes before the first report; elsewhere nothing is shown before it.
 
         Args:
             horizon: final τ.
@@ -32,13 +32,13 @@ class Progress:
         self._live = self._stream.isatty()
         self._bar: tqdm | None = None
         if self._live:
-            self.warn("compiling, about a minute the first time")
+            self.show("compiling, about a minute the first time")
 
     def report(self, report: Report) -> None:
         """Show a report's τ, risk, energy, and accuracy if there is one."""
         with suppress(OSError):
             if self._live:
-                self._move(report.tau).set_postfix_str("  ".join(_said(report)))
+                self._move(report.tau).set_postfix_str("  ".join(_summary(report)))
             else:
                 self._stream.write(_line(report) + "\n")
                 self._stream.flush()
@@ -49,7 +49,7 @@ class Progress:
             if self._live:
                 self._move(tau)
 
-    def warn(self, line: str) -> None:
+    def show(self, line: str) -> None:
         """Show a line, above the bar if there is one."""
         with suppress(OSError):
             tqdm.write(line, file=self._stream)
@@ -95,7 +95,7 @@ class Steps:
 
 
 def _line(report: Report) -> str:
-    words = [f"tau {report.tau:<8.6g}", *_said(report)]
+    words = [f"tau {report.tau:<8.6g}", *_summary(report)]
     if "steps" in report.history:
         words.append(f"steps {report.history['steps']:.0f}")
     if "wall" in report.timings:
@@ -103,11 +103,11 @@ def _line(report: Report) -> str:
     return "  ".join(words)
 
 
-def _said(report: Report) -> list[str]:
+def _summary(report: Report) -> list[str]:
     """Risk and energy to six digits, the estimated error of the risk if there is one, accuracies in per cent."""
-    said = [f"{name} {report.history[name]:.6g}" for name in ("risk", "energy") if name in report.history]
+    words = [f"{name} {report.history[name]:.6g}" for name in ("risk", "energy") if name in report.history]
     if math.isfinite(error := report.history.get("risk_error", math.nan)):
-        said.insert(1, f"+- {error:.1g}")
+        words.insert(1, f"+- {error:.1g}")
     if "accuracy" in report.history:
-        said.append(f"accuracy {100 * report.history['accuracy']:.1f} %")
-    return said
+        words.append(f"accuracy {100 * report.history['accuracy']:.1f} %")
+    return words

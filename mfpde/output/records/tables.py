@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.output.checkpoint.checkpoint import StateDict
-from mfpde.output.files import append_text, naming, write_text
+from mfpde.output.files import append_text, naming, refusing, write_text
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
@@ -35,9 +35,10 @@ class Table:
         """Replace the file by its header alone."""
         self.path = path
         self.columns = tuple(columns)
-        text = _encode([self.columns])
-        write_text(path, text)
-        self._size, self._sum = len(text.encode()), zlib.crc32(text.encode())
+        self._size = self._checksum = 0
+        header = _encode([self.columns])
+        write_text(path, header)
+        self._count(header)
 
     @classmethod
     def from_state(cls, path: Path, saved: StateDict) -> Table:
@@ -47,21 +48,22 @@ class Table:
             InputError: when the file no longer holds what it held then; it stays as it is.
         """
         table = cls.__new__(cls)
-        table.path, table._size, table._sum = path, saved["size"], saved["sum"]
-        data = _beginning(path, table._size)
-        if len(data) != table._size or zlib.crc32(data) != table._sum:
+        table.path, table._size, table._checksum = path, saved["size"], saved["sum"]
+        with refusing(str(path), "; the run cannot be continued"), path.open("rb") as file:
+            data = file.read(table._size)
+        if len(data) != table._size or zlib.crc32(data) != table._checksum:
             raise InputError(f"{path}: was changed after the checkpoint was written; the run cannot be continued")
         table.columns = tuple(next(csv.reader(io.StringIO(data.decode(), newline=""))))
         return table
+
+    def state_dict(self) -> StateDict:
+        """Size and checksum of the file."""
+        return {"size": self._size, "sum": self._checksum}
 
     def cut(self) -> None:
         """Remove the rows that are not this table's."""
         with naming(self.path):
             os.truncate(self.path, self._size)
-
-    def state_dict(self) -> StateDict:
-        """Size and checksum of the file."""
-        return {"size": self._size, "sum": self._sum}
 
     def append(self, rows: Iterable[Mapping[str, Value]]) -> None:
         """Add whole rows at once; a column that a row lacks becomes nan.
@@ -76,7 +78,12 @@ class Table:
             lines.append([_text(name, row.get(name, float("nan"))) for name in self.columns])
         text = _encode(lines)
         append_text(self.path, text)
-        self._size, self._sum = self._size + len(text.encode()), zlib.crc32(text.encode(), self._sum)
+        self._count(text)
+
+    def _count(self, text: str) -> None:
+        """Add what was written to the size and the checksum of the file."""
+        self._size += len(text.encode())
+        self._checksum = zlib.crc32(text.encode(), self._checksum)
 
 
 class Tables:
@@ -136,14 +143,6 @@ class Tables:
         self._tables[name].append(rows)
 
 
-def _beginning(path: Path, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; the run cannot be continued") from error
-
-
 def moment_columns(dim: int) -> list[str]:
     """The columns of moments.csv for up to `dim` coordinates: the covariance by its upper triangle."""
     means = [f"mean_{i}" for i in range(dim)]
@@ -162,12 +161,11 @@ def read_table(path: Path) -> dict[str, Column]:
     Raises:
         InputError: when a complete row is not a row of this table.
     """
-    try:
+    with refusing(str(path)):
+        if not path.exists():
+            return {}
         text = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+
     try:
         complete = text[: text.rfind(b"\n") + 1].decode("utf-8")
         rows = list(csv.reader(io.StringIO(complete, newline="")))
