@@ -32,8 +32,8 @@ def _forget_compiled_models() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start what tests need, in the processes that run them and not in the one that hands them out."""
-    distributes = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if not distributes:
+    worker = hasattr(config, "workerinput")
+    if worker or config.option.collectonly or not config.getoption("numprocesses", None):
         start()
 
     # Ctrl-C and a closed terminal are heard, though a shell ignores them for what it runs in the background.
