@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mfpde.config import toml
 from mfpde.config.identity import identify
-from mfpde.config.settings import Density, Output, Time, Training, as_table
+from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.figures.run import Run, open_run
 from mfpde.inputs import file_name, reject_unknown, show
@@ -90,7 +90,7 @@ def solve_limit(
     problem, output = agree(stated)
     settings = _settings(problem)
     text = "# model and task were given as Python objects\n" + toml.dumps(settings)
-    origin = RunOrigin(text, identify({**settings, "output": as_table(output)}))
+    origin = RunOrigin(text, identify({**settings, "output": output.given()}))
     quiet = not (progress and sys.stdout)
     options = RunOptions(overwrite=overwrite, resume=resume, estimate_error=estimate_error, quiet=quiet)
     return open_run(solve_into(problem, output, origin, options))
@@ -114,5 +114,5 @@ def _of_kind[Settings: (Density, Time)](key: str, value: Settings, kind: type[Se
 
 def _settings(problem: Problem) -> dict[str, Any]:
     """run.toml of a model and a task that are Python objects: the settings alone."""
-    densities = {name: as_table(density) for name, density in problem.densities.items()}
-    return {"training": as_table(problem.training), "time": as_table(problem.time), "density": densities}
+    densities = {name: density.given() for name, density in problem.densities.items()}
+    return {"training": problem.training.given(), "time": problem.time.given(), "density": densities}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mfpde.errors import InputError
 from mfpde.parallel import mpi
-from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
-from mfpde.runs.command_line import Parser
+from mfpde.runs.command_line import Parser, number
 
 _EXAMPLES = """\
-examples:
   python -m mfpde.compare runs/in-context                       # after solve and particles
   mpirun -n 2 python -m mfpde.compare runs/in-context           # missing depths are solved on both ranks
   python -m mfpde.compare runs/in-context --depth 4,8,16,32,64  # the error of a finite number of layers
@@ -33,14 +31,12 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (docs/commands.md). A verdict of any kind is a command that was done."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Entry point; returns the exit code (docs/commands.md), 0 for a verdict of any kind."""
     signals = Signals(_KEPT)
-    return run_command(lambda: _compare(words, signals), _KEPT, signals)
+    return parser().run(lambda given: _compare(given, signals), arguments, _KEPT, signals)
 
 
-def _compare(words: list[str], signals: Signals) -> int:
-    given = parser().parse_args(words)
+def _compare(given: argparse.Namespace, signals: Signals) -> None:
     depths, change = _depths(given.depth), _change(given.change)
     comm = mpi.start()
     mpi.start_petsc()
@@ -49,7 +45,6 @@ def _compare(words: list[str], signals: Signals) -> int:
     found = compare(given.directory, given.run, depths, change, signals)
     if comm.rank == 0:
         sys.stdout.write(f"{found.sentence}: {given.directory / 'compare' / 'report.html'}\n{found.why}\n")
-    return 0
 
 
 def _depths(text: str) -> list[int]:
@@ -60,11 +55,8 @@ def _depths(text: str) -> list[int]:
 
 
 def _change(text: str | None) -> float | None:
-    try:
-        value = None if text is None else float(text)
-    except ValueError:
-        value = math.nan
-    if value is not None and not 0.0 < value < 1.0:
+    value = None if text is None else number(text)
+    if value is not None and not (isinstance(value, float) and 0.0 < value < 1.0):
         raise InputError(f"--change {text}: must be a number between 0 and 1, as in 0.05 for 5 %")
     return value
 

@@ -6,45 +6,24 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfpde.output.records.installation import host, mpi_library, petsc_version, version
 from mfpde.parallel import caches, mpi
-from mfpde.parallel.command import run_command
 from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 _PACKAGES = (
-    "jax",
-    "jaxlib",
-    "numba",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "meshio",
-    "vtk",
-    "pyvista",
-    "matplotlib",
-    "tqdm",
-)
+    "jax", "jaxlib", "numba", "numpy", "scipy", "scikit-learn", "meshio", "vtk", "pyvista", "matplotlib", "tqdm",
+)  # fmt: skip
 _PETSC_PACKAGES = (
-    "hdf5",
-    "hypre",
-    "metis",
-    "mumps",
-    "parmetis",
-    "ptscotch",
-    "scalapack",
-    "suitesparse",
-    "superlu_dist",
-)
-
+    "hdf5", "hypre", "metis", "mumps", "parmetis", "ptscotch", "scalapack", "suitesparse", "superlu_dist",
+)  # fmt: skip
 _EXAMPLES = """\
-examples:
   python -m mfpde.info              # what is installed here
   mpirun -n 8 python -m mfpde.info  # and on which hosts so many ranks would run; each line is printed once
   python -m mfpde.info > info.txt   # to go with a bug report
@@ -60,17 +39,14 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; prints from one rank and returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(lambda: _report(words))
+    return parser().run(lambda _: _report(), arguments)
 
 
-def _report(words: list[str]) -> int:
-    parser().parse_args(words)
+def _report() -> None:
     comm = mpi.start()
     found = sections(comm)
     if comm.rank == 0:
         sys.stdout.write(render(found))
-    return 0
 
 
 def sections(comm: MPI.Intracomm) -> dict[str, Section]:
@@ -82,24 +58,25 @@ def sections(comm: MPI.Intracomm) -> dict[str, Section]:
     Returns:
         Title of a section → name → value.
     """
+    machine = host()
     return {
         "mfpde": {
-            "version": _version("mfpde"),
+            "version": version("mfpde") or "not installed",
             "folder": str(Path(__file__).parent),
             "Python": f"{platform.python_version()} ({sys.executable})",
-            "system": platform.platform(),
+            "system": str(machine["platform"]),
             "C compiler": shutil.which("cc") or "none (tests need one; solving does not)",
         },
-        "libraries": {name: _version(name) for name in _PACKAGES} | _finite_elements(),
+        "libraries": {name: version(name) or "not installed" for name in _PACKAGES} | _finite_elements(),
         "MPI": _mpi(comm),
         "PETSc": _petsc(),
-        "cores": {"in the machine": str(os.cpu_count()), "for this process": str(_cores())},
+        "cores": {"in the machine": str(machine["cores"]), "for this process": str(machine["cores_usable"])},
         "environment": _environment(),
         "caches": _caches(),
     }
 
 
-def render(found: dict[str, Section]) -> str:
+def render(found: Mapping[str, Section]) -> str:
     """The sections as aligned text."""
     width = max(len(name) for section in found.values() for name in section)
     lines: list[str] = []
@@ -108,15 +85,8 @@ def render(found: dict[str, Section]) -> str:
     return "\n".join(lines)
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _finite_elements() -> Section:
-    """DOLFINx and its parts, asked by import: a conda or source build need not be a distribution."""
+    """DOLFINx and its parts, found by importing them: a conda or source build need not be a distribution."""
     found: Section = {}
     for name in ("dolfinx", "basix", "ffcx", "ufl"):
         try:
@@ -127,38 +97,32 @@ def _finite_elements() -> Section:
 
 
 def _mpi(comm: MPI.Intracomm) -> Section:
-    from mpi4py import MPI, __version__  # noqa: PLC0415
+    from mpi4py import MPI  # noqa: PLC0415
 
-    here = Path(sys.executable).parent / "mpirun"
+    beside = Path(sys.executable).parent / "mpirun"
     hosts = comm.allgather(platform.node())
     return {
-        "library": " ".join(MPI.Get_library_version().split("\n")[0].split()),
+        "library": str(mpi_library()),
         "standard": ".".join(map(str, MPI.Get_version())),
-        "mpi4py": __version__,
+        "mpi4py": str(version("mpi4py")),
         "ranks": f"{comm.size} on {len(set(hosts))} host(s)",
         "mpirun on the PATH": shutil.which("mpirun") or "none",
-        "mpirun beside this Python": str(here) if here.exists() else "none",
+        "mpirun beside this Python": str(beside) if beside.exists() else "none",
     }
 
 
 def _petsc() -> Section:
     try:
-        import petsc4py  # noqa: PLC0415
-
         mpi.start_petsc()
         from petsc4py import PETSc  # noqa: PLC0415
     except ImportError as error:
         return {"petsc4py": f"cannot be imported ({error})"}
     return {
-        "version": ".".join(map(str, PETSc.Sys.getVersion())),
-        "petsc4py": petsc4py.__version__,
+        "version": str(petsc_version()),
+        "petsc4py": str(version("petsc4py")),
         "numbers": f"{PETSc.ScalarType.__name__}, indices {PETSc.IntType.__name__}",
         "packages": ", ".join(name for name in _PETSC_PACKAGES if PETSc.Sys.hasExternalPackage(name)) or "none",
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment() -> Section:
@@ -171,24 +135,19 @@ def _environment() -> Section:
 
 def _caches() -> Section:
     """Where compiled code is kept; all of it can be deleted at any time."""
+    from mfpde.parallel.exact_sum import add_exactly  # noqa: PLC0415  (numba)
+
+    stats = getattr(add_exactly, "stats", None)  # a plain function with NUMBA_DISABLE_JIT
     found = {
         "mfpde (MFPDE_CACHE)": str(caches.directory()),
         "JAX": os.environ.get("JAX_COMPILATION_CACHE_DIR", "none"),
-        "numba": _numba_cache(),
+        "numba": "none" if stats is None else str(Path(stats.cache_path)),
     }
     try:
         from dolfinx import jit  # noqa: PLC0415
     except ImportError:
         return found
     return found | {"DOLFINx forms": str(jit.get_options()["cache_dir"])}
-
-
-def _numba_cache() -> str:
-    """Where numba itself says that one of the solver's functions is kept."""
-    from mfpde.parallel.exact_sum import add_exactly  # noqa: PLC0415
-
-    stats = getattr(add_exactly, "stats", None)  # a plain function with NUMBA_DISABLE_JIT
-    return "none" if stats is None else str(Path(stats.cache_path))
 
 
 if __name__ == "__main__":

@@ -75,16 +75,26 @@ def whole(key: str, value: object, least: int, most: int) -> int:
     return int(value)
 
 
-def one_of(key: str, value: object, allowed: Sequence[str], available: Sequence[str] | None = None) -> None:
-    """One of the allowed words, and one that this version has.
+def truth(key: str, value: object) -> bool:
+    """True or false.
+
+    Raises:
+        InputError: naming key and value.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{key} = {show(value)}: must be true or false")
+    return value
+
+
+def one_of(key: str, value: object, allowed: Sequence[str]) -> str:
+    """One of the allowed words.
 
     Raises:
         InputError: naming key, value and what is allowed.
     """
     if not isinstance(value, str) or value not in allowed:
         raise InputError(f"{key} = {show(value)}: must be one of {', '.join(map(repr, allowed))}")
-    if available is not None and value not in available:
-        raise InputError(f"{key} = {value!r}: not available in this version; must be {', '.join(map(repr, available))}")
+    return value
 
 
 def duration(key: str, value: object) -> float:

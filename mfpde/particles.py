@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from mfpde.errors import InputError
 from mfpde.parallel.agreement import agree
-from mfpde.parallel.command import run_command
-from mfpde.runs.command_line import Parser
+from mfpde.runs.command_line import Parser, number
 
 if TYPE_CHECKING:
     from mfpde.runs.finite_runs import TrainingPlan
 
 _EXAMPLES = """\
-examples:
   python -m mfpde.particles runs/in-context.toml --units 10,40,160 --seeds 8
   mpirun -n 2 python -m mfpde.particles runs/in-context.toml --units 40 --seeds 8 --layers 4,8,16
   python -m mfpde.particles runs/in-context.toml --units 32x20,48x24 --initial grid --set training.horizon=1
@@ -25,6 +23,7 @@ examples:
 
 A study that was stopped goes on where it was; finished Transformers are not trained again.
 """
+_KEPT = "stopped; finished Transformers are kept, and the same command goes on with the others"
 
 
 def parser() -> Parser:
@@ -37,7 +36,7 @@ def parser() -> Parser:
     p.add_argument("--seeds", metavar="S", help="how many sets of drawn units of each size")
     p.add_argument("--layers", metavar="L,…", help="depths; default that of the run file")
     p.add_argument("--directory", metavar="DIR", help="the run directory; results go to its folder particles/")
-    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
+    p.add_overrides("of the run file")
     p.add_argument(
         "--initial", default="sampled", metavar="HOW", help="sampled (default), grid or gauss: where units start"
     )
@@ -51,19 +50,13 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(
-        lambda: _train(words), "stopped; finished Transformers are kept, and the same command goes on with the others"
-    )
+    return parser().run(_train, arguments, _KEPT)
 
 
-def _train(words: list[str]) -> int:
-    given = parser().parse_args(words)
+def _train(given: argparse.Namespace) -> None:
     from mfpde.runs.finite_runs import execute  # noqa: PLC0415  (after MPI is up)
 
-    plan = agree(lambda: _plan(given))
-    execute(plan)
-    return 0
+    execute(agree(lambda: _plan(given)))
 
 
 def _plan(given: argparse.Namespace) -> TrainingPlan:
@@ -77,21 +70,33 @@ def _plan(given: argparse.Namespace) -> TrainingPlan:
     if "horizon" not in run.content["training"]:
         raise InputError(f"{given.run}: training.horizon is missing; finite Transformers are trained to it")
     one_of("--initial", given.initial, INITIALS)
-    hot = run.training.temperature > 0.0
-    if hot and given.initial != "sampled":
-        raise InputError(f"--initial {given.initial}: units with noise (training.temperature) are drawn, not on a grid")
-    if hot and given.learning_rate is None:
-        raise InputError("training.temperature is not 0: noise needs steps; give --learning-rate, such as 0.01")
+    _check_noise(given, run.training.temperature)
+
+    # Gradient descent has steps of one length, the flow has steps of one tolerance.
     if given.learning_rate is not None and given.tolerance is not None:
         raise InputError("--learning-rate and --tolerance exclude each other; give one")
-    rate = None if given.learning_rate is None else real("--learning-rate", _number(given.learning_rate), above=0.0)
-    tolerance = 1e-6 if given.tolerance is None else real("--tolerance", _number(given.tolerance), least=1e-14)
+    if given.learning_rate is not None:
+        method = Method(real("--learning-rate", number(given.learning_rate), above=0.0), 0.0)
+    else:
+        method = Method(None, real("--tolerance", number(given.tolerance or "1e-6"), least=1e-14))
+
     seeds = _seeds(given)
     layers = [_whole("--layers", word) for word in _words(given.layers)] or [run.build(trial=False)[0].layers]
     sizes = [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)]
-    kept = [real("--tau", _number(word)) for word in _words(given.tau)] if given.tau is not None else None
-    jobs = plan(given.initial, sizes, layers, seeds, Method(rate, tolerance if rate is None else 0.0))
-    return TrainingPlan(run, jobs, kept)
+    kept = [real("--tau", number(word)) for word in _words(given.tau)] or None
+    return TrainingPlan(run, plan(given.initial, sizes, layers, seeds, method), kept)
+
+
+def _check_noise(given: argparse.Namespace, temperature: float) -> None:
+    """Noise needs units that are drawn, and steps.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if temperature > 0.0 and given.initial != "sampled":
+        raise InputError(f"--initial {given.initial}: units with noise (training.temperature) are drawn, not on a grid")
+    if temperature > 0.0 and given.learning_rate is None:
+        raise InputError("training.temperature is not 0: noise needs steps; give --learning-rate, such as 0.01")
 
 
 def _seeds(given: argparse.Namespace) -> int:
@@ -104,13 +109,6 @@ def _seeds(given: argparse.Namespace) -> int:
 
 def _words(text: str | None) -> list[str]:
     return [] if text is None else text.split(",")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _whole(option: str, text: str) -> int:

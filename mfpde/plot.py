@@ -7,15 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
-from mfpde.parallel.command import run_command
-from mfpde.runs.command_line import Parser
+from mfpde.runs.command_line import Parser, number
 
 _EXAMPLES = """\
-examples:
   python -m mfpde.plot runs/quickstart            # everything; open figures/report.html in a browser
   python -m mfpde.plot runs/in-context --tau 2.5  # as it was at a report before the last
   python -m mfpde.plot runs/quickstart --family head_0 --no-animation
@@ -36,23 +33,13 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(lambda: _plot(words), "stopped; figures that were finished are there")
+    return parser().run(_plot, arguments, "stopped; figures that were finished are there")
 
 
-def _plot(words: list[str]) -> int:
-    given = parser().parse_args(words)
+def _plot(given: argparse.Namespace) -> None:
     comm = mpi.start()
-    tau = None if given.tau is None else _number(given.tau)
+    tau = None if given.tau is None else real("--tau", number(given.tau))
     agree(lambda: _draw(given, tau) if comm.rank == 0 else None)
-    return 0
-
-
-def _number(text: str) -> float:
-    try:
-        return real("--tau", float(text))
-    except ValueError as error:
-        raise InputError(f"--tau = {text!r}: must be a finite number") from error
 
 
 def _draw(given: argparse.Namespace, tau: float | None) -> None:
@@ -69,13 +56,8 @@ def _draw(given: argparse.Namespace, tau: float | None) -> None:
     from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
     wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)
-    written = write_figures(run, wishes, _tell, Steps("drawing"))
-    _tell(f"{len(written)} files in {run.directory / 'figures'}: open {written[-1].name} first")
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    written = write_figures(run, wishes, mpi.say, Steps("drawing"))
+    mpi.say(f"{len(written)} files in {run.directory / 'figures'}: open {written[-1].name} first")
 
 
 if __name__ == "__main__":

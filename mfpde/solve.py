@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,10 @@ from mfpde.errors import InputError
 from mfpde.inputs import duration
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
-from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
 from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
-examples:
   mpirun -n 8 python -m mfpde.solve                                # the quick start, on real data
   python -m mfpde.solve runs/in-context.toml                       # one process
   mpirun -n 4 python -m mfpde.solve runs/digits.toml --set density.cells=32 --directory fine
@@ -29,7 +28,7 @@ def parser() -> Parser:
     """The command line."""
     p = Parser("solve", __doc__, _EXAMPLES)
     p.add_argument("run", nargs="?", type=Path, metavar="RUN.toml", help="run file; without one, the quick start")
-    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key of the run file")
+    p.add_overrides("of the run file")
     p.add_argument("--directory", metavar="DIR", help="where the results go; default NAME/ beside the run file")
     p.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the directory")
@@ -43,19 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     cut = words.index("--") if "--" in words else len(words)
     signals = Signals()
-    return run_command(lambda: _solve(words[:cut], words[cut + 1 :], signals), signals=signals)
+    return parser().run(lambda given: _solve(given, words[cut + 1 :], signals), words[:cut], signals=signals)
 
 
-def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
-    given = parser().parse_args(words)
+def _solve(given: argparse.Namespace, petsc: Sequence[str], signals: Signals) -> None:
     if given.resume and given.overwrite:
         raise InputError("--resume and --overwrite exclude each other")
     wall_time = None if given.wall_time is None else duration("--wall-time", given.wall_time)
+
     mpi.start_petsc(petsc)
     from mfpde.config import run_file  # noqa: PLC0415  (after MPI and PETSc are up)
 
     run = agree(lambda: run_file.load(given.run, given.set, given.directory))
-    from mfpde.runs.limit_run import RunOptions, execute  # noqa: PLC0415  (slow, and a mistake in the run file is told first)
+    from mfpde.runs.limit_run import RunOptions, execute  # noqa: PLC0415  (slow; mistakes are reported first)
 
     options = RunOptions(
         overwrite=given.overwrite or (given.run is None and not given.resume),
@@ -66,7 +65,6 @@ def _solve(words: list[str], petsc: list[str], signals: Signals) -> int:
         signals=signals,
     )
     execute(run, options)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""`python -m mfpde.sweep`: a family of runs that differ in some keys of one run file, its table and its figure."""
+"""`python -m mfpde.sweep`: solve a run file for several values of some of its keys, with a table and a figure."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
-from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
 from mfpde.runs.command_line import Parser
 
 _EXAMPLES = """\
-examples:
   python -m mfpde.sweep runs/teacher.toml --over training.weight_decay=0.3,0.1,0.03
   mpirun -n 2 python -m mfpde.sweep runs/teacher.toml --over density.cells=12,24 --over density.degree=1,2
 
@@ -27,28 +26,25 @@ def parser() -> Parser:
     p = Parser("sweep", __doc__, _EXAMPLES)
     p.add_argument("run", type=Path, metavar="RUN.toml", help="run file")
     p.add_argument("--over", action="append", required=True, metavar="a.b=x,y,…", help="a key and its values")
-    p.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a key in all runs")
+    p.add_overrides("in all runs")
     p.add_argument(
-        "--directory", metavar="DIR", help="where the family goes; default NAME-sweep/ beside the run file's NAME/"
+        "--directory", metavar="DIR", help="where the runs go; default NAME-sweep/ beside the run file's NAME/"
     )
-    p.add_argument("--overwrite", action="store_true", help="solve again what is there but says something else")
+    p.add_argument("--overwrite", action="store_true", help="replace other runs that are already there")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (docs/commands.md)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
     signals = Signals()
-    return run_command(lambda: _sweep(words, signals), signals=signals)
+    return parser().run(lambda given: _sweep(given, signals), arguments, signals=signals)
 
 
-def _sweep(words: list[str], signals: Signals) -> int:
-    given = parser().parse_args(words)
+def _sweep(given: argparse.Namespace, signals: Signals) -> None:
     mpi.start_petsc()
     from mfpde.runs.parameter_sweep import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
     execute(agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
-    return 0
 
 
 if __name__ == "__main__":

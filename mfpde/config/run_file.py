@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,14 +14,12 @@ from mfpde.config import toml
 from mfpde.config.build import build
 from mfpde.config.identity import Identity, identify
 from mfpde.config.named_files import contents, families, renamed, seen_from, without_folders
-from mfpde.config.settings import Density, Output, Time, Training, as_table
+from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.inputs import existing, file_name, inside, is_text, reject_unknown, short, show
 from mfpde.problem.model_checks import try_out
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-
-__all__ = ["Density", "Output", "RunFile", "Time", "Training", "load"]
 
 _INSTEAD = {
     ("density", "mesh"): "cells",
@@ -105,11 +102,11 @@ class RunFile:
     def _resolved(self) -> dict[str, Any]:
         resolved = dict(self.content)
         for table, settings in (("training", self.training), ("time", self.time)):
-            resolved[table] = {**as_table(settings), **self.content.get(table, {})}
+            resolved[table] = {**settings.given(), **self.content.get(table, {})}
         without = () if self.density.mesh is None else _BOX
-        defaults = {k: v for k, v in as_table(self.density).items() if k not in without}
+        defaults = {k: v for k, v in self.density.given().items() if k not in without}
         resolved["density"] = {**defaults, **self.content.get("density", {})}
-        resolved["output"] = {k: v for k, v in as_table(self.output).items() if k != "directory"}
+        resolved["output"] = {k: v for k, v in self.output.given().items() if k != "directory"}
         return resolved
 
     def with_layers(self, layers: int, depth: str | None = None) -> RunFile:
@@ -162,46 +159,45 @@ def _make_room(content: dict[str, Any], text: str) -> None:
 
 
 def _override(content: dict[str, Any], text: str) -> None:
-    told = short(text)
+    shown = short(text)
     if not is_text(text):
-        raise InputError(f"--set {told!a}: must be a text in UTF-8")
+        raise InputError(f"--set {shown!a}: must be a text in UTF-8")
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise InputError(f"--set {told}: must look like table.key=value")
-    try:
-        parsed = tomllib.loads(f"value = {value}") if "\n" not in value else {}
-    except (ValueError, RecursionError):
-        parsed = {}
+        raise InputError(f"--set {shown}: must look like table.key=value")
+
     table: Any = content
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise InputError(f"--set {told}: {short(part)} is not a table")
-    table[parts[-1]] = parsed.get("value", value)  # a bare word is a string
+            raise InputError(f"--set {shown}: {short(part)} is not a table")
+    table[parts[-1]] = toml.line(f"value = {value}").get("value", value)  # a bare word is a string
 
 
 def _validate(source: str, path: Path | None, content: dict[str, Any], directory: str | Path | None) -> RunFile:
     reject_unknown("", content, ("name", *_TABLES))
     _check_sizes("", content)
+    _check_tables(content)
+
     beside = path.parent if path is not None else Path("runs")
     base = path.resolve().parent if path is not None and path.is_symlink() else beside  # its files are where it is
     name = content.setdefault("name", path.stem if path is not None else "quickstart")
     if file_name("name", name, "a text without path separators").name != name or name == "..":
         raise InputError(f"name = {show(name)}: must be a text without path separators")
-    _check_tables(content)
+
     for family, own in families(content).items():
         with inside(f"[density.{family}]"):
             _density(own, base, _common(content))
-    output = _settings(Output, "output", {"directory": name, **content.get("output", {})})
+    output = Output.of({"directory": name, **content.get("output", {})})
     where = beside / str(output.directory) if directory is None else directory
     return RunFile(
         source=source,
         base=base,
         content=content,
-        training=_settings(Training, "training", content["training"]),
+        training=Training.of(content["training"]),
         density=_density(_common(content), base),
-        time=_settings(Time, "time", content.get("time", {})),
+        time=Time.of(content.get("time", {})),
         output=dataclasses.replace(output, directory=file_name("--directory", where, "the name of a folder")),
     )
 
@@ -226,15 +222,6 @@ def _check_sizes(key: str, value: object, depth: int = 0) -> None:
         raise InputError(f"{short(key)}: must be a number of at most 64 bits")
 
 
-def _settings[Kind](kind: type[Kind], table: str, values: Mapping[str, Any]) -> Kind:
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    reject_unknown(table, values, [f.name for f in fields])
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
-    if missing:
-        raise InputError(f"{table}.{missing[0]} is missing")
-    return kind(**values)
-
-
 def _common(content: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of [density] that hold for all families."""
     own = families(content)
@@ -246,6 +233,7 @@ def _density(own: Mapping[str, Any], base: Path, common: Mapping[str, Any] | Non
     boxed = [key for key in _BOX if key in own]
     if "mesh" in own and boxed:
         raise InputError(f"density.mesh = {show(own['mesh'])} and density.{boxed[0]} exclude each other; give one")
+
     inherited = {key: value for key, value in (common or {}).items() if key != "mesh" or not boxed}
-    density = _settings(Density, "density", {**inherited, **own})
+    density = Density.of({**inherited, **own})
     return density if density.mesh is None else dataclasses.replace(density, mesh=base / density.mesh)

@@ -3,20 +3,81 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from mfpde.errors import InputError
-from mfpde.inputs import duration, file_name, one_of, plain, real, show, whole
+from mfpde.inputs import duration, file_name, one_of, plain, real, reject_unknown, truth, whole
 
 LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 _FINEST = 1e-14  # a smaller error of a step is below rounding
 
 
+def _checked(check: Callable[[str, object], object], default: object = MISSING) -> Any:
+    """A field with what checks its value, given the key for the message, and returns it in the type of the field."""
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
 @dataclass(frozen=True)
-class Training:
+class Settings:
+    """A table of the run file. Values are checked, but for those that were not given and need not be.
+
+    Attributes:
+        table: its name.
+    """
+
+    table: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                self._set(field.name, field.metadata["check"](f"{self.table}.{field.name}", value))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The settings of a table.
+
+        Raises:
+            InputError: naming the first key that is unknown, missing or wrong.
+        """
+        known = {field.name: field.default is MISSING for field in dataclasses.fields(cls)}
+        reject_unknown(cls.table, values, list(known))
+        for name, required in known.items():
+            if required and name not in values:
+                raise InputError(f"{cls.table}.{name} is missing")
+        return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """The table: all values but those that were not given."""
+        values = dataclasses.asdict(self)
+        return {key: str(v) if isinstance(v, Path) else v for key, v in values.items() if v is not None}
+
+
+def _radius(key: str, value: object) -> float | tuple[float, ...]:
+    radius = plain(value)
+    if isinstance(radius, Sequence) and not isinstance(radius, str):
+        return tuple(real(key, part, above=0.0) for part in radius)
+    return real(key, radius, above=0.0)
+
+
+def _duration(key: str, value: object) -> str:
+    duration(key, value)
+    return str(value)
+
+
+_POSITIVE = partial(real, above=0.0)
+_NONNEGATIVE = partial(real, least=0.0)
+
+
+@dataclass(frozen=True)
+class Training(Settings):
     """What is trained: λ, β⁻¹ and when it ends.
 
     Attributes:
@@ -27,25 +88,22 @@ class Training:
             density undershoots, negative parts count as positive ones do and pretend nothing.
     """
 
-    weight_decay: float
-    horizon: float = None  # type: ignore[assignment]  # a float from __post_init__ on
-    temperature: float = 0.0
-    stationary: float | None = None
+    table = "training"
+    weight_decay: float = _checked(_NONNEGATIVE)
+    horizon: float = _checked(_POSITIVE, None)  # a float from __post_init__ on
+    temperature: float = _checked(_NONNEGATIVE, 0.0)
+    stationary: float | None = _checked(_POSITIVE, None)
 
     def __post_init__(self) -> None:
-        _keep(self, "weight_decay", real("training.weight_decay", self.weight_decay, least=0.0))
-        if self.stationary is not None:
-            _keep(self, "stationary", real("training.stationary", self.stationary, above=0.0))
+        super().__post_init__()
         if self.horizon is None:
             if self.stationary is None:
                 raise InputError("training.horizon is missing; only training.stationary makes it dispensable")
-            _keep(self, "horizon", LATEST)
-        _keep(self, "horizon", real("training.horizon", self.horizon, above=0.0))
-        _keep(self, "temperature", real("training.temperature", self.temperature, least=0.0))
+            self._set("horizon", LATEST)
 
 
 @dataclass(frozen=True)
-class Density:
+class Density(Settings):
     """How a family's density is discretised.
 
     Attributes:
@@ -60,54 +118,41 @@ class Density:
         positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
             are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
             for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
-            indicators.csv and moments.csv tell of it (`limit.positivity.bernstein.nonnegative`). "scheme" keeps the
+            indicators.csv and moments.csv describe it (`limit.positivity.bernstein.nonnegative`). "scheme" keeps the
             evolved density itself nonnegative after every step, under no bound on the step, with the mass to rounding:
             at the points of a quadrature that is exact for the moments, on boxes with k ≤ p + 1 the (p + 1)^d Gauss
             points of each cell; so what the Transformer sees is a positive measure (`limit.positivity.limiter`).
-            Between these points it can be negative, which `min_density` and `negative_mass` tell; copies are made as
+            Between these points it can be negative, which `min_density` and `negative_mass` show; copies are made as
             for "output". In co-moving frames the risk is as accurate as without only while ridges are not far thinner
             than a cell, on in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so
             (docs/positivity.md).
-        remap: with frame "lagrangian", carry the density over to a fresh grid while that resolves it
+        remap: with frame "lagrangian", interpolate the density to a fresh grid while that resolves it
             (`limit.lagrangian.remap`).
-        frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" lets the flow carry
-            the nodes of a uniform grid (`limit.lagrangian.nodes`): nonnegative and with constant mass under every
+        frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" moves the nodes of a
+            uniform grid with the flow (`limit.lagrangian.nodes`): nonnegative and with constant mass under every
             setting of positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes
             are potential_degree (4 unless given) per cell and direction, their radius is in initial standard
-            deviations, 5.5 unless given; degree says nothing.
+            deviations, 5.5 unless given; degree has no effect.
     """
 
-    degree: int = 2
-    potential_degree: int | None = None
-    cells: int = 24
-    cell_type: Literal["tensor", "simplex"] = "tensor"
-    mesh: Path | None = None
-    radius: float | tuple[float, ...] | None = None
-    positivity: Literal["off", "output", "scheme"] = "output"
-    frame: Literal["fixed", "comoving", "lagrangian"] = "comoving"
-    remap: bool = True
-
-    def __post_init__(self) -> None:
-        _keep(self, "degree", whole("density.degree", self.degree, 0, 3))
-        if self.potential_degree is not None:
-            _keep(self, "potential_degree", whole("density.potential_degree", self.potential_degree, 1, 4))
-        _keep(self, "cells", whole("density.cells", self.cells, 1, 4096))
-        one_of("density.cell_type", self.cell_type, ("tensor", "simplex"))
-        one_of("density.positivity", self.positivity, ("off", "output", "scheme"))
-        one_of("density.frame", self.frame, ("fixed", "comoving", "lagrangian"))
-        if not isinstance(self.remap, bool):
-            raise InputError(f"density.remap = {show(self.remap)}: must be true or false")
-        if self.mesh is not None:
-            _keep(self, "mesh", file_name("density.mesh", self.mesh, "the name of a .msh file"))
-        radius = plain(self.radius)
-        if isinstance(radius, Sequence) and not isinstance(radius, str):
-            _keep(self, "radius", tuple(real("density.radius", value, above=0.0) for value in radius))
-        elif radius is not None:
-            _keep(self, "radius", real("density.radius", radius, above=0.0))
+    table = "density"
+    degree: int = _checked(partial(whole, least=0, most=3), 2)
+    potential_degree: int | None = _checked(partial(whole, least=1, most=4), None)
+    cells: int = _checked(partial(whole, least=1, most=4096), 24)
+    cell_type: Literal["tensor", "simplex"] = _checked(partial(one_of, allowed=("tensor", "simplex")), "tensor")
+    mesh: Path | None = _checked(partial(file_name, what="the name of a .msh file"), None)
+    radius: float | tuple[float, ...] | None = _checked(_radius, None)
+    positivity: Literal["off", "output", "scheme"] = _checked(
+        partial(one_of, allowed=("off", "output", "scheme")), "output"
+    )
+    frame: Literal["fixed", "comoving", "lagrangian"] = _checked(
+        partial(one_of, allowed=("fixed", "comoving", "lagrangian")), "comoving"
+    )
+    remap: bool = _checked(truth, True)
 
 
 @dataclass(frozen=True)
-class Time:
+class Time(Settings):
     """The time step: from an error estimate, with smaller ones inside as the CFL bound asks, or fixed.
 
     Attributes:
@@ -116,20 +161,17 @@ class Time:
         risk_error: largest estimated risk error of a run that counts as done.
     """
 
-    step: float | None = None
-    tolerance: float | None = None
-    risk_error: float = 1e-2
+    table = "time"
+    step: float | None = _checked(_POSITIVE, None)
+    tolerance: float | None = _checked(partial(real, least=_FINEST), None)
+    risk_error: float = _checked(_POSITIVE, 1e-2)
 
     def __post_init__(self) -> None:
         if self.step is not None and self.tolerance is not None:
             raise InputError(
                 f"time.step = {self.step!r} and time.tolerance = {self.tolerance!r} exclude each other; give one"
             )
-        if self.step is not None:
-            _keep(self, "step", real("time.step", self.step, above=0.0))
-        if self.tolerance is not None:
-            _keep(self, "tolerance", real("time.tolerance", self.tolerance, least=_FINEST))
-        _keep(self, "risk_error", real("time.risk_error", self.risk_error, above=0.0))
+        super().__post_init__()
 
     @property
     def relative_tolerance(self) -> float:
@@ -138,7 +180,7 @@ class Time:
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Settings):
     """Where and how often results are written.
 
     Attributes:
@@ -148,24 +190,7 @@ class Output:
         checkpoint_every: wall-clock time between checkpoints.
     """
 
-    directory: Path | None = None
-    every: float | None = None
-    checkpoint_every: str = "60s"
-
-    def __post_init__(self) -> None:
-        if self.every is not None:
-            _keep(self, "every", real("output.every", self.every, above=0.0))
-        duration("output.checkpoint_every", self.checkpoint_every)
-        if self.directory is not None:
-            _keep(self, "directory", file_name("output.directory", self.directory, "the name of a folder"))
-
-
-def as_table(settings: Training | Density | Time | Output) -> dict[str, Any]:
-    """The settings as a table of a run file, without those that were not given."""
-    fields = dataclasses.asdict(settings)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in fields.items() if v is not None}
-
-
-def _keep(settings: Training | Density | Time | Output, name: str, value: object) -> None:
-    """Store a value that has been checked, in the type that its field says."""
-    object.__setattr__(settings, name, value)
+    table = "output"
+    directory: Path | None = _checked(partial(file_name, what="the name of a folder"), None)
+    every: float | None = _checked(_POSITIVE, None)
+    checkpoint_every: str = _checked(_duration, "60s")

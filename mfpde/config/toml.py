@@ -37,6 +37,14 @@ def loads(text: str) -> dict[str, Any]:
         raise InputError(f"not valid TOML: {' '.join(str(error).split())}") from error
 
 
+def line(text: str) -> dict[str, Any]:
+    """The entry of one line `key = value` of a command; empty where that is not TOML, as bare words are not."""
+    try:
+        return tomllib.loads(text) if "\n" not in text else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
 def dumps(content: Mapping[str, Any]) -> str:
     """The text of nested tables, every array in one line."""
     text = tomli_w.dumps(content)

@@ -134,6 +134,12 @@ def _check_option_files(options: Sequence[str]) -> None:
             existing(option, Path(value.removesuffix(":yaml")))
 
 
+def say(line: str) -> None:
+    """Show a line of what the command does, at once; called on one rank."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def warn(line: str) -> None:
     """Print a warning, which does not end the command; called on one rank."""
     sys.stderr.write(f"mfpde: warning: {line}\n")

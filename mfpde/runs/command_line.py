@@ -1,13 +1,24 @@
-"""The command line that all commands have in common."""
+"""What the command lines of all commands have in common."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mfpde.errors import InputError
 from mfpde.parallel import mpi
+from mfpde.parallel.command import run_command
+from mfpde.parallel.signals import Signals
+
+
+def number(text: str) -> float | str:
+    """The number that a text of the command line stands for; a text that is none as it is, for the check to name."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,9 +33,39 @@ class Parser(argparse.ArgumentParser):
             examples: shown after the options.
         """
         super().__init__(
-            prog=f"python -m mfpde.{name}", description=description, epilog=examples,
+            prog=f"python -m mfpde.{name}", description=description, epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         )  # fmt: skip
+
+    def add_overrides(self, target: str) -> None:
+        """Add `--set`, for keys of the run file."""
+        self.add_argument("--set", action="append", default=[], metavar="a.b=value", help=f"override a key {target}")
+
+    def run(
+        self,
+        work: Callable[[argparse.Namespace], object],
+        arguments: Sequence[str] | None,
+        kept: str = "nothing was lost",
+        signals: Signals | None = None,
+    ) -> int:
+        """Read the arguments and do the work on every rank.
+
+        Args:
+            work: what the command does with its arguments.
+            arguments: words; those of the process unless given.
+            kept: for the message when a signal ends the work that does not handle it.
+            signals: those that the work handles.
+
+        Returns:
+            The exit code (docs/commands.md).
+        """
+        words = sys.argv[1:] if arguments is None else arguments
+
+        def body() -> int:
+            work(self.parse_args(words))
+            return 0
+
+        return run_command(body, kept, signals)
 
     def error(self, message: str) -> NoReturn:
         """Raise it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mfpde.figures.plots import comparison_figures
 from mfpde.finite.record_files import Record
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.reader import RunReader
+from mfpde.parallel.mpi import say
 from mfpde.runs.comparison_inputs import ComparisonInputs
 
 
@@ -47,8 +47,7 @@ def gather_evidence(inputs: ComparisonInputs, solved: SolvedDepths, change: floa
         mine = [r for r in inputs.records if r.job.layers == layers]
         if len({(r.job.initial, r.job.size) for r in mine}) > 1:
             record = witness(mine, model)
-            sys.stdout.write(f"training {record.job.name} again with λ and with η larger by {percent(change)}\n")
-            sys.stdout.flush()
+            say(f"training {record.job.name} again with λ and with η larger by {percent(change)}")
             with np.errstate(all="ignore"):
                 measured[layers] = effects(record, model, task, inputs.run.training, change)
 

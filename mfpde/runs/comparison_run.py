@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from mfpde.inputs import inside
 from mfpde.limit.specification import refined
 from mfpde.output.lock import only_writer
 from mfpde.parallel.agreement import agree, from_first
+from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
 from mfpde.runs.comparison_findings import SolvedDepths, find, gather_evidence, write
 from mfpde.runs.comparison_inputs import ComparisonInputs, read_inputs
@@ -111,8 +111,7 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
         return directory
 
     if first:
-        sys.stdout.write(f"{'going on with' if begun else 'solving'} {directory}\n")
-        sys.stdout.flush()
+        say(f"{'going on with' if begun else 'solving'} {directory}")
     problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source), stopped_within(str(directory)):
         output = dataclasses.replace(run.output, directory=directory)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from mpi4py import MPI
@@ -26,6 +24,7 @@ from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.records.manifest import describe, read_manifest
 from mfpde.parallel.agreement import agree, from_first
+from mfpde.parallel.mpi import say
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.runs.problem_setup import check_same, report_times
@@ -33,7 +32,7 @@ from mfpde.runs.problem_setup import check_same, report_times
 FOLDER = "particles"
 MANIFEST, RUN_FILE, HISTORY = "manifest.json", "run.toml", "history.csv"
 _KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
-_NAP = 0.2  # seconds between looks of a rank that has nothing left to do
+_SLEEP = 0.2  # seconds between looks of a rank that has nothing left to do
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _wait(comm: MPI.Intracomm, watch: _Watch | None) -> None:
     """Until every rank is done; a sleeping rank takes no core from a working one."""
     request = comm.Ibarrier()
     while not request.Test():
-        time.sleep(_NAP)
+        time.sleep(_SLEEP)
         if watch is not None:
             watch.look()
     if watch is not None:
@@ -199,30 +198,24 @@ def _raise(failure: ComputationError | None) -> None:
 class _Watch:
     """Rank 0's view of all ranks' work, by the files that appear."""
 
-    def __init__(self, folder: Path, jobs: Sequence[Job], stream: TextIO | None = None) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
         self._folder = folder
         self._open = list(jobs)
         self._count = len(jobs)
         self._start = time.time()
-        self._stream = sys.stdout if stream is None else stream
-        self._tell(f"{self._count} finite Transformers to train")
+        say(f"{self._count} finite Transformers to train")
 
     def look(self) -> None:
-        """Tell of the jobs that are done since the last look."""
+        """Show the jobs that were done since the last look."""
         for job in [job for job in self._open if self._is_new(path_of(self._folder, job))]:
             self._open.remove(job)
             risk = load(path_of(self._folder, job)).columns["risk"][-1]
             done = self._count - len(self._open)
-            self._tell(f"{done}/{self._count}  {job.name}  risk {risk:.6g}  wall {time.time() - self._start:.1f} s")
+            say(f"{done}/{self._count}  {job.name}  risk {risk:.6g}  wall {time.time() - self._start:.1f} s")
 
     def _is_new(self, path: Path) -> bool:
         """A record that ended too early may have been there before."""
         return path.is_file() and path.stat().st_mtime >= self._start - 1.0
-
-    def _tell(self, line: str) -> None:
-        with suppress(OSError):
-            self._stream.write(line + "\n")
-            self._stream.flush()
 
 
 def _history(folder: Path) -> None:

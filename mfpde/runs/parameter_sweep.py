@@ -6,8 +6,6 @@ import csv
 import io
 import math
 import re
-import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import RunReader
 from mfpde.parallel.agreement import agree, from_first
+from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
 from mfpde.runs.limit_run import RunOptions
 from mfpde.runs.limit_run import execute as solve
@@ -130,8 +129,7 @@ def execute(plan: SweepPlan, signals: Signals | None = None) -> None:
             place = f"run {number} of {len(plan.members)}"
             if first:
                 values = ", ".join(f"{key} = {show(value)}" for key, value in member.values.items())
-                sys.stdout.write(f"{place}: {values}{': finished before' if member.finished else ''}\n")
-                sys.stdout.flush()
+                say(f"{place}: {values}{': finished before' if member.finished else ''}")
             try:
                 with stopped_within(place):
                     _solve(member, signals or Signals())
@@ -171,11 +169,9 @@ def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
         if key in swept:
             raise InputError(f"--over {text}: {key} is swept twice")
 
-        try:
-            values = tomllib.loads(f"values = [{given}]")["values"] if "\n" not in given else []
-        except (ValueError, RecursionError):
-            values = [word.strip() for word in given.split(",")]  # bare words are strings
-        if not values or any(value == "" for value in values):
+        words = [word.strip() for word in given.split(",")]
+        values = toml.line(f"values = [{given}]").get("values", words)  # bare words are strings
+        if "\n" in given or not values or "" in values:
             raise InputError(f"--over {text}: must look like table.key=value,value,…")
         swept[key] = values
 

@@ -15,7 +15,7 @@ import pytest
 from mfpde import open_run
 from mfpde.errors import ComputationError
 from mfpde.output.files import write_json, write_text
-from mfpde.output.records import manifest
+from mfpde.output.records import installation, manifest
 from mfpde.output.records.progress import Progress
 from mfpde.output.writer import RunWriter
 from support.snapshots import make_report, make_snapshot
@@ -153,15 +153,15 @@ def test_revision_is_that_of_the_checkout_that_tracks_the_package(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    assert manifest.revision(package) is None
+    assert installation.revision(package) is None
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "empty")
-    assert manifest.revision(package) is None  # an installed copy inside somebody else's checkout
+    assert installation.revision(package) is None  # an installed copy inside somebody else's checkout
     git("add", "package")
     git("commit", "-q", "-m", "package")
-    assert manifest.revision(package) == git("rev-parse", "HEAD")
+    assert installation.revision(package) == git("rev-parse", "HEAD")
     (package / "__init__.py").write_text("changed")
-    assert manifest.revision(package) == git("rev-parse", "HEAD") + "-dirty"
+    assert installation.revision(package) == git("rev-parse", "HEAD") + "-dirty"
 
 
 @pytest.mark.parametrize(("here", "given", "found"), [

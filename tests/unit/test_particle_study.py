@@ -213,7 +213,7 @@ MISTAKES = {
     "--units 3 --seeds 1 --initial random": ("--initial = 'random'", "'sampled'"),
     "--units 3 --seeds 1 --learning-rate 0": ("--learning-rate = 0.0", "above 0"),
     "--units 3 --seeds 1 --learning-rate 0.1 --tolerance 1e-3": ("exclude each other",),
-    "--units 3 --seeds 1 --tolerance x": ("--tolerance = nan",),
+    "--units 3 --seeds 1 --tolerance x": ("--tolerance = 'x'",),
     "--units 3 --seeds 1 --tau 0.3": ("--tau 0.3", "nearest is 0.5"),
     "--units 900000000000 --seeds 1": ("--units 900000000000", "GiB are free"),
     "--units 3 --seeds 1 --unit 4": ("unrecognized arguments: --unit 4",),

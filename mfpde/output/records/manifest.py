@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mfpde.output.files import read_json
+from mfpde.output.records.installation import host, mpi_library, petsc_version, revision, version
 
 _PACKAGES = ("mfpde", "numpy", "jax", "jaxlib", "numba", "vtk", "mpi4py", "basix", "dolfinx", "petsc4py")
 _KINDS = {
@@ -33,12 +30,13 @@ def describe(ranks: int, hashes: Mapping[str, Any], options: Sequence[str] = ())
         hashes: by which the run is known again.
         options: words of the command line that are kept, such as PETSc's; absolute paths lose their folders.
     """
+    versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     return {
         **hashes,
         "ranks": ranks,
         "options": [_ABSOLUTE.sub(r"\1", word) for word in options],
         "revision": revision(Path(__file__).parent) or os.environ.get("MFPDE_REVISION") or None,
-        "versions": versions(),
+        "versions": versions | {"petsc": petsc_version(), "mpi": mpi_library()},
         "host": host(),
     }
 
@@ -50,70 +48,3 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: when the file is none.
     """
     return read_json(path, _KINDS)
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of Python, of the packages that are installed or imported, of PETSc and of the MPI library."""
-    found = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
-    petsc, mpi = sys.modules.get("petsc4py.PETSc"), sys.modules.get("mpi4py.MPI")
-    found["petsc"] = ".".join(map(str, petsc.Sys.getVersion())) if petsc else None
-    # what follows the first comma or line names the machine on which the library was built
-    found["mpi"] = " ".join(re.split(r"[,\n]", mpi.Get_library_version())[0].split()) if mpi else None
-    return found
-
-
-def _version(name: str) -> str | None:
-    """By the module where it is imported already: a conda or source build need not be a distribution."""
-    said = getattr(sys.modules.get(name), "__version__", None)
-    if said is not None:
-        return str(said)
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def revision(folder: Path) -> str | None:
-    """The git revision of the checkout that tracks this folder, with "-dirty" after it when files differ; else None."""
-    if _output("git", "-C", str(folder), "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None  # not in a checkout, or in somebody else's
-    return _output("git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def host() -> dict[str, object]:
-    """Processor, cores, memory and platform of rank 0's machine."""
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": _memory(),
-        "platform": platform.platform(),
-    }
-
-
-def _cpu() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
-
-
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (OSError, ValueError):
-        return None
-
-
-def _output(*command: str) -> str | None:
-    """What a program prints, None when it is missing, fails or is slow."""
-    program = shutil.which(command[0])
-    if program is None:
-        return None
-    try:
-        ended = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return ended.stdout.strip()
