@@ -38,7 +38,7 @@ POTENTIAL = "tests/exact/test_identities.py::test_nodal_potential_is_the_depth_r
 TWO_RANKS = "tests/parallel/test_right_hand_side.py"
 FINITE_TRAIN = "mfpde/finite/methods.py"
 PARTICLES = "tests/unit/test_particle_study.py::test_{}"
-COMPARE = "tests/exact/test_comparison.py::test_{}"
+COMPARE, EXTRAPOLATED = "tests/exact/test_comparison.py::test_{}", "tests/exact/test_extrapolation.py::test_{}"
 VERDICT = "tests/exact/test_verdict.py::test_{}"
 NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
 COLUMNS = "tests/exact/test_report_columns.py::test_{}"
@@ -361,13 +361,13 @@ FAULTS = (
     Fault("covariance-about-zero", "mfpde/finite/training.py", "centred = points - mean[:, None]", "centred = points",
           PARTICLES.format("a_record_is_what_the_flow_says")),
     Fault("interval-without-jackknife-factor", "mfpde/comparison/infinite_width.py", "(count - 1) / count * np.sum",
-          "1.0 / count * np.sum", COMPARE.format("the_interval_of_the_extrapolation_covers_as_often_as_it_says")),
+          "1.0 / count * np.sum", EXTRAPOLATED.format("the_interval_of_the_extrapolation_covers_as_often_as_it_says")),
     Fault("depth-extrapolated-by-order-one", "mfpde/comparison/depth_error.py", "(fine / coarse) ** 2",
-          "(fine / coarse) ** 1", COMPARE.format("depth_is_a_table_with_its_slope")),
+          "(fine / coarse) ** 1", EXTRAPOLATED.format("depth_is_a_table_with_its_slope")),
     Fault("errors-not-squared", "mfpde/comparison/slopes.py", "squares = np.asarray(errors) ** 2",
-          "squares = np.abs(np.asarray(errors))", COMPARE.format("exponents_and_their_intervals")),
+          "squares = np.abs(np.asarray(errors))", EXTRAPOLATED.format("exponents_and_their_intervals")),
     Fault("steps-length-forgotten", "mfpde/comparison/infinite_width.py", "if len(set(steps)) > 1 else []",
-          "if False else []", COMPARE.format("the_length_of_steps_is_carried_on_to_zero")),
+          "if False else []", EXTRAPOLATED.format("the_length_of_steps_is_carried_on_to_zero")),
     Fault("slope-that-only-reaches", "mfpde/comparison/slopes.py", "self.low > wanted + tolerance else None",
           "self.low > wanted + tolerance else True",
           VERDICT.format("an_exponent_passes_where_its_whole_interval_does")),

@@ -1,29 +1,23 @@
-"""The comparison finds a right PDE right and wrong ones wrong; slopes, extrapolation and distances as they must be."""
+"""The comparison finds a right PDE right and wrong ones wrong, with the effects that it names."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mfpde.compare import main as compare
 from mfpde.comparison.checks import Check
-from mfpde.comparison.depth_error import depth_rows
 from mfpde.comparison.effects import CHANGE, Effect, effects, witness
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.exponents import risk_slopes, slope_checks
 from mfpde.comparison.grids import grid_checks
-from mfpde.comparison.infinite_width import extrapolate
-from mfpde.comparison.slopes import Slope, floor, governed, slope
+from mfpde.comparison.slopes import Slope, floor
 from mfpde.comparison.verdict import decide, mean_checks, refinement_checks
-from mfpde.comparison.wasserstein import draws, exact, nodes, sliced
 from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.record_files import Record
@@ -32,18 +26,18 @@ from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem, refined
-from mfpde.output.fields.snapshot import Snapshot
-from mfpde.particles import main as particles
 from mfpde.problem import models
 from mfpde.problem.datasets import scalars
 from mfpde.problem.laws import Normal
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.solve import main as solve
 
 TAUS, DECAY = [0.25, 0.5], 0.3
+
 RNG = np.random.default_rng(3)
+
 TASK = Task(RNG.normal(size=(6, 3, 3)), 1.5 * RNG.normal(size=(6, 2)))
+
 LAWS = {"attention": Normal([0.5, 0.6], [0.4, 0.4]), "mlp": Normal([0.8, 0.7], [0.4, 0.4])}
 
 
@@ -268,6 +262,7 @@ def enough_seeds(drawn, moved, history, count):
 
 
 HEAT, NOISY = 0.2, [0.75, 1.5]
+
 BILINEAR, SCALARS = models.bilinear(layers=1), scalars(samples=4, mean=1.0, std=0.5, target_mean=2.0)
 
 
@@ -304,56 +299,6 @@ def test_noisy_units_against_the_hot_pde(noisy, warmed, factor: float, verdict: 
     assert decide(checks, CHANGE).word == verdict, checks
 
 
-def test_the_interval_of_the_extrapolation_covers_as_often_as_it_says():
-    """R = 2 + 3/M + g·c + noise: 95 % of intervals hold 2, and control variates make them much narrower."""
-    rng = np.random.default_rng(0)
-    sizes, count, hits, widths = [20, 80, 320], 12, 0, []
-    for _ in range(300):
-        draws_ = rng.normal(size=(count, max(sizes)))
-        units, seeds, values, controls = [], [], [], []
-        for s in range(count):
-            for m in sizes:
-                mean = draws_[s, :m].mean()
-                units.append(m)
-                seeds.append(s)
-                controls.append([mean])
-                values.append(2.0 + 3.0 / m + 1.5 * mean + 0.2 * rng.normal() / np.sqrt(m))
-        found = extrapolate(units, seeds, np.array(values), np.array(controls))
-        plain = extrapolate(units, seeds, np.array(values), np.zeros((len(values), 0)))
-        hits += abs(found.value - 2.0) <= found.half_width
-        widths.append(found.half_width / plain.half_width)
-    assert 0.91 <= hits / 300 <= 0.99
-    assert np.mean(widths) < 0.4
-
-
-def test_the_length_of_steps_is_carried_on_to_zero():
-    """R = 2 + 3/M + 0.7 h without noise: two sizes and two learning rates give 2, one learning rate 2 + 0.7 h."""
-    places = [(m, s, h) for m in (20, 80) for s in range(3) for h in (0.1, 0.05)]
-    units, seeds, steps = (list(column) for column in zip(*places, strict=True))
-    values = np.array([2.0 + 3.0 / m + 0.7 * h for m, _, h in places])
-    none = np.zeros((len(places), 0))
-    assert extrapolate(units, seeds, values, none, steps=steps).value == pytest.approx(2.0, abs=1e-12)
-    one = [k for k, h in enumerate(steps) if h == 0.1]
-    alone = extrapolate([units[k] for k in one], [seeds[k] for k in one], values[one], none[one], steps=[0.1] * 6)
-    assert alone.value == pytest.approx(2.07, abs=1e-12)
-
-
-def test_exponents_and_their_intervals():
-    rng = np.random.default_rng(1)
-    sizes = [10, 40, 160, 640]
-    errors = rng.normal(size=(200, 4)) / np.sqrt(sizes)
-    found = slope(sizes, errors)
-    assert abs(found.value + 0.5) < 0.06
-    assert found.low < -0.5 < found.high
-    assert found.within(-0.5, 0.1)
-    assert slope(sizes, errors + 0.5).within(-0.5, 0.1) is False  # an error that does not fall
-    assert slope(sizes, errors[:4]).within(-0.5, 0.1) is None  # four seeds
-    both = {(m, n): rng.normal(size=100) / np.sqrt(m * n) for m in (10, 100) for n in (2, 16)}
-    width = {(m, n): rng.normal(size=100) / np.sqrt(m) for m in (10, 100) for n in (2, 16)}
-    assert governed(both).by == "L·M"
-    assert governed(width).by == "M"
-
-
 def test_slopes_name_the_parameters_that_they_would_have_seen(records, moved, right):
     """A change c whose effect is Δ leaves an error Δ that does not fall: it is seen from b/Δ times c on."""
     drawn = [r for r in records if r.job.initial == "sampled"]
@@ -370,132 +315,3 @@ def test_slopes_name_the_parameters_that_they_would_have_seen(records, moved, ri
 def test_without_weight_decay_only_the_step_is_changed(records):
     found = effects(witness(records, MODEL), MODEL, TASK, Training(0.0, TAUS[-1]), CHANGE)
     assert list(found) == ["step"]
-
-
-def test_depth_is_a_table_with_its_slope():
-    def table(risk):
-        return {"tau": np.array([1.0]), "risk": np.array([risk])}
-
-    continuum = {n: table(0.3 + 0.02 / n**2) for n in (16, 32)}
-    first = depth_rows({n: table(0.3 + 0.1 / n) for n in (4, 8, 16)}, continuum, [1.0])
-    assert first[0].limit == pytest.approx(0.3, abs=1e-12)
-    assert first[0].slope == pytest.approx(-1.0, abs=1e-9)
-    assert first[0].of_order
-    second = depth_rows({n: table(0.3 + 0.1 / n**2) for n in (4, 8, 16)}, continuum, [1.0])
-    assert not second[0].of_order
-
-
-def uniform(cell: str) -> Snapshot:
-    """ρ = 4ab on the unit square, stretched to [0, 2] × [1, 2]: as one cell, or as two triangles."""
-    halves = [[[0, 0], [1, 0], [0, 1]], [[1, 1], [1, 0], [0, 1]]]
-    corners = {"quadrilateral": [[[0, 0], [1, 0], [0, 1], [1, 1]]], "triangle": halves}
-    place = np.array(corners[cell], dtype=float)
-    if cell == "triangle":  # degree 2, so that 4ab is in the space: corners, then middles of the edges
-        a, b, c = place[:, 0], place[:, 1], place[:, 2]
-        place = np.stack([a, b, c, (b + c) / 2, (a + c) / 2, (a + b) / 2], axis=1)
-    density = 4.0 * place[..., 0] * place[..., 1] / 2.0
-    points = place * [2.0, 1.0] + [0.0, 1.0]
-    degree = 1 if cell == "quadrilateral" else 2
-    return Snapshot("f", ("a", "b"), cell, degree, points[None], density[None], density[None], points[None])
-
-
-@pytest.mark.parametrize("cell", ["quadrilateral", "triangle"])
-def test_nodes_and_draws_have_the_moments_of_the_density(cell):
-    snapshot = uniform(cell)
-    theta, weights = nodes(snapshot, 0)
-    assert weights.sum() == pytest.approx(1.0)
-    expected, square = np.array([4.0 / 3.0, 5.0 / 3.0]), np.array([2.0, 17.0 / 6.0])
-    np.testing.assert_allclose(weights @ theta, expected, rtol=1e-5)
-    np.testing.assert_allclose(weights @ theta**2, square, rtol=1e-5)
-    drawn = draws(snapshot, 0, 20_000, np.random.default_rng(0))
-    np.testing.assert_allclose(drawn.mean(axis=0), expected, atol=5 * 0.47 / np.sqrt(20_000))
-    np.testing.assert_allclose((drawn**2).mean(axis=0), square, atol=5 * 1.1 / np.sqrt(20_000))
-
-
-def test_distances_of_a_shift():
-    """Carrying a measure by s costs |s|; its shadows on directions move by the mean of |cos|, 2|s|/π in the plane."""
-    rng = np.random.default_rng(2)
-    points = rng.normal(size=(60, 2))
-    moved = points + np.array([0.6, 0.8])
-    even = np.full(60, 1.0 / 60)
-    assert exact(points, moved) == pytest.approx(1.0, rel=1e-9)
-    assert exact(points[:, :1], points[:, :1] + 0.3) == pytest.approx(0.3, rel=1e-9)
-    assert sliced(points[:, :1], even, points[:, :1] + 0.3, even) == pytest.approx(0.3, rel=1e-9)
-    found = np.mean([sliced(points, even, moved, even, seed=k) for k in range(20)])
-    assert found == pytest.approx(2.0 / np.pi, rel=0.03)
-
-
-TEXT = """
-name = "case"
-[task]
-name = "scalars"
-samples = 4
-[model]
-name = "linear"
-layers = 2
-[training]
-weight_decay = 0.3
-horizon = 1.0
-[density]
-cells = 8
-[output]
-every = 0.5
-"""
-
-
-@pytest.mark.slow
-def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):
-    """Linear heads: solve, train, compare; then what may not be compared."""
-    case = tmp_path / "case.toml"
-    case.write_text(TEXT)
-    directory = tmp_path / "case"
-
-    def refused(why: str) -> None:
-        """One line, exit code 2, nothing written."""
-        there = sorted(directory.rglob("*"))
-        assert compare([str(directory)]) == 2
-        line = capsys.readouterr().err
-        assert why in line
-        assert line.count("\n") == 1
-        assert sorted(directory.rglob("*")) == there
-
-    refused("does not exist")
-    assert particles([str(case), "--units", "4,8,16", "--seeds", "8", "--layers", "2,3"]) == 0
-    refused("holds no run of mfpde")
-    assert solve([str(case)]) == 0
-    assert particles([str(case), "--units", "12,16", "--initial", "grid"]) == 0
-    assert compare([str(directory)]) == 0
-    assert "undecided whether the PDE matches" in capsys.readouterr().out
-    assert "at L = 3" in json.loads((directory / "compare" / "summary.json").read_text())["why"]
-    assert particles([str(case), "--units", "12,16", "--initial", "grid", "--layers", "3"]) == 0
-    assert compare([str(directory)]) == 0
-    assert "\nthe PDE matches" in capsys.readouterr().out
-    summary = json.loads((directory / "compare" / "summary.json").read_text())
-    assert summary["verdict"] == "matches"
-    names = [(c["name"], c["layers"]) for c in summary["checks"]]
-    assert {("mean", 2), ("mean", 3), ("grid", 2), ("slope of risk", 2)} <= set(names)
-    assert summary["width_or_depth"]
-    assert {d["family"] for d in summary["distances"]} == {"linear"}
-    assert (directory / "compare" / "layers-3" / "history.csv").is_file()
-    report = (directory / "compare" / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 3
-    assert 'src="http' not in report
-    (directory / "particles").rename(tmp_path / "aside")
-    refused("holds no particles")
-    (tmp_path / "aside").rename(directory / "particles")
-    manifest = directory / "particles" / "manifest.json"
-    said = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**said, "problem_hash": "other"}))
-    refused("its particles are those of another run file")
-    manifest.write_text(json.dumps(said))
-    done = directory / "summary.json"
-    done.write_text(json.dumps({**json.loads(done.read_text()), "outcome": "ComputationError: not finite"}))
-    refused("holds no finished solve (outcome: ComputationError: not finite)")
-    done.unlink()
-    refused("holds no finished solve (outcome: still running)")
-
-
-@pytest.mark.parametrize("words", ["--depth 4", "--depth 4,x", "--depth 0,4"])
-def test_depths_that_are_none(words, tmp_path, capsys):
-    assert compare([str(tmp_path), *words.split()]) == 2
-    assert "at least two whole numbers" in capsys.readouterr().err
