@@ -1,1 +1,1 @@
-"""Is the PDE the limit of finite Transformers? Distances, slopes, extrapolations, and the verdict."""
+"""Is the PDE the limit of finite Transformers? From evidence, by checks of four kinds, to one verdict (`verdict`)."""

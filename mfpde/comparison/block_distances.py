@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.comparison.effects import Effect
-from mfpde.comparison.exponents import SlopeRow
-from mfpde.comparison.slopes import slope
+from mfpde.comparison.evidence import Errors, by_size, covariances_of, means_of, value_at
+from mfpde.comparison.exponents import SlopeRow, slope_row
 from mfpde.comparison.wasserstein import draws, exact, nodes, rate, sliced
-from mfpde.finite.record_files import Record
+from mfpde.finite.record_files import Record, has_time
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
@@ -54,47 +56,54 @@ def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) 
         records: of drawn units; those without units at a τ are passed over.
         taus: of reports of the run.
     """
-    found = []
+    found: list[Distance] = []
     moments = run.moments
     for tau in taus:
+        kept = [record for record in records if has_time(record.kept, tau)]
         for family in run.families:
             snapshot = run.snapshot(tau=tau, family=family)
+            mean = value_at(means_of(moments, family, snapshot.dim), tau)
+            covariance = value_at(covariances_of(moments, family, snapshot.dim), tau)
             for layer in range(snapshot.layers):
-                theta, weights = nodes(snapshot, layer)
-                mean, covariance = _moments(moments, tau, family, layer, snapshot.dim)
-                size = float(np.trace(covariance))
-                for record in records:
-                    place = np.flatnonzero(np.isclose(record.kept, tau, rtol=1e-9, atol=1e-12))
-                    if not len(place):
-                        continue
-                    units = record.theta[family][place[0], layer]
-                    count = len(units)
-                    share = np.full(count, 1.0 / count)
-                    rng = np.random.default_rng([record.job.seed, layer, count])
-                    far = exact(units, draws(snapshot, layer, count, rng)) if count <= _LARGEST else float("nan")
-                    centred = units - units.mean(axis=0)
-                    found.append(
-                        Distance(
-                            family=family,
-                            layer=layer,
-                            tau=tau,
-                            units=record.job.size[0],
-                            seed=record.job.seed,
-                            sliced=sliced(units, share, theta, weights),
-                            exact=far,
-                            mean_error=float(np.linalg.norm(units.mean(axis=0) - mean) / np.sqrt(size)),
-                            covariance_error=float(np.abs(centred.T @ centred / count - covariance).max() / size),
-                        )
-                    )
+                density = _Density(snapshot, layer, *nodes(snapshot, layer), mean[layer], covariance[layer])
+                found += [density.distance(record, family, tau) for record in kept]
     return found
 
 
-def _moments(table: Mapping[str, NDArray], tau: float, family: str, layer: int, dim: int) -> tuple[Array, Array]:
-    """Mean (d,) and covariance (d, d) of the limit, from moments.csv."""
-    row = np.flatnonzero((table["family"] == family) & (table["layer"] == layer) & np.isclose(table["tau"], tau))[0]
-    mean = np.array([table[f"mean_{i}"][row] for i in range(dim)])
-    upper = {(i, j): table[f"cov_{i}{j}"][row] for i in range(dim) for j in range(i, dim)}
-    return mean, np.array([[upper[min(i, j), max(i, j)] for j in range(dim)] for i in range(dim)])
+@dataclass(frozen=True)
+class _Density:
+    """The limit's density of one family and layer at one τ: weighted points, mean and covariance."""
+
+    snapshot: Snapshot
+    layer: int
+    theta: Array
+    weights: Array
+    mean: Array
+    covariance: Array
+
+    def distance(self, record: Record, family: str, tau: float) -> Distance:
+        """How far a record's units are from it."""
+        units = record.theta[family][int(np.abs(record.kept - tau).argmin()), self.layer]
+        count = len(units)
+        centred = units - units.mean(axis=0)
+        size = float(np.trace(self.covariance))
+
+        far = float("nan")
+        if count <= _LARGEST:
+            rng = np.random.default_rng([record.job.seed, self.layer, count])
+            far = exact(units, draws(self.snapshot, self.layer, count, rng))
+
+        return Distance(
+            family=family,
+            layer=self.layer,
+            tau=tau,
+            units=record.job.size[0],
+            seed=record.job.seed,
+            sliced=sliced(units, np.full(count, 1.0 / count), self.theta, self.weights),
+            exact=far,
+            mean_error=float(np.linalg.norm(units.mean(axis=0) - self.mean) / np.sqrt(size)),
+            covariance_error=float(np.abs(centred.T @ centred / count - self.covariance).max() / size),
+        )
 
 
 def distance_slopes(
@@ -109,29 +118,22 @@ def distance_slopes(
         effects: per parameter what a change of it does.
     """
     rows = []
-    for tau in sorted({d.tau for d in found}):
-        for family, dim in dims.items():
-            mine = [d for d in found if (d.tau, d.family) == (tau, family)]
-            for kind in ("sliced", "exact"):
-                sizes, errors = _table([d for d in mine if np.isfinite(getattr(d, kind))], kind)
-                if len(sizes) < 3 or len(errors) < 2:
-                    continue
-                scale = rate(np.array(sizes, dtype=float), dim) if kind == "exact" else None
-                fitted = slope(sizes, errors, scale)
-                rms = [float(e) for e in np.sqrt((errors**2).mean(axis=0))]
-                name = f"{kind} W₁ of {family}" + (f" in its rate for d = {dim}" if kind == "exact" else "")
-                wanted = 1.0 if kind == "exact" else -0.5
-                moved = {p: effect.of_distance(family, tau) for p, effect in effects.items()}
-                rows.append(SlopeRow(name, layers, tau, sizes, rms, len(errors), fitted, wanted, moved))
-    return rows
+    for tau, (family, dim) in product(sorted({d.tau for d in found}), dims.items()):
+        mine = [d for d in found if (d.tau, d.family) == (tau, family)]
+        moved = {p: effect.of_distance(family, tau) for p, effect in effects.items()}
+
+        near = _over_layers([(d, d.sliced) for d in mine])
+        rows.append(slope_row(f"sliced W₁ of {family}", layers, tau, near, moved))
+
+        far = _over_layers([(d, d.exact) for d in mine if np.isfinite(d.exact)])
+        name, scale = f"exact W₁ of {family} in its rate for d = {dim}", rate(np.array(far[0], dtype=float), dim)
+        rows.append(slope_row(name, layers, tau, far, moved, scale))
+    return [row for row in rows if row is not None]
 
 
-def _table(found: Sequence[Distance], kind: str) -> tuple[list[int], Array]:
-    """Sizes (k,) and distances (s, k), root mean squares over layers, of the seeds that have all sizes."""
-    sizes = sorted({d.units for d in found})
-    values: dict[tuple[int, int], list[float]] = {}
-    for d in found:
-        values.setdefault((d.seed, d.units), []).append(getattr(d, kind))
-    seeds = [s for s in sorted({s for s, _ in values}) if all((s, m) in values for m in sizes)]
-    rms = [[float(np.sqrt(np.mean(np.square(values[s, m])))) for m in sizes] for s in seeds]
-    return sizes, np.array(rms).reshape(len(seeds), len(sizes))
+def _over_layers(found: Sequence[tuple[Distance, float]]) -> Errors:
+    """Root mean squares over layers."""
+    layers: dict[tuple[int, int], list[float]] = {}
+    for distance, value in found:
+        layers.setdefault((distance.units, distance.seed), []).append(value)
+    return by_size({key: float(np.sqrt(np.mean(np.square(values)))) for key, values in layers.items()})

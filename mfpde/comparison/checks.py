@@ -1,4 +1,4 @@
-"""One comparison of two numbers, and the smallest difference that it would have seen."""
+"""One check of two numbers, its outcome, and the smallest difference that it would have found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Check:
         value: from finite Transformers.
         expected: from the limit, or from theory.
         allowed: largest |value − expected| that passes.
-        passed: whether it does; None where the figures cannot tell.
+        passed: whether it does; None where the figures cannot decide.
         note: what the figures are.
         seen: the smallest true difference that the check would have found.
         seen_in: the same as a relative change of each parameter; empty where it is not translated.
@@ -42,29 +42,31 @@ class Check:
     seen_in: Mapping[str, float] = field(default_factory=dict)
     more: str = ""
 
+    @property
+    def difference(self) -> float:
+        """|value − expected|."""
+        return abs(self.value - self.expected)
+
 
 def judge(check: Check, effects: Mapping[str, float], change: float, more: str, resolved: bool = True) -> Check:
-    """The check with its outcome: a difference that is too large fails; none passes where a change would be seen.
+    """The check with its outcome: a difference that is too large fails; none passes where a change would be found.
 
     Args:
         check: its numbers.
         effects: |Δ_p| of what it compares, per parameter p.
-        change: c, that must be seen of at least one of them.
-        more: what would make it see more.
-        resolved: may it be judged at all?
+        change: c, that must be found in at least one of them.
+        more: what would make it find smaller ones.
+        resolved: whether it may be judged at all.
     """
     seen = SURE * check.allowed if resolved else math.inf
     seen_in = relative(seen, effects, change)
+
     passed: bool | None = True if min(seen_in.values(), default=math.inf) <= change else None
-    if resolved and abs(check.value - check.expected) > check.allowed:
+    if resolved and check.difference > check.allowed:
         passed = False
+
     blind = max(seen_in.values(), default=math.inf) > change
     return replace(check, passed=passed, seen=seen, seen_in=seen_in, more=more if blind else "")
-
-
-def percent(share: float) -> str:
-    """A relative change to two digits; "no amount" where it is infinite."""
-    return f"{float(f'{100.0 * share:.2g}'):g} %" if math.isfinite(share) else "no amount"
 
 
 def relative(seen: float, effects: Mapping[str, float], change: float) -> dict[str, float]:
@@ -75,4 +77,9 @@ def relative(seen: float, effects: Mapping[str, float], change: float) -> dict[s
         effects: |Δ_p| per parameter p, of the same quantity.
         change: c.
     """
-    return {name: change * seen / effect if effect > 0.0 else float("inf") for name, effect in effects.items()}
+    return {name: change * seen / effect if effect > 0.0 else math.inf for name, effect in effects.items()}
+
+
+def percent(share: float) -> str:
+    """A relative change to two digits; "no amount" where it is infinite."""
+    return f"{float(f'{100.0 * share:.2g}'):g} %" if math.isfinite(share) else "no amount"

@@ -1,7 +1,7 @@
 """The error of a finite depth: residual layers against the continuum, dT/dt = η Σ_c ∫ f_c dρ^c_t.
 
-Both are solves of the same PDE, so that this is a table of convergence and no verdict on the PDE. Source:
-docs/equations.md; the continuum's cells have an error of order L⁻², and are extrapolated.
+Both are solves of the same PDE, so that this is a table of convergence and no verdict on the PDE. The continuum's cells
+have an error of order L⁻², and are extrapolated. Source: docs/equations.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.comparison.evidence import History, at, has
+from mfpde.comparison.evidence import History, at
+from mfpde.finite.record_files import has_time
 
 ORDER, ORDER_WITHIN = -1.0, 0.15
 
@@ -42,16 +43,18 @@ def depth_rows(residual: Mapping[int, History], continuum: Mapping[int, History]
 
     Args:
         residual: histories by number of layers, at least two.
-        continuum: histories by number of cells, two of them: the larger is taken on to ∞ by its order 2.
+        continuum: histories by number of cells, two of them, extrapolated to ∞ by their order 2.
         taus: at which all of them have reports.
     """
     coarse, fine = sorted(continuum)
     rows = []
     for tau in taus:
-        if not all(has(table, tau) for table in (*residual.values(), *continuum.values())):
+        if not all(has_time(table["tau"], tau) for table in (*residual.values(), *continuum.values())):
             continue
+
         near, far = at(continuum[coarse], "risk", tau), at(continuum[fine], "risk", tau)
         limit = far + (far - near) / ((fine / coarse) ** 2 - 1.0)
+
         layers = sorted(residual)
         errors = [abs(at(residual[n], "risk", tau) - limit) for n in layers]
         fitted = float(np.polyfit(np.log(layers), np.log(errors), 1)[0])

@@ -1,11 +1,11 @@
-"""What a small change of λ or of η does to finite Transformers: the units in which the power of a comparison is stated.
+"""The effect of a small change of λ or of η on finite Transformers: the unit of the power of a comparison.
 
     Δ_p(τ) = R(τ; p (1 + c)) − R(τ; p),    p = λ, η
 
 is measured on a finite Transformer that the comparison already has: it is trained again with p (1 + c), from the same
 units, by the same method and with the same noise. Such common random numbers leave an error of Δ that is small against
-Δ itself, of relative size (L M)^(−1/2) (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8). The PDE,
-being what is judged, takes no part in it. A difference δ of the risk is what a relative change c δ/|Δ_p| of p makes.
+Δ itself, of relative size (L M)^(−1/2) (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8). The PDE is
+not used, since it is what is judged. A difference δ of the risk is the effect of a relative change c δ/|Δ_p| of p.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from scipy.special import gammaln
 
 from mfpde.config.settings import Training
 from mfpde.finite.record_files import Record
-from mfpde.finite.training import School
+from mfpde.finite.training import TrainerCache
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
-CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to see unless it is given another
+CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to find unless another change is given
 _ENOUGH = 400  # units in all layers of a family, from which Δ is known to some 5 %
 
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What p (1 + c) in place of p changes along training.
+    """The change along training when p (1 + c) takes the place of p.
 
     Attributes:
         tau: τ (t,).
@@ -92,17 +92,13 @@ def effects(record: Record, model: Transformer, task: Task, training: Training, 
     Raises:
         ComputationError: when the changed Transformer cannot be trained.
     """
-    decay, factor = training.weight_decay, 1.0 + change
-    changed = {"step": School(dataclasses.replace(model, step=factor * model.step), task, decay, training.temperature)}
-    if decay > 0.0:
-        changed = {"weight_decay": School(model, task, factor * decay, training.temperature), **changed}
-    times = [float(tau) for tau in record.tau]
-    again = {name: school.train(record.job, times, times[-1:]) for name, school in changed.items()}
-    return {
-        name: Effect(
-            record.tau,
-            other.columns["risk"] - record.columns["risk"],
-            {family: other.means[family] - means for family, means in record.means.items()},
-        )
-        for name, other in again.items()
-    }
+    decay, heat, factor = training.weight_decay, training.temperature, 1.0 + change
+    changed = {"weight_decay": TrainerCache(model, task, factor * decay, heat)} if decay > 0.0 else {}
+    changed["step"] = TrainerCache(dataclasses.replace(model, step=factor * model.step), task, decay, heat)
+
+    times, found = [float(tau) for tau in record.tau], {}
+    for name, trainers in changed.items():
+        other = trainers.train(record.job, times, times[-1:])
+        means = {family: other.means[family] - before for family, before in record.means.items()}
+        found[name] = Effect(record.tau, other.columns["risk"] - record.columns["risk"], means)
+    return found

@@ -1,15 +1,16 @@
-"""What a comparison looks at: finite Transformers along their training, and the limit at the same depths and τ."""
+"""The evidence of a comparison: finite Transformers along their training, and the limit at the same depths and τ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.comparison.effects import CHANGE, Effect
-from mfpde.finite.record_files import Record
+from mfpde.finite.record_files import Record, has_time
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
@@ -17,6 +18,8 @@ type Course = tuple[Array, Array]
 """τ (t,) and what is compared there (t, …)."""
 type History = Mapping[str, NDArray]
 """Column → values, one a report; history.csv."""
+type Errors = tuple[list[int], Array]
+"""Sizes M (k,), and errors (s, k) of the seeds that have all sizes."""
 _JUDGED = 5
 
 
@@ -27,9 +30,9 @@ class Evidence:
     Attributes:
         records: finite Transformers of one problem, at any sizes, depths and seeds.
         limits: per depth L the limit's history.
-        finer: per depth L that of a finer solve, where there is one; it tells the error of the first.
+        finer: per depth L that of a finer solve, where there is one, from which the error of the first is estimated.
         models: per depth the Transformer.
-        coarser: records of larger learning rates than those of `records`; they tell what a step's length does.
+        coarser: records of larger learning rates than those of `records`, to extrapolate to steps of length zero.
         effects: per depth and parameter what `change` of it does to finite Transformers.
         change: relative, of a parameter.
         moments: per depth moments.csv of the limit and of the finer solve, where there is one.
@@ -44,24 +47,18 @@ class Evidence:
     change: float = CHANGE
     moments: Mapping[int, tuple[History, History]] = field(default_factory=dict)
 
-    @property
-    def drawn(self) -> list[Record]:
-        """Records whose units were drawn."""
-        return [r for r in self.records if r.job.initial == "sampled"]
-
-    @property
-    def weighted(self) -> list[Record]:
-        """Records whose units are quadrature points of the initial laws."""
-        return [r for r in self.records if r.job.initial != "sampled"]
+    def of(self, layers: int, initial: str) -> list[Record]:
+        """Records of one depth whose units were drawn ("sampled") or are quadrature points ("grid", "gauss")."""
+        return [r for r in self.records if (r.job.layers, r.job.initial) == (layers, initial)]
 
     def judged(self, layers: int, records: Sequence[Record]) -> list[float]:
         """Up to five τ > 0, evenly spread over those at which the limit and at least two of the records have reports.
 
         Each kind of check has times of its own: grids may end earlier than drawn units.
         """
-        limit = self.limits[layers]["tau"]
         mine = [r for r in records if r.job.layers == layers]
-        common = [float(t) for t in limit if t > 0.0 and sum(has(r.columns, float(t)) for r in mine) > 1]
+        times = [float(t) for t in self.limits[layers]["tau"] if t > 0.0]
+        common = [t for t in times if sum(has_time(r.tau, t) for r in mine) > 1]
         if len(common) <= _JUDGED:
             return common
         places = np.rint(np.linspace(0, len(common) - 1, _JUDGED + 1)[1:]).astype(int)
@@ -80,16 +77,6 @@ class Evidence:
         return {name: effect.of_risk(tau) for name, effect in self.effects.get(layers, {}).items()}
 
 
-def has(table: History, tau: float) -> bool:
-    """Is there a report at τ?"""
-    return bool(np.isclose(table["tau"], tau, rtol=1e-9, atol=1e-12).any())
-
-
-def at(table: History, column: str, tau: float) -> float:
-    """A column at the report at τ, which exists."""
-    return float(table[column][int(np.abs(table["tau"] - tau).argmin())])
-
-
 def course(table: History, column: str) -> Course:
     """A column along training."""
     return table["tau"], table[column]
@@ -100,16 +87,47 @@ def value_at(values: Course, tau: float) -> Array:
     return np.asarray(values[1][int(np.abs(values[0] - tau).argmin())])
 
 
+def at(table: History, column: str, tau: float) -> float:
+    """A column at the report at τ, which exists."""
+    return float(value_at(course(table, column), tau))
+
+
 def apart(one: Course, other: Course, tau: float) -> float:
     """The largest difference of two courses, over all entries and all common reports up to τ."""
-    common = [t for t in one[0] if t <= tau * (1.0 + 1e-9) and np.isclose(other[0], t, rtol=1e-9, atol=1e-12).any()]
+    common = [t for t in one[0] if t <= tau * (1.0 + 1e-9) and has_time(other[0], t)]
     return max(float(np.abs(value_at(one, t) - value_at(other, t)).max()) for t in common)
 
 
-def matrix(records: Iterable[Record], tau: float) -> tuple[list[int], list[int], Array]:
-    """Sizes M (k,), seeds (s,) that all of them have, and risks (s, k) at τ of drawn units at one depth."""
-    found = {(r.job.size[0], r.job.seed): at(r.columns, "risk", tau) for r in records if has(r.columns, tau)}
-    sizes = sorted({m for m, _ in found})
-    seeds = [s for s in sorted({s for _, s in found}) if all((m, s) in found for m in sizes)]
-    values = np.array([[found[m, s] for m in sizes] for s in seeds]).reshape(len(seeds), len(sizes))
-    return sizes, seeds, values
+def means_of(table: History, family: str, dim: int) -> Course:
+    """E θ (t, L, d) of a family, from moments.csv."""
+    return _by_layer(table, family, [f"mean_{i}" for i in range(dim)])
+
+
+def covariances_of(table: History, family: str, dim: int) -> Course:
+    """Cov θ (t, L, d, d) of a family, from moments.csv, which holds the upper triangle."""
+    pairs = product(range(dim), repeat=2)
+    taus, values = _by_layer(table, family, [f"cov_{min(pair)}{max(pair)}" for pair in pairs])
+    return taus, values.reshape(*values.shape[:2], dim, dim)
+
+
+def _by_layer(table: History, family: str, columns: Sequence[str]) -> Course:
+    """Columns of moments.csv, which has a row per report, family and layer, as (t, L, k)."""
+    mine = table["family"] == family
+    taus = np.unique(table["tau"][mine])
+    values = np.stack([table[name][mine] for name in columns], axis=-1)
+    return taus, values.reshape(len(taus), -1, len(columns))
+
+
+def by_size(found: Mapping[tuple[int, int], float]) -> Errors:
+    """From errors by size and seed; seeds that lack a size are left out."""
+    sizes = sorted({size for size, _ in found})
+    seeds = [s for s in sorted({seed for _, seed in found}) if all((size, s) in found for size in sizes)]
+    values = np.array([[found[size, s] for size in sizes] for s in seeds])
+    return sizes, values.reshape(len(seeds), len(sizes))
+
+
+def risk_errors(evidence: Evidence, layers: int, tau: float) -> Errors:
+    """Risks of drawn units less the limit's, at a report at τ."""
+    limit = at(evidence.limits[layers], "risk", tau)
+    mine = [r for r in evidence.of(layers, "sampled") if has_time(r.tau, tau)]
+    return by_size({(r.job.size[0], r.job.seed): at(r.columns, "risk", tau) - limit for r in mine})

@@ -1,8 +1,8 @@
 """Weighted grids of units, refined, against the PDE, refined: nothing is drawn, so that small differences count.
 
-Compared are the risk and, since it hardly depends on which layer is which, the means E θ of every family and layer. The
-difference must be no more than the target or what the two refinements leave, the largest of it up to τ: at a single
-report two grids may cross by accident.
+Compared are the risk and, since it hardly depends on the order of the layers, the means E θ of every family and layer.
+The difference must be no more than the target or what the two refinements leave, the largest of it up to τ: at a single
+report two grids may cross by accident. The run itself is compared with its refinement, too.
 """
 
 from __future__ import annotations
@@ -12,22 +12,19 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.comparison.checks import Check, judge
-from mfpde.comparison.evidence import Course, Evidence, History, apart, course, value_at
+from mfpde.comparison.checks import Check, judge, percent
+from mfpde.comparison.evidence import Course, Evidence, apart, at, course, means_of, value_at
 from mfpde.finite.record_files import Record
-from mfpde.problem.family import Family
 
-Array = NDArray[np.float64]
 TARGET = 1e-6  # relative; how closely refined grids and a refined PDE are to agree
-_RESOLVED = 1e-3  # relative; a grid or a PDE whose refinement changes more says nothing
+_RESOLVED = 1e-3  # relative; a grid or a PDE whose refinement changes more is not judged
 _SLACK = 2.0  # by which what refinements leave may be exceeded
 
 
 @dataclass(frozen=True)
 class _Quantity:
-    """What is compared: its name, its course in both grids and both solves, and what it is measured by."""
+    """A quantity in both grids and both solves, its size, and how far a changed parameter moves it."""
 
     name: str
     grids: tuple[Course, Course]
@@ -40,10 +37,24 @@ def grid_checks(evidence: Evidence) -> list[Check]:
     """The finest two grids of every kind and depth, at up to five τ, where there is a finer PDE."""
     checks: list[Check] = []
     for layers, kind in product(sorted(evidence.finer), ("grid", "gauss")):
-        mine = [r for r in evidence.weighted if r.job.layers == layers and r.job.initial == kind]
-        mine.sort(key=lambda r: r.job.count(evidence.models[layers]))
-        for tau in evidence.judged(layers, mine[-2:]):
-            checks += [_check(evidence, layers, tau, each) for each in _quantities(evidence, layers, tau, mine[-2:])]
+        grids = sorted(evidence.of(layers, kind), key=lambda r: r.job.count(evidence.models[layers]))[-2:]
+        for tau in evidence.judged(layers, grids):
+            checks += [_check(evidence, layers, tau, each) for each in _quantities(evidence, layers, tau, grids)]
+    return checks
+
+
+def refinement_checks(evidence: Evidence) -> list[Check]:
+    """The run against its own refinement, where there is one: whether it is resolved, not whether it is the limit."""
+    checks = []
+    note = f"the PDE as it was solved against a finer solve; what {percent(evidence.change)} of λ or η make is allowed"
+    for layers, finer in sorted(evidence.finer.items()):
+        effects = evidence.effects.get(layers, {}).values()
+        taus = evidence.judged(layers, evidence.records)
+        allowed = max((effect.of_risk(t) for effect in effects for t in taus), default=float("inf"))
+        for tau in taus:
+            value, expected = (at(table, "risk", tau) for table in (evidence.limits[layers], finer))
+            passed = bool(abs(value - expected) <= allowed)
+            checks.append(Check("refinement", layers, tau, value, expected, allowed, passed, note))
     return checks
 
 
@@ -51,28 +62,19 @@ def _quantities(evidence: Evidence, layers: int, tau: float, grids: Sequence[Rec
     """The risk, and the means of every family."""
     coarse, fine = grids
     kind, effects = fine.job.initial, evidence.effects.get(layers, {})
-    limit, finer = evidence.limits[layers], evidence.finer[layers]
     risks = (course(coarse.columns, "risk"), course(fine.columns, "risk"))
-    expected = float(value_at(course(finer, "risk"), tau))
-    solves = (course(limit, "risk"), course(finer, "risk"))
-    yield _Quantity(kind, risks, solves, expected, evidence.risk_effects(layers, tau))
+    solves = (course(evidence.limits[layers], "risk"), course(evidence.finer[layers], "risk"))
+    yield _Quantity(kind, risks, solves, float(value_at(solves[1], tau)), evidence.risk_effects(layers, tau))
+
     if layers not in evidence.moments:
         return
     for family in evidence.models[layers].families:
-        name, both = family.name, evidence.moments[layers]
-        means = ((coarse.tau, coarse.means[name]), (fine.tau, fine.means[name]))
+        name = family.name
+        limit, finer = (means_of(table, name, family.dim) for table in evidence.moments[layers])
         spread = np.sqrt(np.trace(value_at((fine.tau, fine.covariances[name]), tau), axis1=1, axis2=2).max())
         moved = {p: effect.of_means(name, tau) for p, effect in effects.items()}
-        laws = (means_of(both[0], family), means_of(both[1], family))
-        yield _Quantity(f"{kind}, means of {name}", means, laws, float(spread), moved)
-
-
-def means_of(table: History, family: Family) -> Course:
-    """τ (t,) and E θ (t, L, d) of a family, from moments.csv: a row per report, family and layer."""
-    mine = table["family"] == family.name
-    taus = np.unique(table["tau"][mine])
-    columns = [table[f"mean_{i}"][mine] for i in range(family.dim)]
-    return taus, np.stack(columns, axis=-1).reshape(len(taus), -1, family.dim)
+        means = ((coarse.tau, coarse.means[name]), (fine.tau, fine.means[name]))
+        yield _Quantity(f"{kind}, means of {name}", means, (limit, finer), float(spread), moved)
 
 
 def _check(evidence: Evidence, layers: int, tau: float, quantity: _Quantity) -> Check:
@@ -82,6 +84,7 @@ def _check(evidence: Evidence, layers: int, tau: float, quantity: _Quantity) -> 
     worst = int(np.abs(values - expected).argmax())
     left = (apart(*quantity.grids, tau), apart(*quantity.limits, tau))
     allowed = max(TARGET * quantity.size, _SLACK * max(left))
+
     off, grid, pde = (number / quantity.size for number in (abs(values[worst] - expected[worst]), *left))
     note = f"relative difference {off:.2g}; refining the grid changes {grid:.2g}, the PDE {pde:.2g}"
     more = "smaller cells or a smaller time.tolerance" if pde > grid else "finer grids"

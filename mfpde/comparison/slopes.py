@@ -51,8 +51,8 @@ class Slope:
 def slope(sizes: Sequence[float], errors: Array, scale: Array | None = None) -> Slope:
     """The exponent a of RMS error ~ size^a, or, with a scale, of RMS error ~ scale(size)^a.
 
-    The standard error is that of the jackknife over seeds: with eight of them, percentiles of a bootstrap hold the
-    exponent too seldom (86 % of the time in place of 95, the jackknife with Student's t 93).
+    The standard error is that of the jackknife over seeds: with eight of them, percentiles of a bootstrap cover the
+    exponent too seldom (86 % of the time instead of 95; the jackknife with Student's t 93).
 
     Args:
         sizes: (k,).
@@ -62,6 +62,7 @@ def slope(sizes: Sequence[float], errors: Array, scale: Array | None = None) -> 
     x = np.log(np.asarray(sizes, dtype=float) if scale is None else scale)
     squares = np.asarray(errors) ** 2
     count = len(squares)
+
     value = float(_fit(x, 0.5 * np.log(squares.mean(axis=0))[None])[0])
     left = _fit(x, 0.5 * np.log((squares.sum(axis=0) - squares) / (count - 1)))
     error = float(np.sqrt((count - 1) / count * np.sum((left - left.mean()) ** 2)))
@@ -87,6 +88,7 @@ def floor(sizes: Sequence[float], errors: Sequence[float], flatter: float) -> fl
     """
     if flatter >= _MOST_FLAT:
         return float("inf")
+
     units = np.asarray(sizes, dtype=float)
     x, scale = np.log(units), float(np.exp(np.mean(np.log(np.square(errors) * units))))
 
@@ -123,14 +125,16 @@ def governed(errors: Mapping[tuple[int, int], Array], seed: int = 0) -> Governed
     """
     design = np.array([[1.0, np.log(m), np.log(n)] for m, n in errors])
     solve = np.linalg.pinv(design)
-    rng = np.random.default_rng(seed)
     count = min(len(e) for e in errors.values())
     squares = np.stack([np.asarray(e)[:count] ** 2 for e in errors.values()], axis=1)
-    drawn = rng.integers(count, size=(_DRAWS, count))
+
+    # The bootstrap draws seeds: all sizes and depths of a seed come together.
+    drawn = np.random.default_rng(seed).integers(count, size=(_DRAWS, count))
     found = 0.5 * np.log(squares[drawn].mean(axis=1)) @ solve.T
     best = solve @ (0.5 * np.log(squares.mean(axis=0)))
     low, high = np.percentile(found, [2.5, 97.5], axis=0)
     units, layers = (Slope(float(best[k]), float(low[k]), float(high[k])) for k in (1, 2))
+
     apart = np.percentile(found[:, 2] - found[:, 1], [2.5, 97.5])
     like_units, like_none = bool(apart[0] <= 0.0 <= apart[1]), layers.low <= 0.0 <= layers.high
     by = "undecided" if like_units == like_none else ("L·M" if like_units else "M")

@@ -1,7 +1,7 @@
 """Wasserstein distances between the units of a finite Transformer and the density of the limit.
 
-W₁ is the least mean distance over which one measure must be carried to become the other. The sliced distance is the
-mean of W₁ over random directions: it needs sorting only, and falls like M^(−1/2) for M independent units in any
+W₁ is the least mean distance over which mass must be moved to turn one measure into the other. The sliced distance is
+the mean of W₁ over random directions: it needs sorting only, and falls like M^(−1/2) for M independent units in any
 dimension. The exact one falls like M^(−1/2) for d = 1, (log M/M)^(1/2) for d = 2, M^(−1/d) for d ≥ 3.
 Source: Fournier and Guillin, Probability Theory and Related Fields 162, 2015; computed by POT (Flamary et al., JMLR 22,
 2021).
@@ -29,7 +29,7 @@ DIRECTIONS = 32  # of a sliced distance
 
 @cache
 def _pot() -> ModuleType:
-    """POT; a package that warns about its own texts the first time it is compiled."""
+    """POT, which warns about its own docstrings the first time it is compiled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         import ot  # noqa: PLC0415  (a second of importing that only distances need)
@@ -46,11 +46,10 @@ def nodes(snapshot: Snapshot, layer: int) -> tuple[Array, Array]:
     Returns:
         θ (k, d) and weights (k,), which are positive and sum to 1; nodes of next to no mass are left out.
     """
-    cell = getattr(basix.CellType, snapshot.cell)
-    points, weights = basix.make_quadrature(cell, 3 * snapshot.degree + 2 * _EXTRA)
-    chosen = np.arange(len(snapshot.points[layer]))
-    theta, measure = _at(snapshot, layer, chosen, points)
+    points, weights = _quadrature(snapshot)
+    theta, measure = _at(snapshot, layer, points)
     mass = (measure * weights).ravel()
+
     order = np.argsort(mass)
     kept = order[np.cumsum(mass[order]) > _NEGLIGIBLE * mass.sum()]
     return theta.reshape(-1, snapshot.dim)[kept], mass[kept] / mass[kept].sum()
@@ -68,14 +67,14 @@ def draws(snapshot: Snapshot, layer: int, count: int, rng: np.random.Generator) 
         count: how many.
         rng: where the draws come from.
     """
-    points, _ = basix.make_quadrature(getattr(basix.CellType, snapshot.cell), 3 * snapshot.degree + 2 * _EXTRA)
-    points = np.concatenate([points, element(snapshot.cell, snapshot.degree).points])
-    _, seen = _at(snapshot, layer, np.arange(len(snapshot.points[layer])), points)
-    bound = _ABOVE * seen.max(axis=1)
+    points = np.concatenate([_quadrature(snapshot)[0], element(snapshot.cell, snapshot.degree).points])
+    bound = _ABOVE * _at(snapshot, layer, points)[1].max(axis=1)
+
     found: list[Array] = []
     while sum(map(len, found)) < count:
         chosen = rng.choice(len(bound), size=4 * count + 16, p=bound / bound.sum())
         reference = _uniform(snapshot, len(chosen), rng)
+
         basis = tabulate(snapshot.cell, snapshot.degree, reference)
         slopes = gradients(snapshot.cell, snapshot.degree, reference)
         jacobian = np.einsum("amn,mnd->mda", slopes, snapshot.points[layer][chosen])
@@ -117,12 +116,17 @@ def rate(units: Array, dim: int) -> Array:
     return np.sqrt(np.log(units) / units) if dim == 2 else units ** (-1.0 / dim)
 
 
-def _at(snapshot: Snapshot, layer: int, cells: NDArray[np.int64], points: Array) -> tuple[Array, Array]:
-    """θ (c, q, d) and max(ρ, 0)|det J| (c, q) of cells at points of the reference cell."""
-    geometry = snapshot.points[layer][cells]
+def _quadrature(snapshot: Snapshot) -> tuple[Array, Array]:
+    """Points and weights in the reference cell."""
+    return basix.make_quadrature(getattr(basix.CellType, snapshot.cell), 3 * snapshot.degree + 2 * _EXTRA)
+
+
+def _at(snapshot: Snapshot, layer: int, points: Array) -> tuple[Array, Array]:
+    """θ (c, q, d) and max(ρ, 0)|det J| (c, q) of all cells at points of the reference cell."""
+    geometry = snapshot.points[layer]
     basis = tabulate(snapshot.cell, snapshot.degree, points)
     jacobian = np.einsum("aqn,cnd->cqda", gradients(snapshot.cell, snapshot.degree, points), geometry)
-    density = np.einsum("qn,cn->cq", basis, snapshot.density[layer][cells])
+    density = np.einsum("qn,cn->cq", basis, snapshot.density[layer])
     measure = np.maximum(density, 0.0) * np.abs(np.linalg.det(jacobian))
     return np.einsum("qn,cnd->cqd", basis, geometry), measure
 

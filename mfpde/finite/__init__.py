@@ -1,1 +1,1 @@
-"""M < ∞: the finite Transformer, trained by gradient flow. It shares mfpde.problem with the limit, and nothing else."""
+"""M < ∞: finite Transformers, trained by gradient descent or its flow; shares mfpde.problem with the limit, no more."""

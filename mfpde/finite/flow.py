@@ -22,14 +22,16 @@ type Parameters = tuple[jax.Array, ...]
 """Per family θ (L, u, d)."""
 type Weights = tuple[jax.Array, ...]
 """Per family w (L, u); the weights of a layer sum to 1."""
+type Batch = tuple[jax.Array, jax.Array, jax.Array]
+"""Tokens (b, N, D), targets (b, C) and their shares of the mean (b,)."""
 
 _MEMORY = 2**25  # bytes that one batch of samples may take, roughly; more is no faster: it leaves the cache
 _COPIES = 6  # arrays of the size of the largest intermediate that its derivative keeps
 
 
 @dataclass(frozen=True)
-class Flow:
-    """A model, its samples in batches, and the weight decay λ.
+class ParticleFlow:
+    """The gradient flow of a model's units: the model, its samples in batches, and the weight decay λ.
 
     Attributes:
         model: the Transformer.
@@ -49,7 +51,7 @@ class Flow:
         """R, and the share of samples whose largest output is where the target is largest."""
 
         def add(sums: tuple[jax.Array, jax.Array], batch: Batch) -> tuple[tuple[jax.Array, jax.Array], None]:
-            loss, hits = risk(self.model, _units(parameters, weights), *batch)
+            loss, hits = risk(self.model, join(parameters, weights), *batch)
             return (sums[0] + loss, sums[1] + hits), None
 
         start = (jnp.zeros(()), jnp.zeros(()))
@@ -68,7 +70,7 @@ class Flow:
         """∂Q/∂θ_j; differentiates inside the loop over batches, so that one batch at a time is in memory."""
 
         def loss(inner: Parameters, batch: Batch) -> jax.Array:
-            return risk(self.model, _units(inner, weights), *batch)[0]
+            return risk(self.model, join(inner, weights), *batch)[0]
 
         def add(sums: Parameters, batch: Batch) -> tuple[Parameters, None]:
             return jax.tree.map(jnp.add, sums, jax.grad(loss)(parameters, batch)), None
@@ -82,12 +84,9 @@ class Flow:
         return tuple(_per_weight(-self.model.layers * s, w) for s, w in zip(slopes, weights, strict=True))
 
 
-type Batch = tuple[jax.Array, jax.Array, jax.Array]
-
-
 def make_flow(
     model: Transformer, task: Task, weight_decay: float, units: Units, batch: int | None = None, test: bool = False
-) -> Flow:
+) -> ParticleFlow:
     """The flow on a task's training samples, or its test samples.
 
     Args:
@@ -95,11 +94,11 @@ def make_flow(
         task: whose samples are trained on.
         weight_decay: λ.
         units: whose number decides, with the tokens', how many samples fit in a batch.
-        batch: samples in a batch, if that is not wanted.
+        batch: samples in a batch instead.
         test: take the test samples.
 
     Raises:
-        InputError: when the test samples are wanted and the task has none.
+        InputError: when a task without test samples is to be tested.
     """
     tokens, targets = (task.test_tokens, task.test_targets) if test else (task.tokens, task.targets)
     if tokens is None:
@@ -107,11 +106,13 @@ def make_flow(
     tokens, targets = np.asarray(tokens), np.asarray(targets)
     size = min(batch or _batch(model, tokens.shape[1], units), len(tokens))
     count = -(-len(tokens) // size)
+
+    # Padding repeats the first sample, so that it is finite wherever the samples are, with a share of zero.
     pad = count * size - len(tokens)
     padded = [np.concatenate([a, np.repeat(a[:1], pad, axis=0)]) for a in (tokens, targets)]
     shares = np.concatenate([np.full(len(tokens), 1.0 / len(tokens)), np.zeros(pad)])
-    split = [jnp.asarray(a.reshape(count, size, *a.shape[1:])) for a in (*padded, shares)]
-    return Flow(model, split[0], split[1], split[2], weight_decay)
+    batches = [jnp.asarray(a.reshape(count, size, *a.shape[1:])) for a in (*padded, shares)]
+    return ParticleFlow(model, batches[0], batches[1], batches[2], weight_decay)
 
 
 def split(units: Units) -> tuple[Parameters, Weights]:
@@ -119,7 +120,8 @@ def split(units: Units) -> tuple[Parameters, Weights]:
     return tuple(theta for theta, _ in units), tuple(weights for _, weights in units)
 
 
-def _units(parameters: Parameters, weights: Weights) -> Units:
+def join(parameters: Parameters, weights: Weights) -> Units:
+    """The units of these θ and w."""
     return tuple(zip(parameters, weights, strict=True))
 
 
@@ -130,6 +132,6 @@ def _per_weight(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _batch(model: Transformer, tokens: int, units: Units) -> int:
-    """How many samples fit: a head makes N² numbers a unit, and every layer keeps them for the reverse sweep."""
+    """How many samples fit: a head has N² numbers a unit, and every layer keeps them for the reverse pass."""
     largest = max(weights.shape[1] for _, weights in units)
     return max(1, _MEMORY // (8 * _COPIES * model.layers * tokens**2 * largest))

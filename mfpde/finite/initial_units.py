@@ -1,6 +1,6 @@
 """The units that a finite Transformer starts with: drawn from the initial laws, or quadrature points of them.
 
-Drawn units have weight 1/M. Quadrature points carry the density times the rule's weight, normalised: a measure close to
+Drawn units have weight 1/M. Quadrature points have the density times the rule's weight, normalised: a measure close to
 the initial law, whose evolution under the flow approaches that of the limit as fast as the rule converges. The
 trapezoidal rule does so exponentially for normal laws, Gauss–Legendre for laws on a bounded box (Trefethen and
 Weideman, SIAM Review 56, 2014).
@@ -8,24 +8,24 @@ Weideman, SIAM Review 56, 2014).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Bump, Law, Uniform
+from mfpde.problem.laws import Law
 from mfpde.problem.transformer import Transformer, Units
 
 type Array = NDArray[np.float64]
 type Points = int | Mapping[str, Sequence[int]]
 """Points per coordinate: one number for all, or per family one number for each coordinate."""
-type Rule = Callable[[int], tuple[Array, Array]]
-"""From the number of points to points and weights on [−1, 1]."""
-
-_SUPPORT: Mapping[type[Law], float] = {Uniform: np.sqrt(3.0), Bump: np.sqrt(11.0)}  # half-widths at variance 1
+type Rule = Literal["grid", "gauss", "best"]
+"""Uniform with the trapezoidal rule; Gauss–Legendre; or for each law the one of them that converges exponentially."""
 
 
 def sampled_units(model: Transformer, count: int, seed: int) -> Units:
@@ -50,62 +50,48 @@ def sampled_units(model: Transformer, count: int, seed: int) -> Units:
     return tuple((jnp.asarray(theta), weights) for theta in thetas)
 
 
-def grid_units(model: Transformer, points: Points, half_width: float = 6.0) -> Units:
-    """A uniform tensor grid over every initial law, with the trapezoidal rule.
+def tensor_units(rule: Rule, model: Transformer, points: Points, half_width: float = 6.0) -> Units:
+    """A tensor product of quadrature points over every initial law.
 
     Args:
+        rule: by which points and weights are chosen in every coordinate.
         model: whose families' initial laws are covered.
-        points: in every coordinate, both ends among them.
-        half_width: of the grid in standard deviations; a law of bounded support is covered exactly instead.
+        points: in every coordinate; both ends are among those of a uniform grid.
+        half_width: of the points in standard deviations; a law of bounded support is covered exactly instead.
 
     Returns:
         Per family θ (L, u, d) and w (L, u).
     """
-    return _tensor_units(model, points, half_width, lambda _: _trapezoid)
+
+    def family_units(family: Family) -> tuple[jax.Array, jax.Array]:
+        counts = [points] * family.dim if isinstance(points, int) else points[family.name]
+        layers = [_tensor(rule, family.law(layer), counts, half_width) for layer in range(model.layers)]
+        theta, weights = (np.stack(arrays) for arrays in zip(*layers, strict=True))
+        return jnp.asarray(theta), jnp.asarray(weights)
+
+    return tuple(map(family_units, model.families))
 
 
-def gauss_units(model: Transformer, points: Points, half_width: float = 6.0) -> Units:
-    """Gauss–Legendre tensor points over every initial law; arguments and result as for `grid_units`."""
-    return _tensor_units(model, points, half_width, lambda _: _gauss_legendre)
-
-
-def best_units(model: Transformer, points: Points, half_width: float = 6.0) -> Units:
-    """Each law by the rule that converges exponentially for it: `gauss_units` on bounded boxes, else `grid_units`."""
-    return _tensor_units(
-        model, points, half_width, lambda law: _gauss_legendre if type(law) in _SUPPORT else _trapezoid
-    )
-
-
-def _tensor_units(model: Transformer, points: Points, half_width: float, rule: Callable[[Law], Rule]) -> Units:
-    def family_units(family: Family) -> tuple[Array, Array]:
-        counts = [points] * family.dim if isinstance(points, int) else list(points[family.name])
-        laws = [family.law(layer) for layer in range(model.layers)]
-        layers = [_tensor(law, counts, half_width, rule(law)) for law in laws]
-        return np.stack([theta for theta, _ in layers]), np.stack([weights for _, weights in layers])
-
-    made = [family_units(family) for family in model.families]
-    return tuple((jnp.asarray(theta), jnp.asarray(weights)) for theta, weights in made)
-
-
-def _tensor(law: Law, counts: Sequence[int], half_width: float, rule: Rule) -> tuple[Array, Array]:
+def _tensor(rule: Rule, law: Law, counts: Sequence[int], half_width: float) -> tuple[Array, Array]:
     """θ (u, d) and w (u,) of one law: the product of its coordinates' rules."""
-    reach = _SUPPORT.get(type(law), half_width)
-    lines, weights = [], []
+    bounded = bool(np.isfinite(law.support))
+    reach = law.support if bounded else half_width
+    places, weights = [], []
     for count, mean, std in zip(counts, law.mean, law.std, strict=True):
-        place, weight = rule(count)
-        lines.append(mean + std * reach * place)
+        place, weight = _quadrature(count, gauss=rule == "gauss" or (rule == "best" and bounded))
+        places.append(mean + std * reach * place)
         share = weight * law.standard(reach * place)
         weights.append(share / share.sum())
-    theta = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, law.dim)
+
+    theta = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, law.dim)
     return theta, reduce(np.multiply.outer, weights).ravel()
 
 
-def _trapezoid(count: int) -> tuple[Array, Array]:
+def _quadrature(count: int, gauss: bool) -> tuple[Array, Array]:
+    """Points and weights on [−1, 1]."""
+    if gauss:
+        place, weights = np.polynomial.legendre.leggauss(count)
+        return np.asarray(place), np.asarray(weights)
     weights = np.full(count, 2.0 / (count - 1))
     weights[[0, -1]] /= 2.0
     return np.linspace(-1.0, 1.0, count), weights
-
-
-def _gauss_legendre(count: int) -> tuple[Array, Array]:
-    place, weights = np.polynomial.legendre.leggauss(count)
-    return np.asarray(place), np.asarray(weights)

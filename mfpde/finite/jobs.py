@@ -1,4 +1,4 @@
-"""A study of finite Transformers: every size, depth and seed is a job, dealt out to the ranks by its cost."""
+"""A study of finite Transformers: one job for every size, depth and seed, distributed over the ranks by cost."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import Literal
 import numpy as np
 
 from mfpde.errors import InputError
-from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units
+from mfpde.finite.initial_units import sampled_units, tensor_units
 from mfpde.parallel import memory
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
 
 type Initial = Literal["sampled", "grid", "gauss"]
 type Size = tuple[int, ...]
-"""M of sampled units; points per coordinate of a grid, of which the last goes for all further coordinates."""
+"""M of sampled units; points per coordinate of a grid, the last of them for all further coordinates."""
 
 INITIALS: tuple[Initial, ...] = ("sampled", "grid", "gauss")
-_RULES = {"grid": grid_units, "gauss": gauss_units}
 _STAGES = 20  # copies of all units that a step of the Runge–Kutta pair and its controller hold
 _COPIES = 6  # arrays of the size of the largest intermediate that its derivative keeps
 
 
 @dataclass(frozen=True)
 class Method:
-    """How to train: gradient descent where a learning rate is given, else the adaptive flow.
+    """How to train: by gradient descent where a learning rate is given, otherwise by the adaptive flow.
 
     Attributes:
         learning_rate: h of gradient descent, in units of τ; None for the flow.
@@ -40,7 +39,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As in names of files."""
+        """Its part of a file's name."""
         return f"flow-{self.tolerance:g}" if self.learning_rate is None else f"descent-{self.learning_rate:g}"
 
 
@@ -64,7 +63,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells it from all others of a run file; the name of its file."""
+        """Unique among the jobs of a run file; the name of its record."""
         size = "x".join(map(str, self.size))
         return f"{self.initial}-{size}-layers-{self.layers}-{self.method.name}-seed-{self.seed}"
 
@@ -72,7 +71,7 @@ class Job:
         """The units at τ = 0, per family θ (L, u, d) and w (L, u)."""
         if self.initial == "sampled":
             return sampled_units(model, self.size[0], self.seed)
-        return _RULES[self.initial](model, self._points(model))
+        return tensor_units(self.initial, model, self._points(model))
 
     def count(self, model: Transformer) -> int:
         """Units in one layer of the largest family."""
@@ -84,23 +83,24 @@ class Job:
         return {f.name: [self.size[min(k, len(self.size) - 1)] for k in range(f.dim)] for f in model.families}
 
     def cost(self, model: Transformer, task: Task) -> float:
-        """Something proportional to the time of a right-hand side."""
+        """Proportional to the time of a right-hand side."""
         return float(model.layers * len(model.families) * self.count(model) * task.tokens[0].size * task.samples)
 
     def memory(self, model: Transformer, task: Task) -> float:
-        """Estimated bytes: units in all stages of a step, and one sample's way through all layers and back."""
+        """Estimated bytes: units in all stages of a step, and one sample's pass through all layers and back."""
         units = self.count(model) * model.layers
         parameters = sum(family.dim for family in model.families)
         return 8.0 * units * (_STAGES * parameters + _COPIES * task.tokens.shape[1] ** 2)
 
 
 def plan(initial: Initial, sizes: Sequence[Size], layers: Sequence[int], seeds: int, method: Method) -> list[Job]:
-    """All jobs of a study; a grid has one seed.
+    """All jobs of a study; nothing is drawn for a grid, which has one seed.
 
     Raises:
         InputError: for sizes, depths or seeds below 1, naming the option.
     """
-    if not sizes or any(n < 1 for size in sizes for n in size):
+    smallest = min((n for size in sizes for n in size), default=0)
+    if smallest < 1:
         raise InputError(f"--units {_listed(sizes)}: must be whole numbers, at least 1, as in 10,40,160")
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: must be a whole number, at least 1")
@@ -110,8 +110,9 @@ def plan(initial: Initial, sizes: Sequence[Size], layers: Sequence[int], seeds: 
         raise InputError(f"--units {_listed(sizes)}: points per coordinate are for --initial grid and gauss")
     if initial != "sampled" and seeds > 1:
         raise InputError(f"--seeds {seeds}: nothing is drawn with --initial {initial}; leave it out")
-    if initial != "sampled" and any(n < 2 for size in sizes for n in size):
+    if initial != "sampled" and smallest < 2:
         raise InputError(f"--units {_listed(sizes)}: a grid needs at least 2 points per coordinate")
+
     unique = list(dict.fromkeys(sizes))
     return [Job(initial, s, n, seed, method) for s, n, seed in product(unique, dict.fromkeys(layers), range(seeds))]
 
@@ -121,9 +122,9 @@ def _listed(sizes: Iterable[Size]) -> str:
 
 
 def deal[Item](items: Sequence[Item], costs: Sequence[float], ranks: int) -> list[list[Item]]:
-    """Items for every rank: the dearest first, each to the rank that has least to do so far (Graham, 1969).
+    """Items for every rank, longest processing time first, each to the rank with the least load so far (Graham, 1969).
 
-    It does not depend on which rank asks, and needs no communication.
+    The result is the same on every rank, and needs no communication.
     """
     loads = np.zeros(ranks)
     dealt: list[list[Item]] = [[] for _ in range(ranks)]

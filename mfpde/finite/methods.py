@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mfpde.errors import ComputationError, InputError
-from mfpde.finite.flow import Flow, Parameters, Weights, split
+from mfpde.finite.flow import Parameters, ParticleFlow, Weights, join, split
 from mfpde.problem.transformer import Units
 
 type Advance = Callable[[Parameters, Weights, float, float, jax.Array], tuple[Parameters, int]]
-"""From units at one τ to units at a later one, and the number of steps between; the key is that of the noise."""
+"""From units at one τ, and the key of the noise, to units at a later τ and the number of steps in between."""
 type Measure = Callable[[Parameters, Weights], tuple[jax.Array, jax.Array, jax.Array]]
 """Risk, accuracy and penalty of units."""
 
@@ -30,13 +30,13 @@ _COARSE = 1e-5  # tolerance from which a pair of lower order takes less work
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TrainingSnapshot:
     """A finite Transformer at one τ.
 
     Attributes:
         tau: τ.
         risk: R.
-        accuracy: share of samples whose largest output is where the target is largest; meant for classification.
+        accuracy: share of samples whose largest output is where the target is largest; for classification.
         penalty: (λ/2L) Σ Σ w_j |θ_j|².
         units: per family θ (L, u, d) and w (L, u).
         steps: since τ = 0.
@@ -61,13 +61,13 @@ class Trainer:
 
     Attributes:
         advance: from one τ to the next.
-        measure: what a snapshot says.
+        measure: of the units at one τ.
     """
 
     advance: Advance
     measure: Measure
 
-    def snapshots(self, units: Units, times: Sequence[float], seed: int = 0) -> Iterator[Snapshot]:
+    def snapshots(self, units: Units, times: Sequence[float], seed: int = 0) -> Iterator[TrainingSnapshot]:
         """A snapshot at every time.
 
         Args:
@@ -77,35 +77,33 @@ class Trainer:
 
         Raises:
             InputError: for times that do not increase from 0.
-            ComputationError: when the units are not finite any more, or the step size collapses.
+            ComputationError: when the units are no longer finite, or the step size collapses.
         """
-        wanted = [float(t) for t in times]
-        if not wanted or min(wanted) < 0.0 or any(a >= b for a, b in pairwise(wanted)):
-            raise InputError(f"times {wanted}: must be at least one τ ≥ 0, and increase")
-        return self._snapshots(units, wanted, jax.random.key(seed))
+        if not times or min(times) < 0.0 or any(a >= b for a, b in pairwise(times)):
+            raise InputError(f"times {list(times)}: must be at least one τ ≥ 0, and increase")
 
-    def _snapshots(self, units: Units, times: Sequence[float], key: jax.Array) -> Iterator[Snapshot]:
+        key = jax.random.key(seed)
         parameters, weights = split(units)
         tau, steps = 0.0, 0
-        for time in times:
+        for time in map(float, times):
             if time > tau:
                 parameters, taken = self.advance(parameters, weights, tau, time, jax.random.fold_in(key, steps))
                 tau, steps = time, steps + taken
+
             risk, accuracy, penalty = (float(value) for value in self.measure(parameters, weights))
             if not np.isfinite(risk + penalty):
                 raise ComputationError(f"the finite Transformer is not finite at τ = {tau:g}")
-            now = tuple(zip(parameters, weights, strict=True))
-            yield Snapshot(tau, risk, accuracy, penalty, now, steps)
+            yield TrainingSnapshot(tau, risk, accuracy, penalty, join(parameters, weights), steps)
 
 
-def gradient_descent(flow: Flow, learning_rate: float, temperature: float = 0.0) -> Trainer:
+def gradient_descent(flow: ParticleFlow, learning_rate: float, temperature: float = 0.0) -> Trainer:
     """Gradient descent, the explicit Euler method for the flow; with temperature the Euler–Maruyama method.
 
         θ_j ← θ_j − h (L/w_j) ∂Q/∂θ_j + √(2β⁻¹h) ξ_j,    ξ_j standard normal, independent for every unit and step
 
     Args:
         flow: model, samples and weight decay.
-        learning_rate: h, the largest Δτ of a step; it is shortened so that each time is met exactly.
+        learning_rate: h, the largest Δτ of a step; steps are shortened so that they end on each time exactly.
         temperature: β⁻¹.
 
     Raises:
@@ -138,12 +136,12 @@ def gradient_descent(flow: Flow, learning_rate: float, temperature: float = 0.0)
     return Trainer(advance, _measure(flow))
 
 
-def runge_kutta(flow: Flow, tolerance: float = 1e-8) -> Trainer:
+def runge_kutta(flow: ParticleFlow, tolerance: float = 1e-8) -> Trainer:
     """The flow by a Runge–Kutta pair, with steps chosen by its error estimate.
 
     Orders 8(7) by Dormand and Prince, or 5(4) by Tsitouras for tolerances from 1e-5, where longer steps gain nothing.
-    The first step tried is the whole way to the next time. The error of a step is measured in the root mean square
-    over units, counted by their weights.
+    The first step tried goes to the next time at once. The error of a step is measured in the root mean square over
+    units, each with its weight.
 
     Args:
         flow: model, samples and weight decay.
@@ -180,17 +178,7 @@ def runge_kutta(flow: Flow, tolerance: float = 1e-8) -> Trainer:
     return Trainer(advance, _measure(flow))
 
 
-def descend(flow: Flow, units: Units, times: Sequence[float], learning_rate: float) -> Iterator[Snapshot]:
-    """One run of `gradient_descent` at temperature zero; arguments and errors as there and in `Trainer.snapshots`."""
-    return gradient_descent(flow, learning_rate).snapshots(units, times)
-
-
-def integrate_flow(flow: Flow, units: Units, times: Sequence[float], tolerance: float = 1e-8) -> Iterator[Snapshot]:
-    """One run of `runge_kutta`; arguments and errors as there and in `Trainer.snapshots`."""
-    return runge_kutta(flow, tolerance).snapshots(units, times)
-
-
-def _measure(flow: Flow) -> Measure:
+def _measure(flow: ParticleFlow) -> Measure:
     return jax.jit(lambda parameters, weights: (*flow.risk(parameters, weights), flow.penalty(parameters, weights)))
 
 

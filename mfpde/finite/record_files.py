@@ -1,10 +1,10 @@
-"""What is kept of a finite Transformer that was trained: a file of its own, complete or not there."""
+"""The record of a trained finite Transformer, in a file of its own that is written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mfpde.output.files import naming, replacing
 
 Array = NDArray[np.float64]
 _SUFFIX = ".npz"
+_GROUPS = {"column": "columns", "mean": "means", "covariance": "covariances", "theta": "theta", "weights": "weights"}
+"""Groups of arrays in a file, and the attributes of a record that they hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Record:
     """A finite Transformer along its training.
 
     Attributes:
-        job: which one it is.
+        job: what was trained.
         columns: per name (t,): tau, risk, penalty, energy, steps, and where they exist test_risk, accuracy,
             test_accuracy.
         means: per family E θ (t, L, d) under its units' weights.
@@ -49,10 +51,13 @@ class Record:
         return self.columns["tau"]
 
     def covers(self, times: Array, kept: Array) -> bool:
-        """Has it reports at these times, and units at these?"""
-        return all(bool(np.isclose(self.tau, t, rtol=1e-9, atol=1e-12).any()) for t in times) and all(
-            bool(np.isclose(self.kept, t, rtol=1e-9, atol=1e-12).any()) for t in kept
-        )
+        """Has it reports at all of `times`, and units at all of `kept`?"""
+        return all(has_time(self.tau, t) for t in times) and all(has_time(self.kept, t) for t in kept)
+
+
+def has_time(times: Array | Sequence[float], tau: float) -> bool:
+    """Is τ among these times, up to rounding?"""
+    return bool(np.isclose(times, tau, rtol=1e-9, atol=1e-12).any())
 
 
 def path_of(folder: Path, job: Job) -> Path:
@@ -66,36 +71,29 @@ def save(folder: Path, record: Record) -> None:
     Raises:
         OSError: when the disk refuses.
     """
-    arrays = {f"column/{name}": values for name, values in record.columns.items()}
-    for name in record.theta:
-        arrays[f"mean/{name}"] = record.means[name]
-        arrays[f"covariance/{name}"] = record.covariances[name]
-        arrays[f"theta/{name}"] = record.theta[name]
-        arrays[f"weights/{name}"] = record.weights[name]
+    groups = {group: getattr(record, attribute) for group, attribute in _GROUPS.items()}
+    arrays = {f"{group}/{name}": values for group, mapping in groups.items() for name, values in mapping.items()}
     about = np.array(json.dumps(asdict(record.job)))
     path = path_of(folder, record.job)
     with naming(path), replacing(path) as part, part.open("wb") as file:
-        np.savez(file, kept=record.kept, about=about, **arrays)  # type: ignore[arg-type]
+        np.savez(file, kept=record.kept, about=about, **arrays)
 
 
 def load(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        InputError: when the file is none.
+        InputError: when it is not such a file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return Record(
-            job=_job(json.loads(str(arrays["about"]))),
-            columns=_group(arrays, "column"),
-            means=_group(arrays, "mean"),
-            covariances=_group(arrays, "covariance"),
-            kept=arrays["kept"],
-            theta=_group(arrays, "theta"),
-            weights=_group(arrays, "weights"),
-        )
+        groups: dict[str, dict[str, Array]] = {attribute: {} for attribute in _GROUPS.values()}
+        for path_in_file, values in arrays.items():
+            group, _, name = path_in_file.partition("/")
+            if name:
+                groups[_GROUPS[group]][name] = values
+        return Record(job=_job(json.loads(str(arrays["about"]))), kept=arrays["kept"], **groups)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not the file of a finite Transformer that mfpde trained") from error
 
@@ -105,9 +103,5 @@ def load_all(folder: Path) -> list[Record]:
     return [load(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
 
 
-def _job(said: Mapping[str, Any]) -> Job:
-    return Job(said["initial"], tuple(said["size"]), said["layers"], said["seed"], Method(**said["method"]))
-
-
-def _group(arrays: Mapping[str, Array], group: str) -> dict[str, Array]:
-    return {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith(f"{group}/")}
+def _job(facts: Mapping[str, Any]) -> Job:
+    return Job(facts["initial"], tuple(facts["size"]), facts["layers"], facts["seed"], Method(**facts["method"]))

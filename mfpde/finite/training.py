@@ -1,30 +1,31 @@
-"""From a job to its record: train one finite Transformer, and look at it at the times of the reports."""
+"""From a job to its record: train one finite Transformer, and measure it at the times of the reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsFloat
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
-from mfpde.finite.flow import make_flow, split
+from mfpde.finite.flow import Parameters, Weights, make_flow, split
 from mfpde.finite.jobs import Job, Method
-from mfpde.finite.methods import Snapshot, Trainer, gradient_descent, runge_kutta
-from mfpde.finite.record_files import Record
+from mfpde.finite.methods import Trainer, TrainingSnapshot, gradient_descent, runge_kutta
+from mfpde.finite.record_files import Record, has_time
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
 
 Array = NDArray[np.float64]
-type Tested = Callable[[Units], tuple[float, float]]
+type TestRisk = Callable[[Parameters, Weights], tuple[jax.Array, jax.Array]]
 """Risk and accuracy on the test samples."""
 
 
 @dataclass
-class School:
-    """Trains jobs of one model; what was compiled for a shape serves all jobs of that shape.
+class TrainerCache:
+    """Trains jobs of one model; what was compiled for one shape of units is kept for the next job of that shape.
 
     Attributes:
         model: at the depth of the jobs.
@@ -37,7 +38,7 @@ class School:
     task: Task
     weight_decay: float
     temperature: float = 0.0
-    _compiled: dict[tuple[Method, tuple[int, ...]], tuple[Trainer, Tested | None]] = field(default_factory=dict)
+    _compiled: dict[tuple[Method, tuple[int, ...]], tuple[Trainer, TestRisk | None]] = field(default_factory=dict)
 
     def train(self, job: Job, times: Sequence[float], kept: Sequence[float]) -> Record:
         """Train one job.
@@ -51,29 +52,30 @@ class School:
             ComputationError: naming the job, when its numbers fail.
         """
         units = job.units(self.model)
-        trainer, tested = self._ways(job.method, units)
+        trainer, test_risk = self._compile(job.method, units)
         rows, moments, thetas = [], [], []
         try:
             for snapshot in trainer.snapshots(units, times, seed=job.seed):
-                rows.append(self._row(snapshot, tested))
+                rows.append(self._row(snapshot, test_risk))
                 moments.append([_moments(*pair) for pair in snapshot.units])
-                if np.isclose(kept, snapshot.tau, rtol=1e-9, atol=1e-12).any():
+                if has_time(kept, snapshot.tau):
                     thetas.append([np.asarray(theta) for theta, _ in snapshot.units])
         except ComputationError as error:
             raise ComputationError(f"{job.name}: {error}") from error
+
         names = [family.name for family in self.model.families]
         return Record(
             job=job,
             columns={name: np.array([row[name] for row in rows]) for name in rows[0]},
             means={name: np.stack([m[c][0] for m in moments]) for c, name in enumerate(names)},
             covariances={name: np.stack([m[c][1] for m in moments]) for c, name in enumerate(names)},
-            kept=np.array([t for t in times if np.isclose(kept, t, rtol=1e-9, atol=1e-12).any()]),
+            kept=np.array([t for t in times if has_time(kept, t)]),
             theta={name: np.stack([t[c] for t in thetas]) for c, name in enumerate(names)},
             weights={name: np.asarray(units[c][1]) for c, name in enumerate(names)},
         )
 
-    def _ways(self, method: Method, units: Units) -> tuple[Trainer, Tested | None]:
-        """Compiled once per method and number of units."""
+    def _compile(self, method: Method, units: Units) -> tuple[Trainer, TestRisk | None]:
+        """Compile once per method and number of units; only the last is kept, since jobs of one shape come together."""
         key = (method, tuple(weights.shape[1] for _, weights in units))
         if key not in self._compiled:
             flow = make_flow(self.model, self.task, self.weight_decay, units)
@@ -81,36 +83,29 @@ class School:
                 trainer = runge_kutta(flow, method.tolerance)
             else:
                 trainer = gradient_descent(flow, method.learning_rate, self.temperature)
-            self._compiled = {key: (trainer, self._tested(units))}  # jobs of one shape follow each other
+            test_risk = None
+            if self.task.test_tokens is not None:
+                test_risk = jax.jit(make_flow(self.model, self.task, self.weight_decay, units, test=True).risk)
+            self._compiled = {key: (trainer, test_risk)}
         return self._compiled[key]
 
-    def _tested(self, units: Units) -> Tested | None:
-        if self.task.test_tokens is None:
-            return None
-        risk = jax.jit(make_flow(self.model, self.task, self.weight_decay, units, test=True).risk)
-
-        def tested(now: Units) -> tuple[float, float]:
-            loss, hits = risk(*split(now))
-            return float(loss), float(hits)
-
-        return tested
-
-    def _row(self, snapshot: Snapshot, tested: Tested | None) -> dict[str, float]:
-        row = {
+    def _row(self, snapshot: TrainingSnapshot, test_risk: TestRisk | None) -> dict[str, float]:
+        """The columns of one report; accuracies are those of a classification only."""
+        test = test_risk(*split(snapshot.units)) if test_risk is not None else None
+        row: dict[str, SupportsFloat] = {
             "tau": snapshot.tau,
             "risk": snapshot.risk,
             "penalty": snapshot.penalty,
             "energy": snapshot.energy,
-            "steps": float(snapshot.steps),
+            "steps": snapshot.steps,
         }
-        test = tested(snapshot.units) if tested is not None else None
         if test is not None:
             row["test_risk"] = test[0]
         if self.task.classification:
             row["accuracy"] = snapshot.accuracy
-            if test is not None:
-                row["test_accuracy"] = test[1]
-        return row
+        if self.task.classification and test is not None:
+            row["test_accuracy"] = test[1]
+        return {name: float(value) for name, value in row.items()}
 
 
 def _moments(theta: jax.Array, weights: jax.Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfpde.comparison import block_distances, exponents, grids, verdict
+from mfpde.comparison import block_distances, exponents, verdict
 from mfpde.comparison.checks import percent
 from mfpde.comparison.comparison_report import Findings, page
 from mfpde.comparison.depth_error import depth_rows
@@ -74,19 +74,14 @@ def find(inputs: ComparisonInputs, solved: SolvedDepths, evidence: Evidence, own
     """
     run = RunReader(inputs.directory)
     slopes = exponents.risk_slopes(evidence)
-    mine = [r for r in evidence.drawn if r.job.layers == own]
+    mine = evidence.of(own, "sampled")
     distances = block_distances.distances(run, mine, _last_kept(run, mine))
     dims = {family.name: family.dim for family in evidence.models[own].families}
     far = block_distances.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
 
     taus = [float(t) for t in run.taus if t > 0.0]
     depth = depth_rows(_histories(solved.residual), _histories(solved.continuum), taus) if solved.residual else []
-    checks = [
-        *verdict.mean_checks(evidence),
-        *grids.grid_checks(evidence),
-        *verdict.refinement_checks(evidence),
-        *exponents.slope_checks([r for r in (*slopes, *far) if r.wanted == exponents.RATE], evidence.change),
-    ]
+    checks = verdict.all_checks(evidence, [*slopes, *far])
     facts = {
         "problem_hash": inputs.run.identity().problem_hash,
         "finite_transformers": len(evidence.records),

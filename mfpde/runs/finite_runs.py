@@ -17,7 +17,7 @@ from mfpde.config.run_file import RunFile
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.record_files import Record, load, load_all, path_of, save
-from mfpde.finite.training import School
+from mfpde.finite.training import TrainerCache
 from mfpde.inputs import inside
 from mfpde.output.directory import check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
@@ -165,11 +165,11 @@ def _train(
     """Train this rank's jobs; the first failure, after all of them were tried."""
     failure: ComputationError | None = None
     training = plan.run.training
-    schools = {n: School(*both, training.weight_decay, training.temperature) for n, both in problems.items()}
+    caches = {n: TrainerCache(*both, training.weight_decay, training.temperature) for n, both in problems.items()}
     for job in jobs:
         try:
             with np.errstate(all="ignore"):
-                record = schools[job.layers].train(job, times, kept)
+                record = caches[job.layers].train(job, times, kept)
             with failing_clearly(plan.folder):
                 save(plan.folder, record)
         except ComputationError as error:

@@ -39,7 +39,7 @@ from mpi4py import MPI  # noqa: E402
 
 from mfpde.config import run_file  # noqa: E402
 from mfpde.finite.flow import make_flow  # noqa: E402
-from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units  # noqa: E402
+from mfpde.finite.initial_units import sampled_units, tensor_units  # noqa: E402
 from mfpde.finite.methods import Trainer, gradient_descent, runge_kutta  # noqa: E402
 from mfpde.limit.solver import Solver  # noqa: E402
 from mfpde.problem.transformer import Units  # noqa: E402
@@ -186,10 +186,10 @@ class Bench:
     def grids(self) -> None:
         """Weighted particles."""
         model, _ = run_file.load(RUN, self.case.settings).build()
-        kinds = (("uniform grid", grid_units, self.case.grids), ("Gauss points", gauss_units, self.case.gauss))
+        kinds = (("uniform grid", "grid", self.case.grids), ("Gauss points", "gauss", self.case.gauss))
         for kind, rule, sizes in kinds:
             for points in sizes:
-                units = rule(model, {family.name: points for family in model.families}, WIDTH)
+                units = tensor_units(rule, model, {family.name: points for family in model.families}, WIDTH)
                 name = f"{points[0]} × {points[1]}"
                 self.tell(kind, name, particles(units, self.case.settings, lambda flow: runge_kutta(flow, 1e-4)))
 

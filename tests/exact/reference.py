@@ -19,8 +19,8 @@ import numpy as np
 
 from mfpde.config import run_file
 from mfpde.finite.flow import make_flow
-from mfpde.finite.initial_units import best_units
-from mfpde.finite.methods import integrate_flow
+from mfpde.finite.initial_units import tensor_units
+from mfpde.finite.methods import runge_kutta
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -43,10 +43,10 @@ def risks(
     """R at each τ, from one grid of units; the last number of points goes for all further coordinates."""
     model, task = run.build()
     counts = {f.name: [points[min(k, len(points) - 1)] for k in range(f.dim)] for f in model.families}
-    units = best_units(model, counts, half_width)
+    units = tensor_units("best", model, counts, half_width)
     flow = make_flow(model, task, run.training.weight_decay, units)
     found = []
-    for snapshot in integrate_flow(flow, units, taus, tolerance):
+    for snapshot in runge_kutta(flow, tolerance).snapshots(units, taus):
         sys.stderr.write(f"tau {snapshot.tau:g}: {snapshot.risk!r}, {snapshot.steps} steps\n")
         found.append(snapshot.risk)
     return found

@@ -15,13 +15,14 @@ from mfpde.comparison.checks import Check
 from mfpde.comparison.effects import CHANGE, Effect, effects, witness
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.exponents import risk_slopes, slope_checks
-from mfpde.comparison.grids import grid_checks
+from mfpde.comparison.grids import grid_checks, refinement_checks
+from mfpde.comparison.infinite_width import mean_checks
 from mfpde.comparison.slopes import Slope, floor
-from mfpde.comparison.verdict import decide, mean_checks, refinement_checks
+from mfpde.comparison.verdict import decide
 from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.record_files import Record
-from mfpde.finite.training import School
+from mfpde.finite.training import TrainerCache
 from mfpde.limit.backprop import Sweep
 from mfpde.limit.fem.moments import Units
 from mfpde.limit.solver import Solver
@@ -72,10 +73,10 @@ def problem(model=MODEL, decay: float = DECAY) -> Problem:
 @pytest.fixture(scope="module")
 def records():
     """Two grids, and drawn units of two sizes."""
-    school = School(MODEL, TASK, DECAY)
+    cache = TrainerCache(MODEL, TASK, DECAY)
     jobs = plan("grid", [(14,), (20,)], [2], 1, Method(None, 1e-6))
     jobs += plan("sampled", [(10,), (40,)], [2], 6, Method(0.125))
-    return [school.train(job, [0.0, *TAUS], TAUS) for job in jobs]
+    return [cache.train(job, [0.0, *TAUS], TAUS) for job in jobs]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_drawn_units_extrapolated_to_infinity(records, moved, right):
 
     Six seeds of 10 and 40 units see a risk that is off by a fifth; that of 5 % of λ they do not see, and say so.
     """
-    grid = School(MODEL, TASK, DECAY).train(plan("grid", [(14,)], [2], 1, Method(0.125))[0], [0.0, *TAUS], TAUS)
+    grid = TrainerCache(MODEL, TASK, DECAY).train(plan("grid", [(14,)], [2], 1, Method(0.125))[0], [0.0, *TAUS], TAUS)
     shift = grid.columns["risk"] - records[1].columns["risk"]
     history = {"tau": right[1]["tau"], "risk": right[1]["risk"] + shift}
     found = by_drawn_units(records, moved, history)
@@ -269,9 +270,9 @@ BILINEAR, SCALARS = models.bilinear(layers=1), scalars(samples=4, mean=1.0, std=
 @pytest.fixture(scope="module")
 def noisy() -> list[Record]:
     """Euler–Maruyama at two steps, drawn units of two sizes."""
-    school = School(BILINEAR, SCALARS, 1.0, HEAT)
+    cache = TrainerCache(BILINEAR, SCALARS, 1.0, HEAT)
     jobs = [j for h in (0.05, 0.025) for j in plan("sampled", [(1000,), (10000,)], [1], 12, Method(h))]
-    return [school.train(job, [0.0, *NOISY], [NOISY[-1]]) for job in jobs]
+    return [cache.train(job, [0.0, *NOISY], [NOISY[-1]]) for job in jobs]
 
 
 def hot_limit(temperature: float) -> dict[str, np.ndarray]:

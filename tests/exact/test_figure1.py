@@ -14,7 +14,7 @@ from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.jobs import Method, plan
-from mfpde.finite.training import School
+from mfpde.finite.training import TrainerCache
 from mfpde.problem.transformer import residual_stream
 from mfpde.runs.limit_run import execute
 
@@ -46,10 +46,10 @@ def test_finite_transformers_close_in_on_the_limit(tmp_path):
     execute(run)
     limit = open_run(tmp_path / "run").history["risk"]
     model, task = run.build()
-    school = School(model, task, run.training.weight_decay)
+    cache = TrainerCache(model, task, run.training.weight_decay)
     errors = {}
     for job in plan("sampled", [(2,), (64,)], [2], 6, Method(0.01)):
-        found = school.train(job, [0.0, 0.4], [0.4]).columns["risk"]
+        found = cache.train(job, [0.0, 0.4], [0.4]).columns["risk"]
         errors.setdefault(job.size[0], []).append(found - limit)
     spread = {units: np.sqrt(np.mean(np.square(e), axis=0)) for units, e in errors.items()}
     assert (spread[64] < 0.5 * spread[2]).all()

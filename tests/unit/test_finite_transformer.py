@@ -12,8 +12,8 @@ from scipy.linalg import expm
 
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import make_flow, split
-from mfpde.finite.initial_units import gauss_units, grid_units, sampled_units
-from mfpde.finite.methods import descend, integrate_flow
+from mfpde.finite.initial_units import sampled_units, tensor_units
+from mfpde.finite.methods import gradient_descent, runge_kutta
 from mfpde.problem import models
 from mfpde.problem.datasets import in_context_regression, scalars, teacher
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
@@ -34,7 +34,7 @@ def last(snapshots):
     return list(snapshots)[-1]
 
 
-@pytest.mark.parametrize("make", [lambda m: sampled_units(m, 5, 1), lambda m: gauss_units(m, 4, 3.0)])
+@pytest.mark.parametrize("make", [lambda m: sampled_units(m, 5, 1), lambda m: tensor_units("gauss", m, 4, 3.0)])
 def test_velocity_is_the_slope_of_the_energy(make):
     model = replace(models.attention_mlp(channels=3, layers=3, bias=True), step=0.6)
     task = teacher(model, samples=5, tokens=3, channels=3)
@@ -81,14 +81,14 @@ def linear_heads_exact(model: Transformer, task: Task, means, decay: float, tau:
     return found, 0.5 * np.mean((x + step * found.mean() - y) ** 2)
 
 
-@pytest.mark.parametrize("make", [lambda m: gauss_units(m, 20, 6.0), lambda m: sampled_units(m, 3, 5)])
+@pytest.mark.parametrize("make", [lambda m: tensor_units("gauss", m, 20, 6.0), lambda m: sampled_units(m, 3, 5)])
 def test_linear_heads_follow_their_closed_form(make):
     model, decay, tau = linear_by_layer(), 0.3, 1.5
     task = scalars(samples=4, seed=3)
     units = make(model)
     theta, weights = np.asarray(units[0][0])[..., 0], np.asarray(units[0][1])
     means = (weights * theta).sum(axis=1)
-    end = last(integrate_flow(make_flow(model, task, decay, units), units, [0.4, tau], 1e-11))
+    end = last(runge_kutta(make_flow(model, task, decay, units), 1e-11).snapshots(units, [0.4, tau]))
     exact, risk = linear_heads_exact(model, task, means, decay, tau)
     spread = (theta - means[:, None]) * np.exp(-decay * tau)
     np.testing.assert_allclose(np.asarray(end.units[0][0])[..., 0], exact[:, None] + spread, atol=1e-9)
@@ -101,15 +101,17 @@ def test_gradient_descent_approaches_the_flow_with_first_order():
     model, task = linear_by_layer(), scalars(samples=4)
     units = sampled_units(model, 3, 0)
     flow = make_flow(model, task, 0.2, units)
-    exact = last(integrate_flow(flow, units, [1.0], 1e-10)).risk
-    errors = [abs(last(descend(flow, units, [0.5, 1.0], rate)).risk - exact) for rate in (0.05, 0.025)]
+    exact = last(runge_kutta(flow, 1e-10).snapshots(units, [1.0])).risk
+    errors = [
+        abs(last(gradient_descent(flow, rate).snapshots(units, [0.5, 1.0])).risk - exact) for rate in (0.05, 0.025)
+    ]
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize(("law", "moment"), [(Normal, 3.0), (Uniform, 1.8), (Bump, 33.0 / 13.0)])
 def test_quadrature_units_have_the_moments_of_the_law(law, moment):
     model = with_laws(models.bilinear(layers=2), law([0.3, -0.2], [0.5, 2.0]))
-    for units, close in ((gauss_units(model, 40, 9.0), 1e-10), (grid_units(model, 201, 9.0), 5e-4)):
+    for units, close in ((tensor_units("gauss", model, 40, 9.0), 1e-10), (tensor_units("grid", model, 201, 9.0), 5e-4)):
         theta, weights = (np.asarray(a) for a in units[0])
         z = (theta - [0.3, -0.2]) / [0.5, 2.0]
         assert weights.sum(axis=1) == pytest.approx(1.0, abs=1e-14)
@@ -123,8 +125,8 @@ def test_a_grid_of_units_converges_exponentially():
     model, task = models.attention(layers=2), in_context_regression(samples=3, context=2)
 
     def risk(points: int) -> float:
-        units = grid_units(model, points, 6.0)
-        return last(integrate_flow(make_flow(model, task, 0.1, units), units, [1.0], 1e-9)).risk
+        units = tensor_units("grid", model, points, 6.0)
+        return last(runge_kutta(make_flow(model, task, 0.1, units), 1e-9).snapshots(units, [1.0])).risk
 
     fine = risk(33)
     errors = [abs(risk(points) - fine) for points in (9, 17)]
@@ -156,13 +158,13 @@ def test_mistakes_and_failures_are_named():
     with pytest.raises(InputError, match="no test samples"):
         make_flow(model, task, 0.1, units, test=True)
     with pytest.raises(InputError, match="increase"):
-        descend(flow, units, [1.0, 1.0], 0.1)
+        next(gradient_descent(flow, 0.1).snapshots(units, [1.0, 1.0]))
     with pytest.raises(InputError, match="learning rate"):
-        descend(flow, units, [1.0], 0.0)
+        gradient_descent(flow, 0.0)
     with pytest.raises(InputError, match="tolerance"):
-        integrate_flow(flow, units, [1.0], -1.0)
+        runge_kutta(flow, -1.0)
     with pytest.raises(ComputationError, match="not finite"):
-        list(descend(make_flow(model, task, 1e3, units), units, [500.0], 1.0))
+        list(gradient_descent(make_flow(model, task, 1e3, units), 1.0).snapshots(units, [500.0]))
 
 
 def test_a_law_of_ones_own_needs_no_registration():
@@ -173,6 +175,6 @@ def test_a_law_of_ones_own_needs_no_registration():
         def draw(self, rng, shape):
             return rng.laplace(scale=np.sqrt(0.5), size=shape)
 
-    theta, weights = gauss_units(with_laws(models.linear(), Laplace([0.0], [1.0])), 10, 5.0)[0]
+    theta, weights = tensor_units("gauss", with_laws(models.linear(), Laplace([0.0], [1.0])), 10, 5.0)[0]
     assert theta.shape == (3, 10, 1)
     assert float(weights.sum()) == pytest.approx(3.0)

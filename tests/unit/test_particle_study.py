@@ -15,9 +15,9 @@ from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.jobs import Job, Method, check_memory, deal, plan
-from mfpde.finite.methods import descend, gradient_descent
+from mfpde.finite.methods import gradient_descent
 from mfpde.finite.record_files import Record, load, load_all, save
-from mfpde.finite.training import School
+from mfpde.finite.training import TrainerCache
 from mfpde.particles import main
 from mfpde.problem import models
 from mfpde.problem.datasets import scalars, teacher
@@ -90,9 +90,9 @@ def test_a_record_is_what_the_flow_says(tmp_path):
     model = models.attention_mlp(channels=3, layers=2)
     task = teacher(model, samples=5, tokens=3, channels=3, test_samples=4)
     job = Job("sampled", (6,), 2, 3, Method(0.05))
-    record = School(model, task, 0.2).train(job, [0.0, 0.25, 0.5], [0.25, 0.5])
+    record = TrainerCache(model, task, 0.2).train(job, [0.0, 0.25, 0.5], [0.25, 0.5])
     units = sampled_units(model, 6, 3)
-    shots = list(descend(make_flow(model, task, 0.2, units), units, [0.0, 0.25, 0.5], 0.05))
+    shots = list(gradient_descent(make_flow(model, task, 0.2, units), 0.05).snapshots(units, [0.0, 0.25, 0.5]))
     np.testing.assert_allclose(record.columns["risk"], [s.risk for s in shots], rtol=1e-13)
     np.testing.assert_allclose(record.columns["energy"], [s.energy for s in shots], rtol=1e-13)
     test = make_flow(model, task, 0.2, units, test=True)

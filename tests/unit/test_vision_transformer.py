@@ -13,7 +13,7 @@ from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import sampled_units
-from mfpde.finite.methods import descend
+from mfpde.finite.methods import gradient_descent
 from mfpde.problem.datasets import digits
 from mfpde.problem.family import integrate
 from mfpde.problem.laws import Normal
@@ -155,7 +155,7 @@ def test_more_heads_end_with_a_smaller_loss(task, model):
         for seed in range(3):
             units = sampled_units(model, heads, seed)
             flow = make_flow(model, task, 0.001, units)
-            runs.append(list(descend(flow, units, [0.0, 3.0], 0.1)))
+            runs.append(list(gradient_descent(flow, 0.1).snapshots(units, [0.0, 3.0])))
         assert all(end.risk < start.risk for start, end in runs)
         ends[heads] = np.array([end.risk for _, end in runs])
     apart = ends[1].mean() - ends[16].mean()
