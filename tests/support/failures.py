@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = "FAILURE_FILE"
+FILE, TESTS = "FAILURE_FILE", Path(__file__).resolve().parents[1]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -22,12 +22,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     place = Path(os.environ[FILE])
 
     if report.failed and call.excinfo is not None and not place.exists():
+        error, raised_in = call.excinfo.value, call.excinfo.traceback[-1].path
         lines = (report.longreprtext or "").splitlines()
+        reason = [line[1:].strip() for line in lines if line.startswith("E  ")]
+        if isinstance(error, BaseExceptionGroup):  # hypothesis, for examples that fail in different ways
+            reason = [f"{type(one).__name__}: {str(one).strip()}".partition("\n")[0] for one in error.exceptions]
+
         found = {
             "test": item.nodeid,
             "slow": item.get_closest_marker("slow") is not None,
-            "errors": list(causes(call.excinfo.value)),
-            "reason": [line[1:].strip() for line in lines if line.startswith("E  ")],
+            "errors": list(causes(error)),
+            "in_test": Path(raised_in).is_relative_to(TESTS),
+            "reason": reason,
             "output": [line for _, text in report.sections for line in text.splitlines()],
         }
         place.write_text(json.dumps(found), encoding="utf-8")
@@ -35,9 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def causes(error: BaseException | None) -> Iterator[str]:
-    """The names of an exception's classes, and of those of the exceptions behind it."""
+    """The names of an exception's classes, and of those of the exceptions behind it or in it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield from (kind.__name__ for kind in type(error).__mro__ if issubclass(kind, Exception))
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                yield from causes(one)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -185,10 +185,15 @@ def _outcome(failure: dict[str, Any] | None) -> tuple[str, str, str, bool]:
 
 
 def is_broken(failure: dict[str, Any]) -> bool:
-    """Did the mutant die of a name, an import or an attribute that is not there, in this process or in a child?"""
-    if set(failure["errors"]) & set(_BROKEN):
+    """Did the mutant die of a name, an import or an attribute that is not there, in this process or in a child?
+
+    A test that takes an attribute of a wrong result fails by `AttributeError` too, but in its own line.
+    """
+    fatal = set(failure["errors"]) & set(_BROKEN)
+    if fatal and not (fatal == {"AttributeError"} and failure["in_test"]):
         return True
-    return any(_BROKEN_IN_A_CHILD.match(line) for line in [*failure["reason"], *failure["output"]])
+    lines = failure["output"] if fatal else [*failure["reason"], *failure["output"]]
+    return any(_BROKEN_IN_A_CHILD.match(line) for line in lines)
 
 
 def _first_line(failure: dict[str, Any]) -> str:

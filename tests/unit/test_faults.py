@@ -60,18 +60,22 @@ def test_the_list_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("errors", "reason", "output", "broken"),
+    ("errors", "in_test", "reason", "output", "broken"),
     [
-        (["AssertionError", "Exception"], ["assert 2.1 > 2.8"], [], False),
-        (["NameError", "Exception"], ["NameError: name 'begin' is not defined"], [], True),
-        (["ComputationError", "Exception", "AttributeError"], ["ComputationError: failed"], [], True),
-        (["AssertionError"], ["AssertionError: Traceback (most recent call last):", "NameError: name 'x'"], [], True),
-        (["AssertionError"], ["assert 1 == 0"], ["[1] ModuleNotFoundError: No module named 'x'"], True),
-        (["AssertionError"], ["assert 'failed to import: SyntaxError' in line"], [], False),
+        (["AssertionError", "Exception"], True, ["assert 2.1 > 2.8"], [], False),
+        (["NameError", "Exception"], False, ["NameError: name 'begin' is not defined"], [], True),
+        (["AttributeError", "Exception"], False, ["AttributeError: 'State' has no attribute 'x'"], [], True),
+        (["AttributeError", "Exception"], True, ["AttributeError: 'NoneType' has no attribute 'x'"], [], False),
+        (["ComputationError", "Exception", "AttributeError"], False, ["ComputationError: failed"], [], True),
+        (["AssertionError"], True, ["AssertionError: Traceback:", "NameError: name 'x'"], [], True),
+        (["AssertionError"], True, ["assert 1 == 0"], ["[1] ModuleNotFoundError: No module named 'x'"], True),
+        (["AssertionError"], True, ["assert 'failed to import: SyntaxError' in line"], [], False),
     ],
 )
-def test_what_counts_as_broken(errors: list[str], reason: list[str], output: list[str], broken: bool) -> None:
-    failure = {"test": "t", "slow": False, "errors": errors, "reason": reason, "output": output}
+def test_what_counts_as_broken(
+    errors: list[str], in_test: bool, reason: list[str], output: list[str], broken: bool
+) -> None:
+    failure = {"errors": errors, "in_test": in_test, "reason": reason, "output": output}
     assert fault_runner.is_broken(failure) == broken
 
 
