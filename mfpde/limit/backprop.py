@@ -1,8 +1,8 @@
 """Moments → risk and potential: this rank's samples through all layers, forwards and backwards.
 
-The two reductions of a right-hand side live here: the units' weights are summed over the ranks that hold cells, and the
-risk with its gradient over the ranks that hold samples. Between them there is no communication. Both are sums of
-`parallel.exact_sum`: cells and samples may lie on any ranks.
+The two reductions of a right-hand side are made here: the weights of the distinct nodes are summed over the ranks that
+hold cells, and the risk with its gradient over the ranks that hold samples. Between them there is no communication.
+Both are sums of `parallel.exact_sum`, so that the numbers do not depend on which ranks hold what.
 Source: docs/equations.md.
 """
 
@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import LEVELS, Share, pack, split_traced, unpack
 from mfpde.problem.family import Family
-from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units, costates, risk
 
 Array = NDArray[np.float64]
 type Tiles = tuple[jax.Array, jax.Array, jax.Array]
-TILE = 8  # samples swept together: one shape for every tile, whatever the number of ranks
+TILE = 8  # samples of one pass: one shape for every tile, whatever the number of ranks
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one sweep over all samples says; equal on every rank.
+    """The result of one pass over all samples; equal on every rank.
 
     Attributes:
         risk: R, the mean loss.
@@ -46,8 +45,12 @@ class Outcome:
     gradient: tuple[Array, ...] | None
 
 
-class Sweep:
-    """Risk and gradient of a Transformer on one set of samples, tiles of samples dealt out to the ranks."""
+class Backprop:
+    """Risk and gradient of a Transformer on one set of samples, tiles of samples dealt out to the ranks.
+
+    Everywhere `theta` are per family the parameters (L, u, d) of the distinct nodes, equal on every rank, and `weights`
+    per family this rank's share of their weights (L, u).
+    """
 
     def __init__(self, comm: MPI.Intracomm, model: Transformer, tokens: Array, targets: Array) -> None:
         self.comm = comm
@@ -62,8 +65,8 @@ class Sweep:
         """R and L ∂R/∂w from this rank's shares of weights and squares; two reductions.
 
         Args:
-            theta: per family the units' parameters (L, u, d), equal on every rank.
-            weights: per family this rank's share of their weights (L, u).
+            theta: see above.
+            weights: see above.
             square: per family this rank's share of Σ_j m_j |θ_j|², shape (L,).
         """
         summed = self.sum_over_ranks([*weights, *square])
@@ -80,21 +83,18 @@ class Sweep:
         return Outcome(float(total[0]), float(total[1]), (), None)
 
     def slope(self, theta: Sequence[Array], weights: Sequence[Share | Array], motion: Sequence[Array]) -> float:
-        """dR/dτ when the units move at `motion` (L, u, d) with their weights kept; two reductions.
+        """dR/dτ when the nodes move with velocities `motion`, (L, u, d) per family, and keep their weights.
 
-        Args:
-            theta: per family the units' parameters (L, u, d).
-            weights: per family this rank's share of their weights (L, u).
-            motion: per family the units' velocities (L, u, d).
+        Two reductions.
         """
         units = _pair(theta, self.sum_over_ranks(weights))
         (total,) = self.sum_over_ranks([Share(np.asarray(self._run(_slope, units, tuple(motion))))])
         return float(total)
 
     def costates(self, theta: Sequence[Array], weights: Sequence[Share | Array]) -> tuple[jax.Array, jax.Array]:
-        """What the families see, and L ∂R/∂S, of this rank's tiles (t, TILE, L, K, N, D); one reduction.
+        """The tokens that the families see, and L ∂R/∂S, of this rank's tiles (t, TILE, L, K, N, D); one reduction.
 
-        See `mfpde.problem.transformer.costates`; arguments as for `evaluate`.
+        See `mfpde.problem.transformer.costates`.
         """
         return self._run(_costates, _pair(theta, self.sum_over_ranks(weights)))
 
@@ -115,13 +115,14 @@ class Sweep:
     def call[Result](self, function: Callable[..., Result], *arguments: object) -> Result:
         """A compiled function, collective at its first call with arguments of these shapes.
 
-        Then rank 0 goes first, and the others find its program in the cache on disk: ranks that share a machine would
-        each compile it, all at once.
+        Then rank 0 goes first, and the others find its program in the cache on disk: otherwise all ranks of a machine
+        would compile it at once.
         """
         leaves = jax.tree.leaves(arguments)
         program = function, *(np.shape(leaf) if hasattr(leaf, "shape") else leaf for leaf in leaves)
         waits = self.comm.size > 1 and program not in self._known
         self._known.add(program)
+
         if waits and self.comm.rank > 0:
             reductions.barrier(self.comm)
         result = function(*arguments)
@@ -135,20 +136,8 @@ class Sweep:
         return unpack(reductions.sum_over_ranks(self.comm, pack(parts)), parts)
 
 
-def training(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep:
-    """The sweep over the training samples."""
-    return Sweep(comm, model, task.tokens, task.targets)
-
-
-def testing(comm: MPI.Intracomm, model: Transformer, task: Task) -> Sweep | None:
-    """The sweep over the test samples, None where the task has none."""
-    if task.test_tokens is None or task.test_targets is None:
-        return None
-    return Sweep(comm, model, task.test_tokens, task.test_targets)
-
-
 def _pair(theta: Sequence[Array], weights: Sequence[Array]) -> Units:
-    """As the compiled functions take them; NumPy arrays go in without a detour."""
+    """Pairs of θ and weights, as the compiled functions take them; NumPy arrays need no conversion."""
     return tuple(zip(theta, weights, strict=True))  # type: ignore[arg-type]
 
 
@@ -160,10 +149,12 @@ def _deal(comm: MPI.Intracomm, tokens: Array, targets: Array) -> tuple[jax.Array
     samples = len(tokens)
     tile = min(TILE, samples)
     count = -(-samples // (tile * comm.size))
+
     mine = np.concatenate([np.arange(tile) + tile * (comm.rank + comm.size * t) for t in range(count)])
     inside = mine < samples
     chosen = np.where(inside, mine, 0)
     weights = np.where(inside, 1.0 / samples, 0.0)
+
     return (
         jnp.asarray(tokens[chosen].reshape(count, tile, *tokens.shape[1:])),
         jnp.asarray(targets[chosen].reshape(count, tile, *targets.shape[1:])),
@@ -183,7 +174,7 @@ def _value(model: Transformer, units: Units, tiles: Tiles) -> jax.Array:
 
 @partial(jax.jit, static_argnums=0)
 def _slope(model: Transformer, units: Units, motion: tuple[jax.Array, ...], tiles: Tiles) -> jax.Array:
-    """Levels (3,) of the derivative of this rank's share of the risk along a motion of the units' parameters."""
+    """Levels (3,) of the derivative of this rank's share of the risk along a motion of the nodes."""
     theta, weights = zip(*units, strict=True)
 
     def tile_slope(tile: Tiles) -> jax.Array:
@@ -226,7 +217,7 @@ def sum_tiles[Tile, Result](function: Callable[[Tile], Result], tiles: Tile) -> 
     The barriers keep a tile's program what it is, whatever the number of tiles: fused with its surroundings it might
     round differently.
     """
-    function = jax.jit(function)  # traced once, though it is looked at twice
+    function = jax.jit(function)  # traced once, though it is called in two places
 
     def add(total: Result, tile: Tile) -> tuple[Result, None]:
         found = jax.lax.optimization_barrier(function(jax.lax.optimization_barrier(tile)))

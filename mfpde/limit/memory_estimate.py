@@ -19,9 +19,8 @@ from mfpde.config.settings import Density
 from mfpde.errors import InputError
 from mfpde.limit.backprop import TILE
 from mfpde.limit.diagnostics.sampled_fields import in_pieces
-from mfpde.limit.lagrangian.nodes import sizes as carried_sizes
-from mfpde.limit.specification import Problem
-from mfpde.limit.state import check_density, discretisation, potential_degree
+from mfpde.limit.lagrangian.grid import sizes as node_sizes
+from mfpde.limit.specification import Problem, potential_degree
 from mfpde.parallel import memory
 from mfpde.parallel.agreement import agree
 from mfpde.problem.family import Family
@@ -105,17 +104,14 @@ def cells(family: Family, density: Density) -> float:
 
 
 def _of_problem(problem: Problem, ranks: int) -> Need:
-    groups: dict[tuple[object, ...], list[Family]] = {}
-    carried: list[_Sizes] = []
-    for family in problem.model.families:
-        density = problem.densities[family.name]
-        check_density(family, density)
-        if density.frame == "lagrangian":
-            carried.append(_Nodes(family, density, problem.model.layers))
-        else:
-            groups.setdefault(discretisation(family, density), []).append(family)
-    hot = problem.training.temperature > 0.0
-    sizes = [*(_Cells(members, problem, ranks) for members in groups.values()), *carried]
+    families, hot = problem.model.families, problem.training.temperature > 0.0
+    meshes = [[families[place] for place in places] for places in problem.shared_meshes()]
+    moving = [family for family in families if problem.densities[family.name].frame == "lagrangian"]
+    sizes: list[_Sizes] = [
+        *(_Cells(members, problem, ranks) for members in meshes),
+        *(_Nodes(family, problem.densities[family.name], problem.model.layers) for family in moving),
+    ]
+
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
     step += sum(s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes) + _of_costates(problem, ranks)
@@ -158,7 +154,7 @@ class _Nodes(_Sizes):
     """Of a family that the flow carries: every rank has all nodes; a file has the corners of the cells between them."""
 
     def __init__(self, family: Family, density: Density, layers: int) -> None:
-        nodes = _NUMBER * float(np.prod(carried_sizes(family, density)[0], dtype=np.float64))
+        nodes = _NUMBER * float(np.prod(node_sizes(family, density)[0], dtype=np.float64))
         self.dim = family.dim
         self.coefficients = self.nodal = nodes * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
         self.points = nodes * layers * 2.0**family.dim
@@ -216,7 +212,7 @@ def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping
     nonlinear = family.dim - len(family.linear)
     along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
     if density.frame == "lagrangian":
-        along = float(max(carried_sizes(family, density)[1], default=1))
+        along = float(max(node_sizes(family, density)[1], default=1))
     units = along**nonlinear * max(1, len(family.linear)) * model.layers
     _, tokens, width = task.tokens.shape
     left = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)

@@ -1,6 +1,6 @@
 """The solver: it owns the time loop, and observers watch the reports.
 
-Data flows one way: model and task → groups (mesh, spaces, units) → flow (sweep, transport) → stepper → reports.
+Data flows one way: problem → discretisations with their initial state → gradient flow → stepper → reports.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from typing import Protocol
 
 from mpi4py import MPI
 
-from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, DiskError
-from mfpde.limit.backprop import testing, training
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.diagnostics.reporter import March, Reporter
 from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.gradient_flow import Clock, Flow
+from mfpde.limit.diffusive_flow import DiffusiveFlow
+from mfpde.limit.discretisation import initial_state
+from mfpde.limit.fem.finite_elements import FiniteElements, build_finite_elements
+from mfpde.limit.gradient_flow import Clock, GradientFlow
+from mfpde.limit.lagrangian.moving_nodes import build_moving_nodes
+from mfpde.limit.restart import loaded_state, saved_state
 from mfpde.limit.specification import Problem
-from mfpde.limit.state import Group, State, build_carried, build_groups, initial_state
+from mfpde.limit.state import State
 from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
-from mfpde.limit.timestepping.stepper import Stepper, same_time
+from mfpde.limit.timestepping.step_control import same_time
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.checkpoint import StateDict
 from mfpde.output.records.report import Report
 from mfpde.parallel.agreement import agree
@@ -38,7 +43,7 @@ class Solver:
     """The limiting PDE on this communicator; construction, `run` and `close` are collective."""
 
     def __init__(self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None) -> None:
-        """Mesh, spaces and initial state.
+        """Discretisations and initial state.
 
         Args:
             comm: communicator.
@@ -51,25 +56,19 @@ class Solver:
         self.comm = comm
         self.problem = problem
         self.finer = finer
-        model = problem.model
-        self.groups = build_groups(comm, model, problem.densities)
-        carried = build_carried(model, problem.densities)
-        diffusion = _diffusion(self.groups, problem.training.temperature, problem.time)
-        sweep = training(comm, model, problem.task)
-        self.flow = Flow(model, self.groups, sweep, problem.training.weight_decay, diffusion, carried)
-        self.reporter = Reporter(self.flow, testing(comm, model, problem.task), problem.task.classification)
+        self.flow = _flow(comm, problem)
+        self.reporter = Reporter(self.flow, _testing(comm, problem), problem.task.classification)
+
         self.cautions: list[str] = []  # of the initial laws, the same on every rank
-        state = initial_state(self.groups, model, problem.densities, problem.margin, carried, self.cautions.append)
-        kind = ImexStepper if diffusion else Stepper if carried or problem.time.step is not None else MultirateStepper
-        self.stepper = kind(comm, self.flow, state, problem.time, problem.training.horizon, problem.training.stationary)
+        state = initial_state(self.flow.discretisations, self.cautions.append)
+        self.stepper = _stepper(comm, problem, self.flow, state)
         self._started = wall.perf_counter()
         self._output = 0.0
 
     @property
     def unknowns(self) -> int:
-        """Density unknowns of all layers and families; of carried densities, nodes."""
-        meshes = sum(g.space.global_cells * g.space.size * g.transport.blocks for g in self.groups)
-        return meshes + sum(material.nodes * material.layers for material in self.flow.carried)
+        """Density unknowns of all layers and families."""
+        return sum(each.unknowns for each in self.flow.discretisations)
 
     def run(
         self, times: Sequence[float], reported: float | None = None, watch: Watch | None = None
@@ -79,30 +78,34 @@ class Solver:
         Args:
             times: of the reports, increasing, as `mfpde.runs.problem_setup.report_times` has them.
             reported: τ of the last report of a run that is continued; only later ones are yielded.
-            watch: asked once a step whether to pause, and called when the run does.
+            watch: polled once a step, and called when the run pauses.
 
         Raises:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
                 is above `time.risk_error`.
         """
-        for solver in (self, self.finer):
-            if watch is not None and solver is not None:
-                solver.stepper.poll = watch.poll
-        over = self.stepper.is_settled()
+        if watch is not None:
+            self.stepper.poll = watch.poll
+            if self.finer is not None:
+                self.finer.stepper.poll = watch.poll
+
+        over = self.stepper.is_stationary()
         if reported is None:
             first = self.report(self.stepper.state, certified=over)
             yield from self._observed(first)
             self._check_error(first)
             reported = first.tau
             del first  # its snapshots are several copies of the density
+
         if over and reported == self.stepper.state.tau:
             return
         for number, target in enumerate(times, start=1):
             if not _before(reported, target) or _before(target, self.stepper.state.tau):
                 continue
+
             try:
                 arrived = self._march(target, watch)
-                over = self.stepper.is_settled()  # also on arrival
+                over = self.stepper.is_stationary()  # also on arrival
                 certified = over or target == times[-1] or number % _CERTIFIED == 0
                 report = self.report(self.stepper.state, certified=certified)
             except DiskError:
@@ -120,7 +123,7 @@ class Solver:
                 return
 
     def _observed(self, report: Report) -> Iterator[Report]:
-        """Hand a report out. What the observers do with it counts as output, and then its steps are written down."""
+        """Hand a report out. The seconds of the observers count as output, and its steps are then forgotten."""
         start = wall.perf_counter()
         yield report
         self._output += wall.perf_counter() - start
@@ -129,12 +132,12 @@ class Solver:
     def ending(self) -> dict[str, object]:
         """How a run that is over has ended, for summary.json: at stationarity, at the horizon, or by a limit of the TS.
 
-        `stationary` is the number that was small enough, (1/L) Σ∫|ρ||∇V|²; None where the run has not ended by it.
+        `stationary` is (1/L) Σ∫|ρ||∇V|² where the run has ended by it, else None.
         """
-        settled, tau = self.stepper.settled, self.stepper.state.tau
+        stationary, tau = self.stepper.stationary_value, self.stepper.state.tau
         horizon = self.problem.training.horizon
         limit = "horizon" if tau >= horizon or same_time(tau, horizon) else STEPS
-        return {"ended": limit if settled is None else "stationary", "stationary": settled}
+        return {"ended": limit if stationary is None else "stationary", "stationary": stationary}
 
     def _march(self, target: float, watch: Watch | None) -> bool:
         """Bring the stepper to the target and the finer one to where it is, pausing when asked.
@@ -142,8 +145,8 @@ class Solver:
         Returns:
             False when the march ended before the target.
         """
-        while not (arrived := self.stepper.advance(target)) and self.stepper.asked and watch is not None:
-            watch.pause(self.stepper.asked)
+        while not (arrived := self.stepper.advance(target)) and self.stepper.pause_request and watch is not None:
+            watch.pause(self.stepper.pause_request)
         if self.finer is not None:
             self.finer._march(self.stepper.state.tau, watch)
         return arrived
@@ -153,7 +156,8 @@ class Solver:
         seconds = wall.perf_counter() - self._started
         clock = {"seconds": seconds, "output": self._output, **asdict(self.flow.clock)}
         finer = {} if self.finer is None else {"finer": self.finer.state_dict()}
-        return {**self.stepper.state_dict(), "clock": clock, **finer}
+        state = saved_state(self.flow.discretisations, self.stepper.state)
+        return {**state, **self.stepper.state_dict(), "clock": clock, **finer}
 
     def load_state_dict(self, saved: StateDict) -> None:
         """Go on from what `state_dict` gave, on any number of ranks; collective.
@@ -163,7 +167,7 @@ class Solver:
         """
         if self.finer is not None:
             self.finer.load_state_dict(saved["finer"])
-        state = self.stepper.state.loaded(self.groups, saved)
+        state = loaded_state(self.comm, self.flow.discretisations, saved, self.stepper.state)
         agree(lambda: self.stepper.load_state_dict(saved, state))  # a preconditioner may fail on some ranks alone
 
         clock = dict(saved["clock"])
@@ -172,7 +176,7 @@ class Solver:
         self.flow.clock = Clock(**clock)
 
     def report(self, state: State, certified: bool = True) -> Report:
-        """All that the files say of a state; collective. Snapshots are complete on rank 0, or in pieces.
+        """The report of a state; collective. Snapshots are complete on rank 0, or in pieces.
 
         Args:
             state: the state.
@@ -203,7 +207,7 @@ class Solver:
         """
         if self.stepper.state.tau < tau:
             while not self.stepper.advance(tau):
-                if not self.stepper.asked:  # of a pause that is asked for here nobody can make use
+                if not self.stepper.pause_request:  # this solver cannot be paused
                     return float("nan")
         self.stepper.forget()  # steps.csv has the coarser solver's
         state = self.stepper.state
@@ -212,8 +216,7 @@ class Solver:
     def close(self) -> None:
         """Free the PETSc objects; collective."""
         self.stepper.close()
-        for operator in self.flow.diffusion:
-            operator.close()
+        self.flow.close()
 
     def _risk_error(self, tau: float, risk: float) -> float:
         return float("nan") if self.finer is None else abs(risk - self.finer.risk_at(tau))
@@ -246,18 +249,46 @@ def _before(one: float, other: float) -> bool:
 
 
 class Watch(Protocol):
-    """Who may pause a run; both are called on every rank."""
+    """The interface of an observer that may pause a run; both methods are called on every rank."""
 
     def poll(self) -> float:
         """Above 0 to pause; the largest answer of all ranks counts."""
 
-    def pause(self, asked: float) -> None:
-        """Between two steps: save, and raise to end the run. `asked` is that answer."""
+    def pause(self, request: float) -> None:
+        """Between two steps: save, and raise to end the run. `request` is that answer."""
 
 
-def _diffusion(groups: Sequence[Group], temperature: float, time: Time) -> tuple[Diffusion, ...]:
-    """The operator of each group, none at temperature zero; collective."""
-    if temperature == 0.0:
-        return ()
+def _flow(comm: MPI.Intracomm, problem: Problem) -> GradientFlow:
+    """The right-hand side on the discretisations of the problem; collective."""
+    model, task, training = problem.model, problem.task, problem.training
+    elements, nodes = build_finite_elements(comm, problem), build_moving_nodes(comm, problem)
+    backprop = Backprop(comm, model, task.tokens, task.targets)
+    if training.temperature == 0.0:
+        return GradientFlow(model, (*elements, *nodes), backprop, training.weight_decay)
+
+    operators = tuple(_diffusion(each, problem) for each in elements)
+    return DiffusiveFlow(model, elements, backprop, training.weight_decay, operators=operators)
+
+
+def _diffusion(elements: FiniteElements, problem: Problem) -> Diffusion:
+    time, temperature = problem.time, problem.training.temperature
     tolerance = _FULLY_SOLVED if time.step is not None else max(_SOLVED * time.relative_tolerance, _FULLY_SOLVED)
-    return tuple(Diffusion(group.transport, temperature, tolerance) for group in groups)
+    return Diffusion(elements.transport, temperature, tolerance)
+
+
+def _testing(comm: MPI.Intracomm, problem: Problem) -> Backprop | None:
+    """Passes over the test samples, None where the task has none."""
+    model, task = problem.model, problem.task
+    if task.test_tokens is None or task.test_targets is None:
+        return None
+    return Backprop(comm, model, task.test_tokens, task.test_targets)
+
+
+def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: State) -> Stepper:
+    time, training = problem.time, problem.training
+    rest = (state, time, training.horizon, training.stationary)
+    if isinstance(flow, DiffusiveFlow):
+        return ImexStepper(comm, flow, *rest)
+    if flow.cfl_bound and time.step is None:
+        return MultirateStepper(comm, flow, *rest)
+    return Stepper(comm, flow, *rest)

@@ -1,4 +1,4 @@
-"""What is solved and how finely, and the finer problem that tells how far off it is."""
+"""What is solved and how finely, and the finer problem against which its error is estimated."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import InputError
+from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 _MOST_STEPS = 1e9
+_LARGEST_DIMENSION = 3
+_MOST_CELLS = 2**27  # of a box; PETSc's 32 bits cannot number the unknowns of more
 _WIDER = 1.2  # by which the finer problem's boxes are wider
 _FINER = 1.5  # by which its cells are smaller, where the degree cannot be raised
 
@@ -31,7 +34,7 @@ class Problem:
         margin: by which reference meshes are wider than the densities say.
 
     Raises:
-        InputError: for settings that are sound one by one but not together.
+        InputError: for settings that do not fit together.
     """
 
     model: Transformer
@@ -48,9 +51,48 @@ class Problem:
                 f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
                 f"must be at least {horizon / _MOST_STEPS:g}"
             )
-        if self.training.temperature > 0.0:
-            for name, density in self.densities.items():
-                _check_diffusion(f"training.temperature = {self.training.temperature!r}: family {name!r}", density)
+        for family in self.model.families:
+            density = self.densities[family.name]
+            _check_density(family, density)
+            if self.training.temperature > 0.0:
+                _check_diffusion(
+                    f"training.temperature = {self.training.temperature!r}: family {family.name!r}", density
+                )
+
+    def shared_meshes(self) -> list[list[int]]:
+        """The places in `model.families` of the families on meshes; those with one mesh and one element together."""
+        places: dict[tuple[object, ...], list[int]] = {}
+        for place, family in enumerate(self.model.families):
+            density = self.densities[family.name]
+            if density.frame == "lagrangian":
+                continue
+            mesh = (family.dim, density.mesh, density.cell_type, density.cells)
+            degrees = (density.degree, potential_degree(density))
+            places.setdefault((*mesh, *degrees, density.frame, density.positivity), []).append(place)
+        return list(places.values())
+
+
+def potential_degree(density: Density) -> int:
+    """k, max(p, 1) unless given."""
+    return max(density.degree, 1) if density.potential_degree is None else density.potential_degree
+
+
+def _check_density(family: Family, density: Density) -> None:
+    """Does the discretisation fit the number of the family's parameters?
+
+    Raises:
+        InputError: when it does not.
+    """
+    where = f"family {family.name!r} has dim = {family.dim}"
+    if family.dim > _LARGEST_DIMENSION:
+        raise InputError(f"{where}; the limit takes at most {_LARGEST_DIMENSION} parameters")
+
+    if isinstance(density.radius, tuple) and len(density.radius) != family.dim:
+        raise InputError(f"density.radius = {list(density.radius)}: {where}; give one number, or {family.dim}")
+
+    if density.mesh is None and density.cells**family.dim > _MOST_CELLS:
+        most = int(_MOST_CELLS ** (1.0 / family.dim) + 1e-6)
+        raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
 
 
 def _check_diffusion(where: str, density: Density) -> None:

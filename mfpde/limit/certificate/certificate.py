@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from mfpde.limit.certificate.minimisation import UNSEEN, Search, descend, survey
 from mfpde.limit.certificate.partition_function import gaussian, log_partition
 from mfpde.limit.certificate.potential_probes import Prober, reduce_linear
-from mfpde.limit.diagnostics.block_diagnostics import diagnose
-from mfpde.limit.gradient_flow import Flow, Potential
+from mfpde.limit.gradient_flow import GradientFlow, Potential
 from mfpde.limit.state import State
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.transformer import Transformer
@@ -80,14 +79,14 @@ class Certificate:
         return sum(block.margin for block in self.blocks) / self.layers
 
 
-def certify(flow: Flow, state: State, potential: Potential) -> Certificate:
+def certify(flow: GradientFlow, state: State, potential: Potential) -> Certificate:
     """The certificate at a state whose potential is known; collective, with one pass over the samples.
 
     How many points are looked at after that is decided on one rank.
     """
     model, decay = flow.model, flow.weight_decay
-    theta, weights, _ = flow.units(state)
-    summed = flow.sweep.sum_over_ranks(weights)
+    theta, weights, _ = flow.moments(state)
+    summed = flow.backprop.sum_over_ranks(weights)
     data = potential.outcome.gradient or ()
     entropy = _entropies(flow, state, potential)
     means = []
@@ -127,20 +126,20 @@ def gap_kind(model: Transformer, tokens: Array) -> str:
     return "best found" if any(family.nonlinear for family in model.families) else "bound"
 
 
-def _entropies(flow: Flow, state: State, potential: Potential) -> list[Array]:
+def _entropies(flow: GradientFlow, state: State, potential: Potential) -> list[Array]:
     """Per family ∫ρ log ρ (L,); zero where temperature is, and nothing is computed."""
     layers = flow.model.layers
     entropies = [np.zeros(layers)] * len(flow.model.families)
     if flow.temperature > 0.0:
-        for parts in flow.each(state, potential):
-            entropy = diagnose(*parts, flow.temperature).entropy
-            for place, part in zip(parts[0].members, entropy.reshape(-1, layers), strict=True):
-                entropies[place] = part
+        for each, part, values in flow.each(state, potential):
+            found = each.diagnose(part, values).entropy.reshape(-1, layers)
+            for place, entropy in zip(each.members, found, strict=True):
+                entropies[place] = entropy
     return entropies
 
 
 def _least(
-    flow: Flow, theta: list[Array], weights: list[Share], data: Sequence[Array], means: Sequence[Array]
+    flow: GradientFlow, theta: list[Array], weights: list[Share], data: Sequence[Array], means: Sequence[Array]
 ) -> tuple[list[Array], list[Array]]:
     """Per family min V (L,), or −β⁻¹ log ∫e^{−βV}, and the margin (L,)."""
     families, decay, temperature = flow.model.families, flow.weight_decay, flow.temperature
@@ -160,7 +159,7 @@ def _least(
     places = tuple(place for place, search in enumerate(searches) if search.m)
     if places:
         searched = [searches[place] for place in places]
-        prober = Prober(flow.sweep, places, decay, theta, weights)
+        prober = Prober(flow.backprop, places, decay, theta, weights)
         survey(prober, searched)
         if temperature == 0.0:
             descend(prober, searched, [means[place] for place in places])
@@ -170,7 +169,7 @@ def _least(
     return least, [search.margin for search in searches]
 
 
-def _free(flow: Flow, searches: list[Search], prober: Prober | None) -> list[Array]:
+def _free(flow: GradientFlow, searches: list[Search], prober: Prober | None) -> list[Array]:
     """Per family −β⁻¹ log ∫e^{−βV} (L,), −∞ where a search could not tell how far out V matters."""
     families, temperature = flow.model.families, flow.temperature
     free = [

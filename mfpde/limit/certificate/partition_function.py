@@ -48,7 +48,7 @@ def log_partition(
     decay = prober.weight_decay
     far = [np.maximum(g + w + _NOTHING * temperature, temperature) for w, g in zip(least, gain, strict=True)]
     reach = [np.sqrt(2.0 * f / decay) for f in far]
-    dims = [len(prober.sweep.model.families[place].nonlinear) for place in prober.places]
+    dims = [len(prober.backprop.model.families[place].nonlinear) for place in prober.places]
     sizes = [_FIRST[m] for m in dims]
     before = [np.full_like(r, np.nan) for r in reach]
     while True:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.backprop import Sweep, sum_tiles
+from mfpde.limit.backprop import Backprop, sum_tiles
 from mfpde.parallel.exact_sum import Share
 from mfpde.problem.family import integrate
 from mfpde.problem.programs import Program, trace
@@ -104,30 +104,30 @@ class Prober:
     """Evaluates W of some families of a model at a fixed measure; each call is one reduction."""
 
     def __init__(
-        self, sweep: Sweep, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Share]
+        self, backprop: Backprop, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Share]
     ) -> None:
         """One pass over the samples; collective.
 
         Args:
-            sweep: of the training samples.
+            backprop: of the training samples.
             places: of the families that are asked for, which have nonlinear coordinates.
             weight_decay: λ > 0.
             theta: the measure's units, per family (L, u, d).
             weights: this rank's share of their weights, per family (L, u).
         """
-        self.sweep, self.places, self.weight_decay = sweep, places, weight_decay
-        self._costates = sweep.costates(theta, weights)
+        self.backprop, self.places, self.weight_decay = backprop, places, weight_decay
+        self._costates = backprop.costates(theta, weights)
 
     def agree(self, more: bool) -> bool:
         """What rank 0 says: ranks whose numbers differed by rounding must not run different numbers of calls."""
-        return bool(self.sweep.comm.bcast(more, root=0))
+        return bool(self.backprop.comm.bcast(more, root=0))
 
     def __call__(self, points: Sequence[Array], derivatives: bool) -> list[Jet]:
         """W at points q (L, u, m) of each of `places`; collective."""
-        families = [self.sweep.model.families[place] for place in self.places]
+        families = [self.backprop.model.families[place] for place in self.places]
         theta = tuple(family.parameters(q) for family, q in zip(families, points, strict=True))
-        shares = self.sweep.call(_tables, self.sweep.model, self.places, derivatives, theta, self._costates)
-        tables = self.sweep.sum_over_ranks([Share(np.asarray(share)) for share in shares])
+        shares = self.backprop.call(_tables, self.backprop.model, self.places, derivatives, theta, self._costates)
+        tables = self.backprop.sum_over_ranks([Share(np.asarray(share)) for share in shares])
         jets = []
         for family, q, table in zip(families, points, tables, strict=True):
             shaped = table.reshape(*q.shape[:2], family.directions, -1)

@@ -1,14 +1,14 @@
-"""What a report says of a state: masses, moments in θ, entropy, dissipation, and signs of trouble.
+"""Diagnostics of a density on a mesh: mass, moments in θ, entropy, dissipation, and signs of trouble.
 
 Everything is an integral over the mesh in reference coordinates with ρ̂ = |det A| ρ, moments too: in θ the variance of a
-density that lies many standard deviations off would be the difference of large numbers. One reduction of sums and one
-of minima for all blocks of a group.
+density many standard deviations away from zero would be the difference of large numbers. One reduction of sums and
+one of minima for all blocks of a space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import basix
 import numpy as np
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.energy import flux_dissipation
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import Space, Tables, density_element, potential_element, tabulate
-from mfpde.limit.state import Group
+from mfpde.limit.fem.space import ElementTables, Space, density_element, potential_element, tabulate
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import Share, pack, share_of, unpack
 
@@ -27,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BlockDiagnostics:
-    """Per block of one group; b blocks, d coordinates of θ.
+    """Per block of one discretisation; b blocks, d coordinates of θ.
 
     Attributes:
         mass: ∫ρ, (b,).
@@ -56,23 +55,25 @@ class BlockDiagnostics:
 
 
 def diagnose(
-    group: Group, density: Array, frame: Frame, potential: Array, temperature: float = 0.0
+    space: Space, density: Array, frame: Frame, potential: Array, temperature: float = 0.0
 ) -> BlockDiagnostics:
     """Integrals of ρ̂ (owned, i, b) over the whole mesh; collective, equal on every rank."""
-    space, shares, smallest = group.space, list[Share](), np.full(density.shape[2], np.inf)
+    shares, smallest = list[Share](), np.full(density.shape[2], np.inf)
     fine = tabulate(space.cell, space.degree, space.potential_degree, 2 * space.degree + 4)
+
     for cells in space.batches(len(fine.weights) * density.shape[2] * space.dim):
-        some = replace(group, space=space.part(cells))
-        per_cell, least = _of_cells(some, fine, density[cells], frame, potential[cells], temperature)
+        per_cell, least = _of_cells(space.part(cells), fine, density[cells], frame, potential[cells], temperature)
         found = [share_of(terms, axes=(0,)) for terms in per_cell]
         shares = [a + b for a, b in zip(shares, found, strict=True)] if shares else found
         smallest = np.minimum(smallest, least)
+
     parts = unpack(reductions.sum_over_ranks(space.comm, pack(shares)), shares)
     mass, first, second, entropy, descent, dissipated, negative, boundary, tail, norm = parts
     mean = first / mass[:, None]
     covariance = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
     overall = np.empty_like(smallest)
     space.comm.Allreduce(smallest, overall, op=MPI.MIN)
+
     return BlockDiagnostics(
         mass=mass,
         mean=frame.centre + np.einsum("bij,bj->bi", frame.matrix, mean),
@@ -88,28 +89,28 @@ def diagnose(
 
 
 def _of_cells(
-    group: Group, fine: Tables, density: Array, frame: Frame, potential: Array, temperature: float
+    space: Space, fine: ElementTables, density: Array, frame: Frame, potential: Array, temperature: float
 ) -> tuple[list[Array], Array]:
     """What is summed over cells, each (owned, b, …), and min ρ̂ (b,)."""
-    space = group.space
     values = np.einsum("qi,cib->cqb", fine.density, density)
     measure = fine.weights * space.scale_at(fine.points)  # (c, q)
     xi = space.points(fine.vertex)  # (c, q, d)
     weighted = measure[..., None] * values
     log = np.log(np.maximum(values / frame.determinant, np.finfo(float).tiny))
     square = space.scale_at(fine.points).mean(axis=1)[:, None, None] * density**2  # (c, i, b)
+
     per_cell = [
         weighted.sum(axis=1),
         np.einsum("cqb,cqk->cbk", weighted, xi),
         np.einsum("cqb,cqk,cql->cbkl", weighted, xi, xi),
         np.where(values > 0.0, weighted * log, 0.0).sum(axis=1),
-        *_dissipations(group, density, frame, potential, temperature),
+        *_dissipations(space, density, frame, potential, temperature),
         np.maximum(-weighted, 0.0).sum(axis=1),
         weighted[space.boundary].sum(axis=1),
         square[:, top_modes(space)].sum(axis=1),
         square.sum(axis=1),
     ]
-    return per_cell, _smallest(group, density, values)
+    return per_cell, _smallest(space, density, values)
 
 
 def top_modes(space: Space) -> NDArray[np.bool_]:
@@ -124,7 +125,7 @@ def top_modes(space: Space) -> NDArray[np.bool_]:
 
 
 def dissipation(
-    group: Group,
+    space: Space,
     density: Array,
     frame: Frame,
     potential: Array,
@@ -135,34 +136,35 @@ def dissipation(
     """∫_K ρ|∇_θ(V + β⁻¹ log ρ)|² of this rank's cells, (owned, b), with the transport's volume quadrature.
 
     With that quadrature the energy law holds to rounding where β⁻¹ = 0 (docs/equations.md); `limit.energy`
-    has the other case. This is the one place that says what drives the density: the report's dissipation, and the
-    number that ends a run at stationarity.
+    has the other case. The report's dissipation and the number that ends a run at stationarity both come from here.
 
     Args:
-        group: of the blocks.
+        space: the space.
         density: coefficients (owned, i, b).
         frame: of the blocks.
         potential: nodal values on all cells (c, j, b).
         temperature: β⁻¹.
         absolute: with |ρ| for ρ, which undershoots cannot lower; so it is anyway where β⁻¹ > 0.
     """
-    return _dissipations(group, density, frame, potential, temperature)[absolute]
+    return _dissipations(space, density, frame, potential, temperature)[absolute]
 
 
 def _dissipations(
-    group: Group, density: Array, frame: Frame, potential: Array, temperature: float
+    space: Space, density: Array, frame: Frame, potential: Array, temperature: float
 ) -> tuple[Array, Array]:
     """With ρ and with |ρ|; see `dissipation`."""
-    space, tables = group.space, group.space.tables
+    tables = space.tables
     inverse = space.inverse_jacobian[: space.owned]
     local = np.einsum("qja,cjb->cqab", tables.potential_gradient, potential[: space.owned])
     if space.affine:
         gradient = np.einsum("cak,cqab->cqkb", inverse[:, 0], local)
     else:
         gradient = np.einsum("cqak,cqab->cqkb", inverse, local)
+
     if temperature > 0.0:
-        dissipated = flux_dissipation(group, density, frame, gradient, temperature)
+        dissipated = flux_dissipation(space, density, frame, gradient, temperature)
         return dissipated, dissipated
+
     square = np.einsum("cqkb,bkl,cqlb->cqb", gradient, frame.metric, gradient, optimize=True)
     values = np.einsum("qi,cib->cqb", tables.density, density)
     measure = tables.weights * space.scale_at(tables.points)
@@ -170,9 +172,8 @@ def _dissipations(
     return signed, size
 
 
-def _smallest(group: Group, density: Array, values: Array) -> Array:
+def _smallest(space: Space, density: Array, values: Array) -> Array:
     """min ρ̂ (b,) over all points of `values` (c, q, b) and the potential's nodes."""
-    space = group.space
     nodes = potential_element(space.cell, space.potential_degree).points
     table = density_element(space.cell, space.degree).tabulate(0, nodes)[0, :, :, 0]
     at_nodes = np.einsum("ji,cib->cjb", table, density)
@@ -180,7 +181,7 @@ def _smallest(group: Group, density: Array, values: Array) -> Array:
 
 
 def totals(layers: int, blocks: Sequence[BlockDiagnostics]) -> dict[str, float]:
-    """The columns of history.csv that come from the densities alone; and the descent, which is part of one."""
+    """The columns of history.csv that depend on the densities alone; and the descent, for `energy_remainder`."""
     return {
         "entropy": float(sum(b.entropy.sum() for b in blocks)) / layers,
         "dissipation": float(sum(b.dissipation.sum() for b in blocks)) / layers,

@@ -1,4 +1,4 @@
-"""What the files say of carried densities: sums over nodes, and cells between them to look at."""
+"""Diagnostics and snapshots of Lagrangian nodes: sums over the nodes, and the cells between them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import numpy as np
 
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.diagnostics.sampled_fields import in_pieces
-from mfpde.limit.lagrangian.nodes import Carried, Field, Material, moments, nested_error
+from mfpde.limit.lagrangian.grid import Field, LagrangianGrid, moments, nested_error
+from mfpde.limit.state import NodesPart
 from mfpde.output.fields.snapshot import Piece, Snapshot
 
 _CELLS = {1: "interval", 2: "quadrilateral", 3: "hexahedron"}
 
 
-def diagnose_nodes(material: Material, carried: Carried, field: Field) -> BlockDiagnostics:
+def diagnose_nodes(grid: LagrangianGrid, part: NodesPart, field: Field) -> BlockDiagnostics:
     """The columns of the reports; equal on every rank.
 
     Integrals are sums Σ_j m_j φ(X_j), ρ̂ is ρ in θ, the boundary is that of the grid, and the resolution is the error
     of nested quadratures, `nested_error`.
     """
-    mass, mean, covariance = moments(carried)
-    dissipated = np.einsum("ln,lnd->l", carried.mass, field.slope**2)
-    weighted = carried.mass * np.where(carried.mass > 0.0, carried.log_density, 0.0)
-    inner = 1.0 - 2.0 * material.per_cell / (max(material.shape) - 1)
-    edge = np.abs(material.reference).max(axis=1) > inner + 1e-9
+    mass, mean, covariance = moments(part)
+    dissipated = np.einsum("ln,lnd->l", part.mass, field.slope**2)
+    weighted = part.mass * np.where(part.mass > 0.0, part.log_density, 0.0)
+    inner = 1.0 - 2.0 * grid.per_cell / (max(grid.shape) - 1)
+    edge = np.abs(grid.reference).max(axis=1) > inner + 1e-9
     return BlockDiagnostics(
         mass=mass,
         mean=mean,
@@ -30,33 +31,33 @@ def diagnose_nodes(material: Material, carried: Carried, field: Field) -> BlockD
         entropy=weighted.sum(axis=1),
         dissipation=dissipated,
         descent=dissipated,
-        negative_mass=np.maximum(-carried.mass, 0.0).sum(axis=1),
-        boundary_mass=carried.mass[:, edge].sum(axis=1),
-        resolution=np.full(material.layers, nested_error(material, carried)),
-        min_density=np.exp(carried.log_density).min(axis=1),
+        negative_mass=np.maximum(-part.mass, 0.0).sum(axis=1),
+        boundary_mass=part.mass[:, edge].sum(axis=1),
+        resolution=np.full(grid.layers, nested_error(grid, part)),
+        min_density=np.exp(part.log_density).min(axis=1),
     )
 
 
-def snapshot_nodes(material: Material, carried: Carried, field: Field, rank: int = 0, ranks: int = 1) -> Snapshot:
+def snapshot_nodes(grid: LagrangianGrid, part: NodesPart, field: Field, rank: int = 0, ranks: int = 1) -> Snapshot:
     """Density, potential and velocity at the nodes, multilinear in the cells between neighbours: nowhere negative.
 
-    Every rank holds all nodes. What would be too large a file is cut into as many pieces as there are ranks.
+    Every rank holds all nodes. A snapshot too large for one file is cut into as many pieces as there are ranks.
     """
-    dim = material.family.dim
-    number = np.arange(material.nodes).reshape(material.shape)
+    dim = grid.family.dim
+    number = np.arange(grid.nodes).reshape(grid.shape)
     corners = []
     for corner in range(2**dim):
         picked = tuple(slice(1, None) if corner >> axis & 1 else slice(None, -1) for axis in range(dim))
         corners.append(number[picked].ravel())
     cells = np.stack(corners, axis=1)
     piece = None
-    if in_pieces(ranks, float(material.layers * cells.size)):
+    if in_pieces(ranks, float(grid.layers * cells.size)):
         mine = np.array_split(np.arange(len(cells)), ranks)
         piece = Piece(tuple(r for r in range(ranks) if len(mine[r])), mine[rank])
         cells = cells[mine[rank]]
     return Snapshot(
-        family=material.family.name, coordinates=tuple(material.family.coordinates), cell=_CELLS[dim], degree=1,
-        points=carried.position[:, cells], density=np.exp(carried.log_density)[:, cells],
+        family=grid.family.name, coordinates=tuple(grid.family.coordinates), cell=_CELLS[dim], degree=1,
+        points=part.position[:, cells], density=np.exp(part.log_density)[:, cells],
         potential=field.value[:, cells], velocity=-field.slope[:, cells],
         piece=piece,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the files say of a state: risk and energy, moments and indicators of every block, densities to look at."""
+"""Reports of a state: risk and energy, moments and indicators of every block, and snapshots of the densities."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.errors import ComputationError
-from mfpde.limit.backprop import Sweep
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.certificate.certificate import Certificate, certify
-from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose, totals
-from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
-from mfpde.limit.diagnostics.sampled_fields import gather
-from mfpde.limit.gradient_flow import Flow, Potential
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, totals
+from mfpde.limit.gradient_flow import GradientFlow, Potential
 from mfpde.limit.state import State
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
@@ -46,25 +44,24 @@ class March:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Turns states into reports; `test` is the sweep over the test samples, if the task has any."""
+    """Makes reports of states; `test` passes over the test samples, if the task has any."""
 
-    flow: Flow
-    test: Sweep | None
+    flow: GradientFlow
+    test: Backprop | None
     classification: bool
 
     def report(self, state: State, potential: Potential, march: March) -> Report:
-        """All that the files say but seconds; collective. Snapshots are complete on rank 0, or in pieces.
+        """The report without timings; collective. Snapshots are complete on rank 0, or in pieces.
 
         Raises:
             ComputationError: on every rank alike, for a state that has lost mass, or that is far from any density.
         """
-        blocks = [diagnose(*parts, self.flow.temperature) for parts in self.flow.each(state, potential)]
-        parts = zip(self.flow.carried, state.carried, self.flow.fields(state, potential), strict=True)
-        blocks += [diagnose_nodes(*part) for part in parts]
+        blocks = [each.diagnose(part, values) for each, part, values in self.flow.each(state, potential)]
         moments = tuple(self._moments(blocks))
         indicators = tuple(self._indicators(blocks))
         self._check(state.tau, moments, indicators)
         certificate = certify(self.flow, state, potential) if march.certified else None
+
         return Report(
             tau=state.tau,
             history=self._history(state, potential, blocks, certificate, march),
@@ -89,8 +86,9 @@ class Reporter:
         energy_rate = self.flow.energy_rate(state, potential, self.flow.total(state, potential))
         test = None
         if self.test is not None:
-            theta, weights, _ = self.flow.units(state)
+            theta, weights, _ = self.flow.moments(state)
             test = self.test.evaluate(theta, weights)
+
         values = {
             "tau": state.tau,
             "risk": potential.outcome.risk,
@@ -110,56 +108,49 @@ class Reporter:
         return {name: values[name] for name in history_columns(self.classification)}
 
     def _moments(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockMoments]:
-        for name, layer, said, b in self._blocks(diagnostics):
-            yield BlockMoments(name, layer, float(said.mass[b]), said.mean[b], said.covariance[b])
+        for name, layer, found, b in self._blocks(diagnostics):
+            yield BlockMoments(name, layer, float(found.mass[b]), found.mean[b], found.covariance[b])
 
     def _indicators(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockIndicators]:
-        for name, layer, said, b in self._blocks(diagnostics):
+        for name, layer, found, b in self._blocks(diagnostics):
             yield BlockIndicators(
                 family=name,
                 layer=layer,
-                boundary_mass=float(said.boundary_mass[b]),
-                resolution=float(said.resolution[b]),
-                min_density=float(said.min_density[b]),
-                negative_mass=float(said.negative_mass[b]),
-                mass_error=abs(float(said.mass[b]) - 1.0),
+                boundary_mass=float(found.boundary_mass[b]),
+                resolution=float(found.resolution[b]),
+                min_density=float(found.min_density[b]),
+                negative_mass=float(found.negative_mass[b]),
+                mass_error=abs(float(found.mass[b]) - 1.0),
             )
 
     def _blocks(self, diagnostics: list[BlockDiagnostics]) -> Iterator[tuple[str, int, BlockDiagnostics, int]]:
-        """Family, layer, the group's diagnostics and the block's place in them, in the model's order."""
+        """Family, layer, the diagnostics of its discretisation and its block there, in the model's order."""
+        layers = self.flow.model.layers
+        for number, member, name in self._families():
+            for layer in range(layers):
+                yield name, layer, diagnostics[number], member * layers + layer
+
+    def _families(self) -> Iterator[tuple[int, int, str]]:
+        """Of every family in the model's order, the number of its discretisation, its own there, and its name."""
+        places = [each.members for each in self.flow.discretisations]
+        where = {place: (n, m) for n, members in enumerate(places) for m, place in enumerate(members)}
         for place, family in enumerate(self.flow.model.families):
-            number, first = self._place(place)
-            for layer in range(self.flow.model.layers):
-                yield family.name, layer, diagnostics[number], first + layer
+            yield *where[place], family.name
 
     def _check(self, tau: float, moments: Iterable[BlockMoments], indicators: Iterable[BlockIndicators]) -> None:
         """Each block has its mass, and is not too far from a density for its moments to mean anything."""
-        resting = [place for group in self.flow.groups if not group.comoving for place in group.members]
-        fixed = {self.flow.model.families[place].name for place in resting}
+        resting = {name for number, _, name in self._families() if not self.flow.discretisations[number].follows}
         for block, signs in zip(moments, indicators, strict=True):
             check_mass(tau, block)
-            check_sign(tau, block, signs.negative_mass, moves=block.family not in fixed)
+            check_sign(tau, block, signs.negative_mass, moves=block.family not in resting)
 
     def _snapshots(self, state: State, potential: Potential) -> Iterator[Snapshot]:
-        groups, fields, comm = self.flow.groups, self.flow.fields(state, potential), self.flow.sweep.comm
-        for place, family in enumerate(self.flow.model.families):
-            g, first = self._place(place)
-            if g >= len(groups):
-                k = g - len(groups)
-                yield snapshot_nodes(self.flow.carried[k], state.carried[k], fields[k], comm.rank, comm.size)
-                continue
-            blocks = slice(first, first + self.flow.model.layers)
-            snapshot = gather(groups[g], family, blocks, state.density[g], state.frame[g], potential.values[g])
+        parts = list(self.flow.each(state, potential))
+        for number, member, _ in self._families():
+            discretisation, part, values = parts[number]
+            snapshot = discretisation.snapshot(member, part, values)
             if snapshot is not None:
                 yield snapshot
-
-    def _place(self, place: int) -> tuple[int, int]:
-        """The number of a family's group, carried families counted after the groups, and its first block there."""
-        members = [group.members for group in self.flow.groups] + [(each.place,) for each in self.flow.carried]
-        for number, places in enumerate(members):
-            if place in places:
-                return number, places.index(place) * self.flow.model.layers
-        raise LookupError(place)
 
 
 def check_mass(tau: float, block: BlockMoments) -> None:
@@ -173,10 +164,10 @@ def check_mass(tau: float, block: BlockMoments) -> None:
 
 
 def check_sign(tau: float, block: BlockMoments, negative_mass: float, *, moves: bool) -> None:
-    """Does the discrete density still stand for a density?
+    """Is the discrete function still an approximation of a density?
 
-    Undershoots do no harm as long as the moments that the Transformer sees are right. They are not where ∫ρ|θ|², by
-    which the penalty is a mean of squares, is negative; and where the negative part outweighs the density.
+    Undershoots do no harm as long as the moments that the Transformer sees are right. They are wrong where ∫ρ|θ|², a
+    mean of squares, is negative, and where the negative part outweighs the density.
 
     Args:
         tau: τ.
@@ -206,7 +197,7 @@ def _where(tau: float, block: BlockMoments) -> str:
 
 
 def history_columns(classification: bool) -> list[str]:
-    """The columns of history.csv in their order; docs/reading.md says what they mean."""
+    """The columns of history.csv in their order; docs/reading.md explains them."""
     columns = [
         "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
         "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "steps", "step_size", "test_risk",

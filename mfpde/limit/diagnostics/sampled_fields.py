@@ -1,7 +1,7 @@
 """Density, potential and velocity of one family at Lagrange points in true θ, collected on rank 0.
 
-Cells come in the mesh's own order, so that files do not depend on the number of ranks. What would make a file larger
-than `LARGEST_FILE` stays in pieces on the ranks that hold it, and is the same when it is read.
+Cells come in the mesh's own order, so that files do not depend on the number of ranks. A snapshot too large for one
+file (`LARGEST_FILE`) stays in pieces on the ranks that hold it, and reads the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, density_element, potential_element
 from mfpde.limit.positivity.bernstein import nonnegative
-from mfpde.limit.state import Group
+from mfpde.limit.state import FemPart
 from mfpde.output.fields.snapshot import Piece, Snapshot
 from mfpde.problem.family import Family
 
@@ -33,54 +33,55 @@ def in_pieces(ranks: int, points: float) -> bool:
 
 
 def gather(
-    group: Group, family: Family, blocks: slice, density: Array, frame: Frame, potential: Array
+    space: Space, family: Family, blocks: slice, part: FemPart, potential: Array, *, nonnegative_copy: bool
 ) -> Snapshot | None:
     """The snapshot of one family on rank 0, None on the others, or its pieces on all of them; collective.
 
     Args:
-        group: the family's group.
+        space: the space.
         family: the family.
-        blocks: its blocks in the group.
-        density: coefficients (owned, i, b) of all blocks.
-        frame: the frames of all blocks.
+        blocks: its blocks among those of the space.
+        part: densities and frames of all blocks.
         potential: nodal values (c, j, b) of all blocks.
+        nonnegative_copy: is what is written made nonnegative?
     """
-    space = group.space
     degree = max(space.degree, 1)
     lattice = basix.create_element(basix.ElementFamily.P, space.cell, degree, basix.LagrangeVariant.equispaced).points
     shape = potential_element(space.cell, 1).tabulate(0, lattice)[0, :, :, 0]
-    own, chart = density[..., blocks], Frame(frame.centre[blocks], frame.matrix[blocks])
+    own, chart = part.density[..., blocks], Frame(part.frame.centre[blocks], part.frame.matrix[blocks])
+
     piece = None
     if in_pieces(space.comm.size, float(chart.blocks * space.global_cells * len(lattice))):
         piece = Piece(tuple(np.flatnonzero(space.comm.allgather(len(own))).tolist()), space.cell_order)
     places = _places(space) if piece is None else []
 
-    def layered(part: Callable[[slice], Array], *shape: int) -> Array:
-        """(L, cells, n, …) from what a part makes of some cells, (c, n, …, L)."""
+    def layered(values: Callable[[slice], Array], *shape: int) -> Array:
+        """(L, cells, n, …) from a function of some of the cells with values (c, n, …, L)."""
         first = places[0] if space.comm.size == 1 and places else np.arange(space.owned)
         made = np.empty((chart.blocks, space.owned, len(lattice), *shape))
         for cells in space.batches(chart.blocks * len(lattice) * space.dim**2):
-            made[:, first[cells]] = np.moveaxis(part(cells), -1, 0)
+            made[:, first[cells]] = np.moveaxis(values(cells), -1, 0)
         return made if piece is not None or space.comm.size == 1 else _collect(space.comm, places, made)
 
     def density_of(copy: Array) -> Array:
         table = density_element(space.cell, space.degree).tabulate(0, lattice)[0, :, :, 0]
         return layered(lambda cells: np.einsum("ni,cib->cnb", table, copy[cells]) / chart.determinant)
 
-    # one quantity after the other and few cells at a time, so that rank 0 holds each but once
+    # One quantity after the other and few cells at a time, so that rank 0 holds each only once.
     points = layered(lambda cells: chart.theta(space.part(cells).points(shape)), space.dim)
-    rho = density_of(own if group.positivity == "off" else nonnegative(space, own))
+    rho = density_of(nonnegative(space, own) if nonnegative_copy else own)
     nodal = potential_element(space.cell, space.potential_degree).tabulate(1, lattice)[..., 0]
     mine = potential[: space.owned, :, blocks]
-    values = layered(lambda cells: np.einsum("nj,cjb->cnb", nodal[0], mine[cells]))
+    potentials = layered(lambda cells: np.einsum("nj,cjb->cnb", nodal[0], mine[cells]))
     velocity = layered(
         lambda cells: -_gradient(space.part(cells), lattice, nodal[1:], mine[cells], chart.inverse), space.dim
     )
+
     if piece is None and space.comm.rank != 0:
         return None
     return Snapshot(
         family=family.name, coordinates=tuple(family.coordinates), cell=space.cell.name, degree=degree,
-        points=points, density=rho, potential=values, velocity=velocity, piece=piece,
+        points=points, density=rho, potential=potentials, velocity=velocity, piece=piece,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Frames: the affine map θ = c + A ξ that carries the reference mesh to each layer's θ, and how it follows.
+"""Frames: the affine map θ = c + A ξ from the reference mesh to each layer's θ, and how it follows the density.
 
 The reference density is ρ̂(ξ) = |det A| ρ(θ), so that masses agree. A co-moving frame advances (c, A) with the density
-so that mean and covariance of ρ̂ stay what they were: of weight decay and of the drift by the data term then nothing,
-or little, is left to transport. Source: docs/equations.md.
+so that mean and covariance of ρ̂ are constant: then weight decay and drift leave little or nothing to transport.
+Source: docs/equations.md.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Motion:
-    """What carries the reference density, per block: û = −D ∇_ξ V − (b + C ξ).
+    """The velocity of the reference density, per block: û = −D ∇_ξ V − (b + C ξ).
 
     Attributes:
         metric: D = A⁻¹A⁻ᵀ, shape (b, d, d).
@@ -111,7 +111,7 @@ def at_rest(frame: Frame) -> Motion:
 def follow(
     frame: Frame, moments: VelocityMoments, linear: Sequence[tuple[int, ...]], temperature: float = 0.0
 ) -> Motion:
-    """The motion under which mean and covariance of ρ̂ stay.
+    """The motion under which mean and covariance of ρ̂ are constant.
 
     With û = û₀ − b − C ξ, mean μ and covariance Σ of ρ̂: b = E[û₀] − C μ, and C solves
 
@@ -132,11 +132,13 @@ def follow(
     mass = moments.mass[:, None]
     mean, velocity = moments.mean / mass, moments.velocity / mass
     covariance = moments.covariance
+
     shear = moments.shear / mass[..., None] - velocity[:, :, None] * mean[:, None, :] + temperature * frame.metric
     stretch = np.empty_like(covariance)
     for axes in set(linear):  # blocks of one kind at once
         kind = np.array([other == axes for other in linear])
         stretch[kind] = _stretch(covariance[kind], shear[kind], axes)
+
     return Motion(frame.metric, velocity - np.einsum("bij,bj->bi", stretch, mean), stretch)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,14 +19,15 @@ _WIDEST = 15.0  # standard deviations of a law that the finest quadrature still 
 _POINTS = 128  # per direction of a box
 
 
-def judge(family: str, density: Density, shares: Array, width: Array) -> str | None:
-    """A warning for the layer whose share is smallest, if it is worth one.
+def judge(family: str, density: Density, shares: Array, width: Array, warn: Callable[[str], None]) -> None:
+    """Refuse a mesh that does not hold an initial law, or warn of the layer of which it holds least.
 
     Args:
         family: its name.
         density: its settings, for the message.
         shares: ∫ρ₀ over the mesh, per layer (L,).
         width: of the widest cell, in standard deviations of each layer's law (L,).
+        warn: is given one line where a part of a law is cut off.
 
     Raises:
         InputError: when a mesh holds much less than the law, or counts parts of it twice.
@@ -39,8 +42,7 @@ def judge(family: str, density: Density, shares: Array, width: Array) -> str | N
             )
         raise InputError(f"{place}: holds {100.0 * share:.3g} % of {law}; {meaning}")
     if share < 1.0 - WHOLE:
-        return f"warning: {place}: holds {100.0 * share:.4g} % of {law}, and the rest of it is cut; {meaning}"
-    return None
+        warn(f"warning: {place}: holds {100.0 * share:.4g} % of {law}, and the rest of it is cut; {meaning}")
 
 
 def share_of_box(law: Law, half: Array) -> float:

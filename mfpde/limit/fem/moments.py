@@ -23,7 +23,7 @@ _SAME = 1e-10  # reference coordinates closer than this are one node's
 
 
 @dataclass(frozen=True)
-class Units:
+class MomentMap:
     """The units of one family on one space.
 
     Attributes:
@@ -40,12 +40,12 @@ class Units:
 
     @property
     def directions(self) -> int:
-        """Units per distinct nonlinear coordinate: one per linear coordinate, or one."""
+        """MomentMap per distinct nonlinear coordinate: one per linear coordinate, or one."""
         return max(1, len(self.linear))
 
     @property
     def count(self) -> int:
-        """Units per layer."""
+        """MomentMap per layer."""
         return len(self.coordinates) * self.directions
 
     def theta(self, frame: Frame) -> Array:
@@ -100,7 +100,7 @@ class Units:
         return np.ascontiguousarray(centre.T), np.ascontiguousarray(np.moveaxis(matrix, 0, 2))
 
 
-def build_units(space: Space, linear: tuple[int, ...], blocks: slice) -> Units:
+def build_moment_map(space: Space, linear: tuple[int, ...], blocks: slice) -> MomentMap:
     """Number the distinct nonlinear coordinates of the potential nodes; collective."""
     nonlinear = [axis for axis in range(space.dim) if axis not in linear]
     flat = space.nodes.reshape(-1, space.dim)
@@ -117,7 +117,7 @@ def build_units(space: Space, linear: tuple[int, ...], blocks: slice) -> Units:
         coordinates[:, axis] = values[column][every[:, column]]
     number = {tuple(row): g for g, row in enumerate(every.tolist())}
     unit = np.array([number[tuple(row)] for row in keys.tolist()], dtype=np.int32)
-    return Units(blocks, linear, coordinates, unit.reshape(space.nodes.shape[:2]))
+    return MomentMap(blocks, linear, coordinates, unit.reshape(space.nodes.shape[:2]))
 
 
 def _distinct(values: Array) -> Array:

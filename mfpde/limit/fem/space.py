@@ -34,7 +34,7 @@ def potential_element(cell: CellType, degree: int) -> basix.finite_element.Finit
 
 
 @dataclass(frozen=True)
-class Tables:
+class ElementTables:
     """Basis functions at quadrature points of the reference cell; q points, i density, j potential, v vertices."""
 
     points: Array  # (q, d)
@@ -48,7 +48,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Facets:
-    """What every cell sees across and on its local facets; f local facets, q points of each, o orientations.
+    """Tables and geometry on the local facets of every cell; f local facets, q points of each, o orientations.
 
     The two sides of a facet number its quadrature points each in their own way; `permutation` pairs them.
     """
@@ -68,7 +68,7 @@ class Facets:
 
 @dataclass(frozen=True)
 class Space:
-    """DG_p and CG_k on a mesh, this rank's part: c cells (owned first, then ghosts), i, j, q, v as in `Tables`."""
+    """DG_p and CG_k on a mesh, this rank's part: c cells (owned first, then ghosts), i, j, q, v as in the tables."""
 
     mesh: dmesh.Mesh
     cell: CellType
@@ -82,7 +82,7 @@ class Space:
     moment: Array  # (1, j, i) on affine cells (times the scale), else (c, j, i): ∫ φ_j ψ_i
     nodes: Array  # (c, j, d): potential nodes in the reference mesh
     boundary: NDArray[np.bool_]  # (owned,): does the cell have a facet on the mesh boundary?
-    tables: Tables
+    tables: ElementTables
     facets: Facets
 
     @property
@@ -158,15 +158,19 @@ def build_space(mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
     for pair in ((dim - 1, dim), (dim, dim - 1), (dim - 1, 0)):
         topology.create_connectivity(*pair)
     cell = getattr(CellType, topology.cell_name())
+
     tables = tabulate(cell, degree, potential_degree, max(2 * degree + potential_degree - 1, potential_degree, 1))
     dofs = mesh.geometry.dofmaps[0]
     vertices = np.ascontiguousarray(mesh.geometry.x[dofs][:, :, :dim])
     jacobian = _jacobian(cell, vertices, tables.points)
     spread = np.abs(jacobian - jacobian[:, :1]).max(initial=0.0) / max(np.abs(jacobian).max(initial=0.0), 1e-300)
     affine = mesh.comm.allreduce(spread < 1e-12, op=MPI.LAND)
+
+    # On affine cells one point stands for all of the cell.
     if affine:
         jacobian = jacobian[:, :1]
     inverse, scale = np.linalg.inv(jacobian), np.abs(np.linalg.det(jacobian))
+
     node_shape = _vertex_shape(cell, potential_element(cell, potential_degree).points)
     return Space(
         mesh=mesh,
@@ -186,12 +190,12 @@ def build_space(mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
     )
 
 
-def tabulate(cell: CellType, degree: int, potential_degree: int, exactness: int) -> Tables:
+def tabulate(cell: CellType, degree: int, potential_degree: int, exactness: int) -> ElementTables:
     """Tables at the points of a quadrature of the given polynomial exactness."""
     points, weights = basix.make_quadrature(cell, exactness)
     density = density_element(cell, degree).tabulate(1, points)[..., 0]
     potential = potential_element(cell, potential_degree).tabulate(1, points)[..., 0]
-    return Tables(
+    return ElementTables(
         points=points,
         weights=weights,
         density=np.ascontiguousarray(density[0]),
@@ -211,7 +215,7 @@ def _jacobian(cell: CellType, vertices: Array, points: Array) -> Array:
     return np.einsum("cvi,aqv->cqia", vertices, gradient)
 
 
-def _inverse_mass(tables: Tables, scale: Array, affine: bool) -> Array:
+def _inverse_mass(tables: ElementTables, scale: Array, affine: bool) -> Array:
     if affine:
         return np.ascontiguousarray(1.0 / scale[:, :, None])
     mass = np.einsum("q,cq,qi,qj->cij", tables.weights, scale, tables.density, tables.density)
@@ -240,7 +244,7 @@ def _touches_boundary(mesh: dmesh.Mesh) -> NDArray[np.bool_]:
 def _facets(
     mesh: dmesh.Mesh, cell: CellType, degree: int, potential_degree: int, vertices: Array, affine: bool
 ) -> Facets:
-    """Tabulate every local facet, and find out what lies across it."""
+    """Tables of every local facet, and what lies across it."""
     dim = mesh.topology.dim
     corners = np.asarray(basix.topology(cell)[dim - 1], dtype=np.int64)  # (local facets, facet vertices)
     kind = basix.cell.subentity_types(cell)[dim - 1][0]
@@ -248,8 +252,10 @@ def _facets(
     t, weights = basix.make_quadrature(kind, exactness) if dim > 1 else (np.zeros((1, 0)), np.ones(1))
     points = np.concatenate([_facet_points(basix.geometry(cell)[own], t) for own in corners])
     by_facet = (len(corners), len(weights), -1)
+
     gradient = np.moveaxis(potential_element(cell, potential_degree).tabulate(1, points)[1:, :, :, 0], 0, 2)
     jacobian = _jacobian(cell, vertices, points[:1] if affine else points)
+
     neighbour, facet, orientation = _across(mesh, corners)
     views, order = np.unique(orientation.reshape(-1, corners.shape[1]), axis=0, return_inverse=True)
     return Facets(
@@ -279,6 +285,8 @@ def _across(mesh: dmesh.Mesh, corners: NDArray[np.int64]) -> tuple[Index, Index,
     facet = np.zeros(number.shape, dtype=np.int32)
     orientation = np.zeros((*number.shape, corners.shape[1]), dtype=np.int32)
     orientation[:] = np.arange(corners.shape[1])
+
+    # A facet number that occurs twice joins two cells.
     by_facet = np.argsort(number, axis=None, kind="stable")
     twice = np.flatnonzero(np.diff(number.ravel()[by_facet]) == 0)
     sides = np.stack([by_facet[twice], by_facet[twice + 1]])
@@ -305,7 +313,7 @@ def _permutations(corner: Array, views: Index, t: Array) -> Index:
 
 
 def _facet_points(corner: Array, t: Array) -> Array:
-    """Facet coordinates t (q, d−1) carried to the cell, with the facet's vertices (v, d) in the order given."""
+    """Facet coordinates t (q, d−1) mapped to the cell, with the facet's vertices (v, d) in the order given."""
     return corner[0] + t @ (corner[1 : t.shape[1] + 1] - corner[0])
 
 

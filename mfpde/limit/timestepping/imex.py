@@ -15,8 +15,6 @@ Source: Kennedy & Carpenter, *Appl. Numer. Math.* 44 (2003), 139–181, coeffici
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -25,8 +23,9 @@ from numpy.typing import NDArray
 from mfpde.config.settings import Time
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
-from mfpde.limit.timestepping.state_vector import frames, packed
-from mfpde.limit.timestepping.stepper import RightHandSide, Stepper
+from mfpde.limit.timestepping.right_hand_side import ImplicitRightHandSide
+from mfpde.limit.timestepping.state_vector import common_values, packed
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.checkpoint import StateDict
 
 Array = NDArray[np.float64]
@@ -62,7 +61,7 @@ class ImexStepper(Stepper):
     def __init__(
         self,
         comm: MPI.Intracomm,
-        flow: ImplicitFlow,
+        flow: ImplicitRightHandSide,
         state: State,
         time: Time,
         horizon: float,
@@ -73,17 +72,18 @@ class ImexStepper(Stepper):
         self._implicit = flow
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
-        f, g = [packed(rate)], [self._diffused(begin)]
+        f, g = [packed(rate.parts)], [self._diffused(begin)]
         stage = begin
         for node, explicit, implicit in zip(NODES[1:], EXPLICIT[1:], IMPLICIT[1:], strict=True):
-            right = self._layout.state(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
-            stage = replace(right, density=self._implicit.implicit(right, GAMMA * step, stage.density))
-            f.append(packed(self.flow.rate(stage)))
+            right = self._vector.state(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
+            stage = self._implicit.implicit(right, GAMMA * step, stage)
+            f.append(packed(self.flow.rate(stage).parts))
             g.append(self._diffused(stage))
+
         both = [a + b for a, b in zip(f, g, strict=True)]
-        end = self._layout.state(begin.tau + step, start + step * _sum(WEIGHTS, both))
+        end = self._vector.state(begin.tau + step, start + step * _sum(WEIGHTS, both))
         lower = [b - e for b, e in zip(WEIGHTS, EMBEDDED, strict=True)]
-        return end, self._layout.state(begin.tau, step * _sum(lower, both))
+        return end, self._vector.state(begin.tau, step * _sum(lower, both))
 
     def state_dict(self) -> StateDict:
         """See `Stepper.state_dict`; with it, for what the preconditioners were made."""
@@ -95,8 +95,8 @@ class ImexStepper(Stepper):
         self._implicit.load_state_dict(saved["diffusion"])
 
     def _diffused(self, state: State) -> Array:
-        """g: nothing of it moves the frames."""
-        still = np.zeros_like(frames(state.frame))
+        """g, which does not move the frames."""
+        still = np.zeros_like(common_values(state.parts))
         return np.concatenate([*(d.ravel() for d in self._implicit.diffuse(state)), still])
 
 
@@ -105,19 +105,3 @@ def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:
     for weight, term in zip(weights, terms, strict=True):
         total += weight * term
     return total
-
-
-class ImplicitFlow(RightHandSide, Protocol):
-    """What the stepper needs of a flow with diffusion; collective."""
-
-    def diffuse(self, state: State) -> tuple[Array, ...]:
-        """g of every group."""
-
-    def implicit(self, right: State, step: float, guess: tuple[Array, ...]) -> tuple[Array, ...]:
-        """u with u − t g(u) = the densities of `right`, in its frames."""
-
-    def state_dict(self) -> list[StateDict | None]:
-        """What the next solution depends on besides its arguments."""
-
-    def load_state_dict(self, saved: Sequence[StateDict | None]) -> None:
-        """Go on from what `state_dict` gave."""

@@ -1,32 +1,31 @@
 """Steps of the potential, and inside each of them steps of the transport.
 
-The transport of the density is bound by the CFL condition, while the potential, whose sweep over all samples is the
-dearer part, changes slowly. So between two sweeps the gradient of the risk is a forecast (`extrapolation`), and the
-density goes through
+The transport of the density is bound by the CFL condition, while the potential, whose pass over all samples is the more
+expensive part, changes slowly. So between two passes the gradient of the risk is extrapolated (`extrapolation`), and
+the density goes through
 
     ∂_τ ρ̂ = f(ρ̂, V̂(τ)),    V̂ the potential of ĝ(τ) in the moving frames,
 
-by as many steps of the pair SSP43(2) as the CFL bound asks for, to ρ̂*. The sweep there tells the potential V, by how
-much the forecast was wrong, and so what is to be added to first order, with μ of `Forecast.missed`:
+by as many steps of SSP43(2) as the CFL bound requires, to ρ̂*. The pass there gives the potential V, so the error of the
+extrapolation, and so what is to be added to first order, with μ of `Extrapolation.missed`:
 
     ρ̂ = ρ̂* + Δ μ (f(ρ̂*, V) − f(ρ̂*, V̂)).
 
 V is kept for the next step (predict, evaluate, correct). The error of a step is the size of what was added, together
 with the differences of the pair: that of ρ̂*, so that ρ̂ is better. The step obeys it alone, and is tried again where it
-is too large. The first steps, before there are values to continue, are those of `stepper`. One sweep a step,
-instead of four times as many as the CFL bound asks for.
+is too large. The first steps, before there are values to extrapolate, are those of `stepper`. One pass a step, instead
+of four times as many as the CFL bound requires.
 
-A potential that the density drives back fast bounds the forecast's steps, and more tightly than those of the pair. So
-where they fall below a quarter of the CFL bound, direct steps, those of `stepper` with their four sweeps, are
-tried for a while, and left again if they are less than four times as long.
+A potential that the density drives back fast bounds the extrapolated steps, and more tightly than those of SSP43. So
+where they fall below a quarter of the CFL bound, direct steps, those of `stepper` with their four passes, are tried for
+a while, and left again if they are less than four times as long (`direct_steps`).
 Sources: Gear & Wells, *BIT* 24 (1984), 484–502 (slowest first); Hairer, Nørsett & Wanner, *Solving Ordinary
 Differential Equations I*, III.1; docs/equations.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from dataclasses import asdict, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -34,83 +33,30 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mfpde.config.settings import Time
-from mfpde.errors import ComputationError, InputError
-from mfpde.inputs import real, whole
+from mfpde.errors import ComputationError
+from mfpde.inputs import real
 from mfpde.limit.backprop import Outcome
-from mfpde.limit.gradient_flow import Potential, Rate
-from mfpde.limit.state import State, limited
-from mfpde.limit.timestepping.extrapolation import POINTS, Forecast
-from mfpde.limit.timestepping.ssp43 import pair
+from mfpde.limit.gradient_flow import Rate
+from mfpde.limit.state import State
+from mfpde.limit.timestepping.direct_steps import DirectCounters, DirectSteps
+from mfpde.limit.timestepping.extrapolation import Extrapolation
+from mfpde.limit.timestepping.right_hand_side import SlowRightHandSide
+from mfpde.limit.timestepping.ssp43 import ssp43_step
 from mfpde.limit.timestepping.state_vector import packed
-from mfpde.limit.timestepping.stepper import RightHandSide, Stepper, same_time
+from mfpde.limit.timestepping.step_control import same_time
+from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.checkpoint import StateDict
 
 Array = NDArray[np.float64]
-_COST = 4  # sweeps of a direct step
-_TRIED, _MOST_TRIED = 16, 256  # direct steps in a row; more where the forecasts between them come to nothing
-_JUDGED, _LEFT = 6, 32  # direct steps before they are judged; steps without them afterwards
-
-
-@dataclass
-class _Manner:
-    """Which steps are taken, forecast or direct ones.
-
-    Attributes:
-        to_come: direct steps before the next forecast.
-        away: steps before direct ones may be tried again.
-        pace: the forecast's step that led to direct ones.
-        stride: the last direct step.
-        lasted: forecast steps in a row.
-        run: direct steps in a row.
-    """
-
-    to_come: int = 0
-    away: int = 0
-    pace: float = 0.0
-    stride: float = 0.0
-    lasted: int = 0
-    run: int = _TRIED
-
-    @classmethod
-    def from_state(cls, saved: StateDict) -> _Manner:
-        """From its fields, as a checkpoint has them.
-
-        Raises:
-            InputError: for values that cannot be.
-        """
-        return cls(
-            to_come=whole("to_come", saved["to_come"], 0, _MOST_TRIED),
-            away=whole("away", saved["away"], 0, _LEFT),
-            pace=real("pace", saved["pace"], least=0.0),
-            stride=real("stride", saved["stride"], least=0.0),
-            lasted=whole("lasted", saved["lasted"], 0, 2**31 - 1),
-            run=whole("run", saved["run"], 1, _MOST_TRIED),
-        )
-
-    def forecast(self, wish: float, stable: float, accepted: bool) -> float:
-        """The next step to try after one with a forecast, whose own wish is given; `stable` is the CFL bound."""
-        self.away, self.lasted = max(0, self.away - 1), self.lasted + accepted
-        if self.away > 0 or _COST * wish >= stable:
-            return wish
-        self.run = min(2 * self.run, _MOST_TRIED) if self.lasted < _JUDGED else _TRIED
-        self.to_come, self.pace, self.lasted = self.run, wish, 0
-        return max(_COST * wish, self.stride)
-
-    def direct(self, step: float, next_step: float, accepted: bool) -> None:
-        """After a direct step, and before one of that size."""
-        if accepted:
-            self.to_come, self.stride = max(0, self.to_come - 1), step
-            if self.to_come <= self.run - _JUDGED and next_step < _COST * self.pace:
-                self.to_come, self.away = 0, _LEFT
 
 
 class MultirateStepper(Stepper):
-    """Advances a state whose potential is forecast inside a step."""
+    """Advances a state whose potential is extrapolated inside a step."""
 
     def __init__(
         self,
         comm: MPI.Intracomm,
-        flow: SlowFlow,
+        flow: SlowRightHandSide,
         state: State,
         time: Time,
         horizon: float,
@@ -119,163 +65,146 @@ class MultirateStepper(Stepper):
         """See `Stepper`; collective."""
         super().__init__(comm, flow, state, time, horizon, stationary)
         self._slow = flow
-        self._forecast = Forecast()
-        self._known: tuple[float, Outcome] | None = None  # τ of the last sweep that began or ended a step
+        self._extrapolation = Extrapolation()
+        self._known: tuple[float, Outcome] | None = None  # τ of the last pass that began or ended a step
         self._failed = False  # the numbers of the last trial
-        self._manner = _Manner()
+        self._direct, self._counters = DirectSteps(), DirectCounters()
 
     def state_dict(self) -> StateDict:
-        """See `Stepper.state_dict`; with the gradients (L, u) per known time and family, also the last sweep's."""
-        self._learn(self.state.tau)
+        """See `Stepper.state_dict`; with the gradients (L, u) per known time and family, also the last pass's."""
+        self._record(self.state.tau)
         known = None if self._known is None else [self._known[0], self._known[1].risk]
         return {
             **super().state_dict(),
-            "forecast": {"times": self._forecast.times, "gradients": self._forecast.gradients},
+            "extrapolation": asdict(self._extrapolation),
             "known": known,
-            "manner": asdict(self._manner),
+            "direct_steps": asdict(self._counters),
         }
 
     def load_state_dict(self, saved: StateDict, state: State) -> None:
         """See `Stepper.load_state_dict`."""
         super().load_state_dict(saved, state)
-        times = [real("forecast", tau, least=0.0) for tau in saved["forecast"]["times"]]
-        if len(times) > POINTS or sorted(set(times)) != times:
-            raise InputError(f"forecast = {times}: must be at most {POINTS} increasing times")
-        shapes = [theta.shape[:2] for theta in self._slow.units(self.state)[0]]
-        gradients = tuple(tuple(gradient) for gradient in saved["forecast"]["gradients"])
-        for gradient in gradients:
-            if (found := [values.shape for values in gradient]) != shapes:
-                raise InputError(f"forecast: arrays of the shapes {found}, not {shapes}")
-        if len(gradients) != len(times):
-            raise InputError(f"forecast: {len(gradients)} gradients for {len(times)} times")
-
-        self._forecast = Forecast(tuple(times), gradients)
-        self._manner = _Manner.from_state(saved["manner"])
+        shapes = [theta.shape[:2] for theta in self._slow.moments(self.state)[0]]
+        self._extrapolation = Extrapolation.restored(saved["extrapolation"], shapes)
+        self._counters = DirectCounters.restored(saved["direct_steps"])
         if saved["known"] is not None:
             tau, risk = saved["known"]
-            self._known = (real("known", tau), Outcome(real("known", risk), float("nan"), (), gradients[-1]))
+            gradient = self._extrapolation.gradients[-1]
+            self._known = (real("known", tau), Outcome(real("known", risk), float("nan"), (), gradient))
 
     def adaptStep(  # noqa: N802  (called by the TS)
         self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
     ) -> tuple[float, bool]:
         """See `Stepper.adaptStep`; then direct steps or not."""
         stable = np.inf if self._first is None else super()._stable(self._first[0])
-        forecasts, tried = self._forecasts, len(self._history)
-        wish, accepted = super().adaptStep(ts, _end, _u)
+        extrapolated, tried = self._extrapolates, len(self._history)
+        proposed, accepted = super().adaptStep(ts, _end, _u)
         if self._fixed is not None or len(self._history) == tried:  # there was no trial
-            return wish, accepted
-        if forecasts:
-            self._trial.wish = self._manner.forecast(self._trial.wish, stable, accepted)
-        elif self._forecast.ready:
-            self._manner.direct(self._trial.step, min(self._trial.wish, stable), accepted)
-        return self._trial.wish, accepted
+            return proposed, accepted
+
+        if extrapolated:
+            self._counters, proposed = self._direct.after_extrapolated(self._counters, proposed, stable, accepted)
+            self._trial.proposed = proposed
+        elif self._extrapolation.ready and accepted:
+            self._counters = self._direct.after_direct(self._counters, self._trial.step, min(proposed, stable))
+        return proposed, accepted
 
     @property
-    def _forecasts(self) -> bool:
-        """Is the step under way one with a forecast?"""
-        return self._forecast.ready and self._manner.to_come == 0
+    def _extrapolates(self) -> bool:
+        """Is the step under way an extrapolated one?"""
+        return self._extrapolation.ready and self._counters.remaining == 0
 
     def _rate(self, begin: State) -> Rate:
-        self._learn(begin.tau)
+        self._record(begin.tau)
         if self._known is not None and same_time(self._known[0], begin.tau):
             return self._slow.driven(begin, self._known[1])
         rate = self.flow.rate(begin)
         self._known = (begin.tau, rate.outcome)
-        self._learn(begin.tau)
+        self._record(begin.tau)
         return rate
 
-    def _learn(self, tau: float) -> None:
-        """Let the forecast know the last sweep, if that was at the present time: else its step was not accepted."""
+    def _record(self, tau: float) -> None:
+        """Extrapolate from the last pass too, if that was at the present time: else its step was not accepted."""
         if self._known is not None and same_time(self._known[0], tau):
-            self._forecast = self._forecast.told(self._known[0], _gradient(self._known[1]))
+            self._extrapolation = self._extrapolation.extended(self._known[0], _gradient(self._known[1]))
 
     def _stable(self, fastest: float) -> float:
-        return np.inf if self._forecasts else super()._stable(fastest)
+        return np.inf if self._extrapolates else super()._stable(fastest)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
-        if not self._forecasts:
+        if not self._extrapolates:
             return super()._stages(begin, start, step, rate)
         try:
             return self._substeps(begin, start, begin.tau + step, rate)
         except ComputationError:
-            return self._given_up(begin, rate)
+            return self._abandoned(begin, rate)
 
     def _substeps(self, begin: State, start: Array, end: float, rate: Rate) -> tuple[State, State]:
         """The state at τ = end, and the sum of the pair's differences on the way there."""
         base, (fastest, _) = rate.outcome, self._begin(begin)
-        tau, first, sum_of_differences = begin.tau, packed(rate), None
+
+        def slope(state: State) -> Rate:
+            return self._extrapolated(state, base)
+
+        tau, first, sum_of_differences = begin.tau, packed(rate.parts), None
         while True:
             if not np.isfinite(fastest):
                 raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
+
             parts = max(1, int(np.ceil((end - tau) / super()._stable(fastest) - 1e-9)))
             step = (end - tau) / parts
-            start, difference = pair(self._layout, tau, start, step, first, lambda state: self._foreseen(state, base))
+            start, difference = ssp43_step(self._vector, tau, start, step, first, slope)
             sum_of_differences = difference if sum_of_differences is None else sum_of_differences + difference
-            after = self._layout.state(end if parts == 1 else tau + step, start)
+            after = self._vector.state(end if parts == 1 else tau + step, start)
             if parts == 1:
-                return after, self._layout.state(begin.tau, sum_of_differences)
-            tau, kept = after.tau, limited(self.flow.groups, after)
+                return after, self._vector.state(begin.tau, sum_of_differences)
+
+            tau, kept = after.tau, self.flow.limited(after)
             if kept is not after:
-                start = packed(kept)
-            rate = self._foreseen(kept, base)
-            first = packed(rate)
+                start = packed(kept.parts)
+            rate = slope(kept)
+            first = packed(rate.parts)
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
             del difference, after, kept, rate  # copies of the density that the next step does not need
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
-        if not self._forecasts:
+        if not self._extrapolates:
             failed, self._failed = self._failed, False
             return (begin, float("inf")) if failed else super()._judged(begin, rate, end, difference)
         try:
-            outcome, added = self._surprise(end)
+            outcome, added = self._correction(end)
         except ComputationError:
-            self._given_up(begin, rate)
+            self._abandoned(begin, rate)
             return self._judged(begin, rate, end, difference)
         self._known = (end.tau, outcome)
-        added *= (end.tau - begin.tau) * self._forecast.missed(end.tau)
-        error = self._size(begin, rate, self._layout.state(begin.tau, packed(difference) + added))
-        added += packed(end)
-        return limited(self.flow.groups, self._layout.state(end.tau, added)), error
+        added *= (end.tau - begin.tau) * self._extrapolation.missed(end.tau)
+        error = self._size(begin, rate, self._vector.state(begin.tau, packed(difference.parts) + added))
+        added += packed(end.parts)
+        return self.flow.limited(self._vector.state(end.tau, added)), error
 
-    def _surprise(self, end: State) -> tuple[Outcome, Array]:
-        """What a sweep finds at a state, and the rate's vector there less that of the forecast."""
+    def _correction(self, end: State) -> tuple[Outcome, Array]:
+        """The outcome of a pass at a state, and the rate's vector there less that by extrapolation."""
         potential = self._slow.potential(end)
         outcome = potential.outcome
-        surprise = packed(self._slow.transport(end, potential))
+        correction = packed(self._slow.transport(end, potential).parts)
         del potential
-        surprise -= packed(self._foreseen(end, outcome))
-        return outcome, surprise
+        correction -= packed(self._extrapolated(end, outcome).parts)
+        return outcome, correction
 
-    def _given_up(self, begin: State, rate: Rate) -> tuple[State, State]:
-        """Of a step whose numbers failed: try it again, smaller, in the true potential, which has the last word."""
+    def _abandoned(self, begin: State, rate: Rate) -> tuple[State, State]:
+        """Give up a step whose numbers failed: it is tried again, smaller and in the true potential, which decides."""
         self._known = (begin.tau, rate.outcome)
-        self._forecast = Forecast()
-        self._learn(begin.tau)
+        self._extrapolation = Extrapolation()
+        self._record(begin.tau)
         self._failed = True
         return begin, begin
 
-    def _foreseen(self, state: State, base: Outcome) -> Rate:
-        """The rate at a state in the potential that was forecast for its time; of the rest, the base's outcome."""
-        rate = self._slow.driven(state, replace(base, gradient=self._forecast.at(state.tau)))
-        return replace(rate, potential=())  # a copy of the density's size, which nobody asks for
+    def _extrapolated(self, state: State, base: Outcome) -> Rate:
+        """The rate at a state in the potential extrapolated to its time; of the rest, the base's outcome."""
+        rate = self._slow.driven(state, replace(base, gradient=self._extrapolation.at(state.tau)))
+        return replace(rate, potential=())  # a copy of the density's size, which is not needed
 
 
 def _gradient(outcome: Outcome) -> tuple[Array, ...]:
-    assert outcome.gradient is not None  # noqa: S101  (a sweep, not an evaluation)
+    assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
     return outcome.gradient
-
-
-class SlowFlow(RightHandSide, Protocol):
-    """What the stepper needs of a flow whose potential is forecast; collective."""
-
-    def units(self, state: State) -> tuple[list[Array], Any, Any]:
-        """Per family the units' parameters (L, u, d), and more."""
-
-    def potential(self, state: State) -> Potential:
-        """The potential at a state; one sweep."""
-
-    def transport(self, state: State, potential: Potential) -> Rate:
-        """The rate in it."""
-
-    def driven(self, state: State, outcome: Outcome) -> Rate:
-        """The rate in the potential of any outcome."""

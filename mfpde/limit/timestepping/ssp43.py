@@ -16,41 +16,43 @@ from numpy.typing import NDArray
 
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
-from mfpde.limit.timestepping.state_vector import Layout, packed
+from mfpde.limit.timestepping.state_vector import StateVector, packed
 
 Array = NDArray[np.float64]
 LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the pair's four stages, p = 0 … 3
 _SAFETY = 0.9
 
 
-def pair(
-    layout: Layout, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Rate]
+def ssp43_step(
+    vector: StateVector, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Rate]
 ) -> tuple[Array, Array]:
-    """The vector after a step, and how far the pair's other method is from it.
+    """The values after a step, and how far the pair's other method is from them.
 
-    Vectors are as large as the density; no more of them are held at a time than are needed.
+    The values of a vector are as large as the density; no more of them are held at a time than are needed.
 
     Args:
-        layout: of the vector.
+        vector: of the state.
         tau: τ at the start.
-        start: u, which stays as it is.
+        start: u, which is not changed.
         step: Δ.
         first: f(u), which is overwritten.
         slope: f.
     """
-    half, total = 0.5 * step, first  # of the first three rates their sum is all that is asked of them later
+    half, total = 0.5 * step, first  # of the first three rates only the sum is needed later
     stage = half * first
     stage += start
     for ahead in (half, step):
-        k = packed(slope(layout.state(tau + ahead, stage)))
+        k = packed(slope(vector.state(tau + ahead, stage)).parts)
         total += k
         k *= half
         stage += k
         del k
+
     stage *= 1.0 / 3.0
     stage += (2.0 / 3.0) * start
-    k = packed(slope(layout.state(tau + half, stage)))
+    k = packed(slope(vector.state(tau + half, stage)).parts)
     stage += half * k
+
     k *= 3.0
     k -= total
     k *= step / 12.0
@@ -58,7 +60,7 @@ def pair(
 
 
 def stable_step(degree: int, speed: float, limits: Sequence[float] = LIMITS) -> float:
-    """The CFL bound Δ = 2 ν_p / speed of a method, the pair unless said, with DG_p.
+    """The CFL bound Δ = 2 ν_p / speed of a method, by default SSP43, with DG_p.
 
     ν_p is the largest u Δ/h for which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped
     (computed from the scheme's symbol, a test repeats it), times 0.9 for cells that are not a uniform grid's.

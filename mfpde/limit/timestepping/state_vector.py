@@ -1,69 +1,70 @@
-"""One vector for all that steps move: density coefficients of all groups, their frames, then carried nodes.
+"""One vector for all that time steps advance: the arrays on cells of this rank, then those common to all ranks.
 
-Densities belong to this rank's cells; the rest is the same on every rank, and advanced there by the same sums.
+The common arrays are advanced on every rank by the same sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.frame import Frame
-from mfpde.limit.gradient_flow import Rate
-from mfpde.limit.lagrangian.nodes import Carried
-from mfpde.limit.state import Group, State
+from mfpde.limit.state import Part, State
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Layout:
+class StateVector:
     """Where everything stands in the vector.
 
     Attributes:
-        groups: whose densities and frames come first.
-        carried: nodes like those that come last.
+        like: parts of the same shapes, whose arrays that do not move are those of all states made here.
     """
 
-    groups: Sequence[Group]
-    carried: Sequence[Carried]
+    like: tuple[Part, ...]
 
     def state(self, tau: float, values: Array) -> State:
         """The state at τ with these values (views)."""
-        taken = iter(_cut(values, self._shapes()))
-        density = tuple(next(taken) for _ in self.groups)
-        frame = tuple(Frame(next(taken), next(taken)) for _ in self.groups)
-        carried = tuple(replace(nodes, position=next(taken), log_density=next(taken)) for nodes in self.carried)
-        return State(tau, density, frame, carried)
-
-    def _shapes(self) -> list[tuple[int, ...]]:
-        sizes = [(group.transport.blocks, group.space.dim) for group in self.groups]
-        frames = [shape for blocks, dim in sizes for shape in ((blocks, dim), (blocks, dim, dim))]
-        nodes = [array.shape for each in self.carried for array in (each.position, each.log_density)]
-        return [*(group.shape for group in self.groups), *frames, *nodes]
+        taken = _cut(values, [array.shape for array in (*_cells(self.like), *_common(self.like))])
+        own = [{name: next(taken) for name in part.cells()} for part in self.like]
+        moving = [{name: next(taken) for name in part.moving} for part in self.like]
+        parts = zip(self.like, own, moving, strict=True)
+        return State(tau, tuple(part.with_arrays(mine | moved) for part, mine, moved in parts))
 
 
-def packed(parts: State | Rate) -> Array:
-    """The vector of a state, or of its rate."""
-    return np.concatenate([densities(parts), frames(parts.frame), nodes(parts.carried)])
+def vector_of(parts: Sequence[Part]) -> StateVector:
+    """The vector of such parts; it keeps none of their densities in memory."""
+    return StateVector(tuple(part.outline() for part in parts))
 
 
-def densities(parts: State | Rate) -> Array:
-    """The densities' part of the vector."""
-    return np.concatenate([np.empty(0), *(array.ravel() for array in parts.density)])
+def packed(parts: Sequence[Part]) -> Array:
+    """The vector of the parts of a state, or of its rate."""
+    return _flat([*_cells(parts), *_common(parts)])
 
 
-def frames(parts: Sequence[Frame]) -> Array:
-    """The frames' part of the vector."""
-    return np.concatenate([np.empty(0), *(array.ravel() for frame in parts for array in (frame.centre, frame.matrix))])
+def cell_values(parts: Sequence[Part]) -> Array:
+    """The vector's part on the cells of this rank."""
+    return _flat(_cells(parts))
 
 
-def nodes(parts: Sequence[Carried]) -> Array:
-    """The carried nodes' part of the vector."""
-    return np.concatenate([np.empty(0), *(a.ravel() for each in parts for a in (each.position, each.log_density))])
+def common_values(parts: Sequence[Part]) -> Array:
+    """The vector's part that is common to all ranks."""
+    return _flat(_common(parts))
+
+
+def _cells(parts: Sequence[Part]) -> list[Array]:
+    return [array for part in parts for array in part.cells().values()]
+
+
+def _common(parts: Sequence[Part]) -> list[Array]:
+    return [part.common()[name] for part in parts for name in part.moving]
+
+
+def _flat(arrays: Sequence[Array]) -> Array:
+    return np.concatenate([np.empty(0), *(array.ravel() for array in arrays)])
 
 
 def _cut(values: Array, shapes: Sequence[tuple[int, ...]]) -> Iterator[Array]:

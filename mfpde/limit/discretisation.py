@@ -1,0 +1,182 @@
+"""The interface of a discretisation: what the flow, the reports and the time step ask of densities in space.
+
+`fem.finite_elements` implements it for the families that share a mesh, and `lagrangian.moving_nodes` for one family
+whose nodes follow the flow. Each is built once from the problem, with its initial part. Arrays of moments are per
+layer: L layers, u distinct nodes, d coordinates of θ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
+from mfpde.limit.state import State
+from mfpde.output.fields.snapshot import Snapshot
+from mfpde.parallel.exact_sum import Share, share_of
+
+Array = NDArray[np.float64]
+type Warn = Callable[[str], None]
+NOTHING = share_of(np.empty(0))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the Transformer sees of one family: weighted distinct nodes.
+
+    Attributes:
+        theta: their parameters (L, u, d), equal on every rank.
+        weights: this rank's share of their weights (L, u).
+        square: this rank's share of Σ_j m_j |θ_j|², (L,).
+    """
+
+    theta: Array
+    weights: Share
+    square: Share
+
+
+@dataclass(frozen=True)
+class MomentRates:
+    """How the moments of one family change in τ.
+
+    Attributes:
+        moments: the moments.
+        motion: velocities of the distinct nodes (L, u, d), equal on every rank.
+        weights: this rank's share of the change of their weights (L, u).
+        square: this rank's share of the change of Σ_j m_j |θ_j|², (L,).
+    """
+
+    moments: Moments
+    motion: Array
+    weights: Share
+    square: Share
+
+
+@dataclass(frozen=True)
+class MomentErrors:
+    """This rank's shares of what the error of one family is measured by; `NOTHING` where another measure is used.
+
+    Attributes:
+        weights: (L, u).
+        changes: of the weights, by a difference of two states, (L, u).
+        square: Σ_j m_j |θ_j|², (L,).
+    """
+
+    weights: Share
+    changes: Share
+    square: Share
+
+
+@dataclass(frozen=True)
+class Instant:
+    """When and at which risk a rate is computed, for messages and for bounds on rounding errors."""
+
+    tau: float
+    risk: float
+
+
+class Discretisation[Part, Values](Protocol):
+    """Densities in space. `Part` is its part of a state or of a rate, `Values` the potential as it needs it.
+
+    Methods are collective only where they say so. Lists are in the order of `members`.
+    """
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The places of its families in `Transformer.families`."""
+
+    @property
+    def unknowns(self) -> int:
+        """Unknowns of the density on all ranks."""
+
+    @property
+    def degree(self) -> int:
+        """The polynomial degree p on which the CFL bound depends."""
+
+    @property
+    def follows(self) -> bool:
+        """Does it move with the density?"""
+
+    @property
+    def cfl_bound(self) -> bool:
+        """Does the speed of the transport bound explicit steps?"""
+
+    @property
+    def cell_order(self) -> NDArray[np.int64]:
+        """(owned,) a number for each row of `Part.cells()` that does not depend on the ranks."""
+
+    def initial(self, warn: Warn) -> Part:
+        """The initial laws; collective.
+
+        Raises:
+            InputError: on every rank, where they do not fit into it; `warn` gets a line where a law is cut off.
+        """
+
+    def moments(self, part: Part) -> list[Moments]:
+        """The moments of each family."""
+
+    def moment_rates(self, part: Part, rate: Part) -> list[MomentRates]:
+        """The moments of each family, and their change along a rate."""
+
+    def potential(self, part: Part, gradient: Sequence[Array], weight_decay: float) -> Values:
+        """V from L ∂R/∂w of the moments of all families of the model, and λ."""
+
+    def frame_share(self, part: Part, potential: Values) -> Share:
+        """This rank's share of the integrals that move the frames; empty where there is none to move."""
+
+    def rate(self, part: Part, potential: Values, integrals: Array, instant: Instant) -> tuple[Part, float]:
+        """The rate by transport, and this rank's largest CFL speed; collective.
+
+        Args:
+            part: of the state.
+            potential: V.
+            integrals: the sum of `frame_share` over all ranks.
+            instant: τ and the risk.
+
+        Raises:
+            ComputationError: on every rank alike, where a frame cannot follow its density.
+        """
+
+    def dissipation(self, part: Part, potential: Values) -> Share:
+        """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log|ρ|)|²."""
+
+    def error_shares(self, part: Part, difference: Part) -> list[MomentErrors]:
+        """Of each family, what `error` needs to be summed over ranks."""
+
+    def error(self, part: Part, difference: Part, sums: Sequence[tuple[Array, Array, Array]]) -> float:
+        """The largest relative size of a difference, from the sums of `error_shares`."""
+
+    def limited(self, part: Part) -> Part:
+        """The part with densities that are nonnegative, where that is asked for; collective."""
+
+    def regrid(self, part: Part) -> Part:
+        """A part to go on from in the place of this one, the same object where nothing is to be done; collective."""
+
+    def diagnose(self, part: Part, potential: Values) -> BlockDiagnostics:
+        """What reports say of its blocks; collective."""
+
+    def snapshot(self, member: int, part: Part, potential: Values) -> Snapshot | None:
+        """The density of its family number `member`, complete on rank 0 or in pieces on all; collective."""
+
+
+type AnyDiscretisation = Discretisation[Any, Any]
+
+
+def initial_state(discretisations: Sequence[AnyDiscretisation], warn: Warn) -> State:
+    """The initial laws at τ = 0, nonnegative where that is asked for; collective.
+
+    Raises:
+        InputError: on every rank, where a discretisation does not hold a law.
+    """
+    return limited(discretisations, State(0.0, tuple(each.initial(warn) for each in discretisations)))
+
+
+def limited(discretisations: Sequence[AnyDiscretisation], state: State) -> State:
+    """The state with `Discretisation.limited` parts; the same object where nothing changes; collective."""
+    parts = tuple(each.limited(part) for each, part in zip(discretisations, state.parts, strict=True))
+    unchanged = all(new is old for new, old in zip(parts, state.parts, strict=True))
+    return state if unchanged else State(state.tau, parts)

@@ -1,0 +1,162 @@
+"""Lagrangian nodes as a discretisation (`limit.discretisation`): one family whose density moves with its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.config.settings import Density
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
+from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
+from mfpde.limit.discretisation import NOTHING, Instant, MomentErrors, MomentRates, Moments
+from mfpde.limit.fem.law_coverage import judge
+from mfpde.limit.lagrangian.grid import Field, LagrangianGrid, build_grid
+from mfpde.limit.lagrangian.initial_nodes import held, initial_nodes
+from mfpde.limit.lagrangian.remap import renew
+from mfpde.limit.specification import Problem
+from mfpde.limit.state import NodesPart
+from mfpde.output.fields.snapshot import Snapshot
+from mfpde.parallel.exact_sum import Share, share_of
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MovingNodes:
+    """The nodes of one family; every rank has all of them, and rank 0 adds them to sums over ranks.
+
+    Attributes:
+        comm: communicator.
+        place: of the family in `Transformer.families`.
+        grid: of the nodes.
+        density: the family's settings.
+        margin: by which the initial grid is wider than they say.
+    """
+
+    comm: MPI.Intracomm
+    place: int
+    grid: LagrangianGrid
+    density: Density
+    margin: float = 1.0
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The family's place."""
+        return (self.place,)
+
+    @property
+    def unknowns(self) -> int:
+        """Nodes of all layers."""
+        return self.grid.nodes * self.grid.layers
+
+    @property
+    def degree(self) -> int:
+        """There are no polynomials."""
+        return 0
+
+    @property
+    def follows(self) -> bool:
+        """The nodes move with the density."""
+        return True
+
+    @property
+    def cfl_bound(self) -> bool:
+        """Nodes may come as close to each other as they like."""
+        return False
+
+    @property
+    def cell_order(self) -> NDArray[np.int64]:
+        """No array is distributed over the ranks."""
+        return np.empty(0, dtype=np.int64)
+
+    def initial(self, warn: Callable[[str], None]) -> NodesPart:
+        """See `Discretisation.initial`."""
+        judge(self.grid.family.name, self.density, *held(self.grid, self.margin), warn)
+        return initial_nodes(self.grid, self.margin)
+
+    def moments(self, part: NodesPart) -> list[Moments]:
+        """The weights of the table's points."""
+        weights, square = self.grid.weights(part), self.grid.square(part)
+        return [Moments(self.grid.theta(part), self._share(weights), self._share(square))]
+
+    def moment_rates(self, part: NodesPart, rate: NodesPart) -> list[MomentRates]:
+        """The table's points stay, and weights change with the nodes."""
+        (now,) = self.moments(part)
+        change = self._share(self.grid.weight_changes(part, rate.position))
+        square = self._share(2.0 * np.einsum("ln,lnd,lnd->l", part.mass, part.position, rate.position))
+        return [MomentRates(now, np.zeros_like(now.theta), change, square)]
+
+    def potential(self, part: NodesPart, gradient: Sequence[Array], weight_decay: float) -> Field:
+        """V, ∇V and ΔV at the nodes."""
+        return self.grid.field(part, gradient[self.place], weight_decay)
+
+    def frame_share(self, _part: NodesPart, _potential: Field) -> Share:
+        """There is no frame."""
+        return NOTHING
+
+    def rate(self, part: NodesPart, potential: Field, _integrals: Array, _instant: Instant) -> tuple[NodesPart, float]:
+        """Ẋ = −∇V and d/dτ log ρ = ΔV at the nodes; the other fields are those of the state."""
+        return replace(part, position=-potential.slope, log_density=potential.laplacian), 0.0
+
+    def dissipation(self, part: NodesPart, potential: Field) -> Share:
+        """(1/L) Σ_j m_j |∇V(X_j)|²."""
+        squares = part.mass * (potential.slope**2).sum(axis=2) / self.grid.layers
+        return self._share(np.asarray(squares.sum()))
+
+    def error_shares(self, part: NodesPart, difference: NodesPart) -> list[MomentErrors]:
+        """Only the change of the weights, for that of the risk: `error` measures the nodes themselves."""
+        return [MomentErrors(NOTHING, self._share(self.grid.weight_changes(part, difference.position)), NOTHING)]
+
+    def error(self, part: NodesPart, difference: NodesPart, _sums: Sequence[tuple[Array, Array, Array]]) -> float:
+        """Root mean squares over the nodes: of their shifts, relative to that of θ, and of the changes of log ρ."""
+        moved = np.sqrt(np.einsum("ln,lnd->l", part.mass, difference.position**2) / self.grid.square(part))
+        log = np.where(part.mass > 0.0, difference.log_density, 0.0)
+        return max(0.0, float(moved.max()), float(np.sqrt((part.mass * log**2).sum(axis=1)).max()))
+
+    def limited(self, part: NodesPart) -> NodesPart:
+        """The densities of nodes are never negative."""
+        return part
+
+    def regrid(self, part: NodesPart) -> NodesPart:
+        """A table that suits the nodes, and fresh nodes where the old ones sample the density badly; collective.
+
+        Rank 0 decides, so that all ranks go on from the same bits.
+        """
+        fresh = None
+        if self.comm.rank == 0:
+            fresh = renew(self.grid, self.grid.fit_table(part))
+            if fresh is part:
+                fresh = None
+        fresh = self.comm.bcast(fresh, root=0)
+        return part if fresh is None else fresh
+
+    def diagnose(self, part: NodesPart, potential: Field) -> BlockDiagnostics:
+        """Sums over the nodes."""
+        return diagnose_nodes(self.grid, part, potential)
+
+    def snapshot(self, _member: int, part: NodesPart, potential: Field) -> Snapshot:
+        """The density on the cells between the nodes, see `diagnostics.lagrangian_diagnostics`."""
+        return snapshot_nodes(self.grid, part, potential, self.comm.rank, self.comm.size)
+
+    def _share(self, value: Array) -> Share:
+        """What every rank has and only rank 0 is to add to a sum over ranks."""
+        return share_of(value if self.comm.rank == 0 else np.zeros_like(value))
+
+
+def build_moving_nodes(comm: MPI.Intracomm, problem: Problem) -> tuple[MovingNodes, ...]:
+    """One per family with frame = "lagrangian".
+
+    Raises:
+        InputError: for settings that do not suit them.
+    """
+    model, found = problem.model, []
+    for place, family in enumerate(model.families):
+        density = problem.densities[family.name]
+        if density.frame == "lagrangian":
+            grid = build_grid(family, model.layers, density)
+            found.append(MovingNodes(comm, place, grid, density, problem.margin))
+    return tuple(found)

@@ -1,0 +1,45 @@
+"""How long the next step is: by the estimate of the last one's error, and by the time that is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_SAME = 1e-12  # relative distance of times that are one
+
+
+@dataclass(frozen=True)
+class StepControl:
+    """The elementary controller for an estimate of third order (Hairer, Nørsett & Wanner I, II.4).
+
+    Attributes:
+        caution: of the step that would meet the tolerance exactly.
+        least_factor: by which a step is followed by a shorter one, at least.
+        most_factor: by which a step is followed by a longer one, at most.
+        collapsed: a step below this part of the horizon can no longer reach the end.
+    """
+
+    caution: float = 0.85
+    least_factor: float = 0.2
+    most_factor: float = 3.0
+    collapsed: float = 1e-12
+
+    def proposed(self, step: float, error: float, tolerance: float, accepted: bool) -> float:
+        """The step after one with this error."""
+        growth = self.caution * (tolerance / max(error, 1e-300)) ** (1.0 / 3.0)
+        return step * float(np.clip(growth, self.least_factor, self.most_factor if accepted else 1.0))
+
+
+def same_time(one: float, other: float) -> bool:
+    """Are two τ one but for rounding, as a multiple of `every` and a horizon may be?"""
+    return abs(one - other) <= _SAME * max(abs(one), abs(other))
+
+
+def equal_steps(tau: float, target: float, longest: float) -> tuple[float, int]:
+    """The first of the fewest equal steps that meet a target, none above the longest; and their number."""
+    remaining = target - tau
+    parts = max(1, int(np.ceil(remaining / longest - 1e-9)))
+    step = remaining / parts
+    # The last one must not fall short by rounding: PETSc would add a step of one digit, and the next follow it.
+    return (step if parts > 1 or tau + step >= target else float(np.nextafter(step, np.inf))), parts
