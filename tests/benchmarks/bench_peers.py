@@ -34,9 +34,9 @@ from mfpde.limit.fem import mesh as meshes  # noqa: E402
 from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
 from mfpde.limit.fem.space import Space, build_space, tabulate  # noqa: E402
 from mfpde.limit.gradient_flow import Rate  # noqa: E402
-from mfpde.limit.state import Group, State  # noqa: E402
-from mfpde.limit.timestepping.ssp43 import pair, stable_step  # noqa: E402
-from mfpde.limit.timestepping.state_vector import Layout, packed  # noqa: E402
+from mfpde.limit.state import FemPart, State  # noqa: E402
+from mfpde.limit.timestepping.ssp43 import ssp43_step, stable_step  # noqa: E402
+from mfpde.limit.timestepping.state_vector import packed, vector_of  # noqa: E402
 from mfpde.limit.transport.transport import Transport  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -65,27 +65,27 @@ def ours(degree: int, blocks: int, gaussian: Gaussian, cells: int) -> tuple[floa
     transport = Transport(space, blocks)
     potential, motion = _field(gaussian, space, blocks)
     frame = Frame(np.zeros((blocks, 2)), np.repeat(np.eye(2)[None], blocks, axis=0))
-    still = (Frame(np.zeros((blocks, 2)), np.zeros((blocks, 2, 2))),)
-    layout = Layout((Group(space, transport, (), ()),), ())
+    still = Frame(np.zeros((blocks, 2)), np.zeros((blocks, 2, 2)))
+    vector = vector_of([FemPart(_project(space, gaussian, blocks), frame)])
 
     def slope(state: State) -> Rate:
-        rate, fastest = transport.rate(state.density[0], potential, motion)
-        return Rate((rate,), still, float(fastest.max()), outcome=None)
+        rate, fastest = transport.rate(state.parts[0].density, potential, motion)
+        return Rate((FemPart(rate, still),), float(fastest.max()), outcome=None)
 
     def march(horizon: float) -> State:
-        state = State(0.0, (_project(space, gaussian, blocks),), (frame,))
+        state = State(0.0, (FemPart(_project(space, gaussian, blocks), frame),))
         while state.tau < horizon * (1.0 - 1e-12):
             rate = slope(state)
             left = horizon - state.tau
             step = left / np.ceil(left / stable_step(degree, rate.speed))
-            end, _ = pair(layout, state.tau, packed(state), step, packed(rate), slope)
-            state = layout.state(state.tau + step, end)
+            end, _ = ssp43_step(vector, state.tau, packed(state.parts), step, packed(rate.parts), slope)
+            state = vector.state(state.tau + step, end)
         return state
 
     march(1e-3)
     start = time.thread_time()
     state = march(gaussian.horizon)
-    return (time.thread_time() - start) / blocks, _error(space, gaussian, state.density[0][:, :, 0])
+    return (time.thread_time() - start) / blocks, _error(space, gaussian, state.parts[0].density[:, :, 0])
 
 
 def _field(gaussian: Gaussian, space: Space, blocks: int) -> tuple[np.ndarray, Motion]:

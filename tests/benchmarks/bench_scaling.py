@@ -82,8 +82,8 @@ def child(words: dict[str, Any]) -> None:
         total = time.perf_counter() - start
         rows.append((total, flow.clock.sweep - before[0], flow.clock.transport - before[1]))
     total, sweep, transport = (statistics.median(column) for column in zip(*rows, strict=True))
-    space = flow.groups[0].space
-    units = sum(theta.shape[0] * theta.shape[1] for theta in flow.units(state)[0])
+    space = flow.discretisations[0].space
+    units = sum(theta.shape[0] * theta.shape[1] for theta in flow.moments(state)[0])
     size = {
         "unknowns": solver.unknowns, "cells": space.global_cells, "dim": space.dim, "units": units,
         "samples": len(problem.task.tokens),

@@ -128,10 +128,10 @@ def measure(run: Path | None, settings: list[str]) -> dict[str, Any]:
     """Seconds of a sweep and of its operations alone."""
     solver = Solver(MPI.COMM_SELF, problem_of(run_file.load(run, settings)))
     flow = solver.flow
-    theta, weights, square = flow.units(solver.stepper.state)
-    seconds = _median(lambda: flow.sweep(theta, weights, square))
-    units = tuple(zip(theta, flow.sweep.sum_over_ranks(weights), strict=True))
-    program = jax.make_jaxpr(lambda u, t: sweeps._value_and_gradient(flow.model, u, t))(units, flow.sweep._tiles)
+    theta, weights, square = flow.moments(solver.stepper.state)
+    seconds = _median(lambda: flow.backprop(theta, weights, square))
+    units = tuple(zip(theta, flow.backprop.sum_over_ranks(weights), strict=True))
+    program = jax.make_jaxpr(lambda u, t: sweeps._value_and_gradient(flow.model, u, t))(units, flow.backprop._tiles)
     counts: Counter[Operation] = Counter()
     for operation, times in operations(program.jaxpr):
         counts[operation] += times

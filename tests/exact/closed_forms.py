@@ -16,7 +16,7 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
@@ -213,14 +213,14 @@ class Run:
 
     def density_error(self) -> float:
         """Relative L² error over all layers."""
-        group, frame = self.solver.groups[0], self.end.frame[0]
+        group, frame = self.solver.flow.discretisations[0], self.end.parts[0].frame
         space = group.space
         fine = tabulate(space.cell, space.degree, 1, 2 * space.degree + 4)
         theta, measure = frame.theta(space.points(fine.vertex)), fine.weights * space.scale_at(fine.points)
         wrong = norm = 0.0
         for b, exact in enumerate(self.answer.density):
             truth = exact(theta[..., b])
-            got = np.einsum("qi,ci->cq", fine.density, self.end.density[0][..., b]) / frame.determinant[b]
+            got = np.einsum("qi,ci->cq", fine.density, self.end.parts[0].density[..., b]) / frame.determinant[b]
             wrong += frame.determinant[b] * (measure * (got - truth) ** 2).sum()
             norm += frame.determinant[b] * (measure * truth**2).sum()
         return float(np.sqrt(wrong / norm))
@@ -237,7 +237,7 @@ def run(case: Case, density: Density, time: Time) -> Run:
         for _ in range(2):
             state = solver.stepper.state
             potential = solver.flow.potential(state)
-            diagnostics.append(diagnose(solver.groups[0], state.density[0], state.frame[0], potential.values[0]))
+            diagnostics.append(solver.flow.discretisations[0].diagnose(state.parts[0], potential.values[0]))
             if state.tau == 0.0:
                 assert solver.stepper.advance(case.clock.horizon)
         start, stop = diagnostics

@@ -125,8 +125,8 @@ def test_neurons_gap_against_brute_force_and_other_measures() -> None:
                 solver.stepper.advance(tau)
             state = solver.stepper.state
             potential = solver.flow.potential(state)
-            theta, shares, square = solver.flow.units(state)
-            weights = solver.flow.sweep.sum_over_ranks(shares)
+            theta, shares, square = solver.flow.moments(state)
+            weights = solver.flow.backprop.sum_over_ranks(shares)
             said = certify(solver.flow, state, potential)
             energies.append(potential.energy)
             gaps.append(said.gap)
@@ -165,8 +165,8 @@ def test_no_random_point_is_below_the_minimum(depth: str, bias: bool) -> None:
     decay = 0.05
     with solving(model, task, decay, Density(degree=2, cells=4)) as solver:
         said = certificate(solver)
-        theta, shares, _ = solver.flow.units(solver.stepper.state)
-        weights = solver.flow.sweep.sum_over_ranks(shares)
+        theta, shares, _ = solver.flow.moments(solver.stepper.state)
+        weights = solver.flow.backprop.sum_over_ranks(shares)
     mean, families = jnp.full(6, 1.0 / 6), model.families
     assert gap_kind(model, task.tokens) == "stationarity"
 

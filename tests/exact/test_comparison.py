@@ -23,8 +23,8 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.finite.jobs import Method, plan
 from mfpde.finite.record_files import Record
 from mfpde.finite.training import TrainerCache
-from mfpde.limit.backprop import Sweep
-from mfpde.limit.fem.moments import Units
+from mfpde.limit.backprop import Backprop
+from mfpde.limit.fem.moments import MomentMap
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem, refined
 from mfpde.problem import models
@@ -144,29 +144,29 @@ def test_effects_on_finite_transformers_are_those_on_the_pde(name, changed, reco
 
 def negative(monkeypatch) -> Problem:
     """The density is carried up the potential: a flux of the wrong sign."""
-    true = Units.potential
+    true = MomentMap.potential
 
     def wrong(self, gradient, space, frame, weight_decay, out):
         true(self, -gradient, space, frame, -weight_decay, out)
 
-    monkeypatch.setattr(Units, "potential", wrong)
+    monkeypatch.setattr(MomentMap, "potential", wrong)
     return problem()
 
 
 def scaled(factor: float, monkeypatch) -> Problem:
-    true = Sweep.__call__
+    true = Backprop.__call__
 
     def wrong(self, *given):
         outcome = true(self, *given)
         return dataclasses.replace(outcome, gradient=tuple(factor * g for g in outcome.gradient))
 
-    monkeypatch.setattr(Sweep, "__call__", wrong)
+    monkeypatch.setattr(Backprop, "__call__", wrong)
     return problem()
 
 
 def late(monkeypatch) -> Problem:
     """Heads are given the co-state at the end of their layer, after the neurons; the risk is the right one."""
-    true, merged = Sweep.__call__, dataclasses.replace(MODEL, stages=[MODEL.families])
+    true, merged = Backprop.__call__, dataclasses.replace(MODEL, stages=[MODEL.families])
 
     def wrong(self, *given):
         other = copy.copy(self)
@@ -175,19 +175,19 @@ def late(monkeypatch) -> Problem:
         outcome = true(self, *given)
         return dataclasses.replace(outcome, gradient=(heads, outcome.gradient[1]))
 
-    monkeypatch.setattr(Sweep, "__call__", wrong)
+    monkeypatch.setattr(Backprop, "__call__", wrong)
     return problem()
 
 
 def permuted(monkeypatch) -> Problem:
     """Layers are given each other's potentials, in reverse order; the risk is the right one."""
-    true = Sweep.__call__
+    true = Backprop.__call__
 
     def wrong(self, *given):
         outcome = true(self, *given)
         return dataclasses.replace(outcome, gradient=tuple(g[::-1] for g in outcome.gradient))
 
-    monkeypatch.setattr(Sweep, "__call__", wrong)
+    monkeypatch.setattr(Backprop, "__call__", wrong)
     return problem()
 
 

@@ -21,8 +21,10 @@ def remainder(degree: int, cells: int, cell_type: str) -> float:
         state = solver.stepper.state
         potential = solver.flow.potential(state)
         rate = solver.flow.transport(state, potential)
-        assert max(np.abs(frame.matrix).max() for frame in rate.frame) > 0.01
-        lost = sum(dissipation(*parts).sum() for parts in solver.flow.each(state, potential)) / LAYERS
+        assert max(np.abs(part.frame.matrix).max() for part in rate.parts) > 0.01
+        lost = 0.0
+        for elements, part, values in solver.flow.each(state, potential):
+            lost += dissipation(elements.space, part.density, part.frame, values).sum() / LAYERS
         return abs(solver.flow.energy_rate(state, potential, rate) + lost) / lost
     finally:
         solver.close()

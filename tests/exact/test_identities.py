@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.backprop import training
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.diagnostics.block_diagnostics import dissipation
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
@@ -60,13 +60,15 @@ def random_state(solver: Solver, seed: int) -> State:
     """Densities of any sign, of mass about one."""
     rng = np.random.default_rng(seed)
     state = solver.stepper.state
-    return replace(state, density=tuple(d + 0.3 * rng.normal(size=d.shape) for d in state.density))
+    parts = [replace(part, density=part.density + 0.3 * rng.normal(size=part.density.shape)) for part in state.parts]
+    return replace(state, parts=tuple(parts))
 
 
-def energy_along(solver: Solver, state: State, change: tuple[np.ndarray, ...]) -> float:
+def energy_along(solver: Solver, state: State, change: list[np.ndarray]) -> float:
     """d/dε of R + penalty at ρ + ε·change, by forward differentiation of the risk and linearity of the penalty."""
-    theta, weights, _ = solver.flow.units(state)
-    _, tangent, square = solver.flow.units(replace(state, density=change))
+    theta, weights, _ = solver.flow.moments(state)
+    parts = [replace(part, density=density) for part, density in zip(state.parts, change, strict=True)]
+    _, tangent, square = solver.flow.moments(replace(state, parts=tuple(parts)))
     task, model = solver.problem.task, solver.problem.model
     mean = jnp.full(task.samples, 1.0 / task.samples)
 
@@ -97,18 +99,17 @@ def test_energy_law_and_mass(seed: int, degree: int, below: int, cell: str, loss
         state = random_state(solver, seed)
         potential = solver.flow.potential(state)
         rate = solver.flow.transport(state, potential)
-        slope = energy_along(solver, state, rate.density)
+        slope = energy_along(solver, state, [part.density for part in rate.parts])
         lost = scale = 0.0
-        for g, group in enumerate(solver.groups):
-            lost += dissipation(group, state.density[g], state.frame[g], potential.values[g]).sum() / LAYERS
-            space = group.space
+        for g, (elements, part, values) in enumerate(solver.flow.each(state, potential)):
+            space = elements.space
+            lost += dissipation(space, part.density, part.frame, values).sum() / LAYERS
             ones = np.einsum(
                 "q,qi,cq->ci", space.tables.weights, space.tables.density, space.scale_at(space.tables.points)
             )
-            per_cell = np.einsum("ci,cib->cb", ones, rate.density[g])
+            per_cell = np.einsum("ci,cib->cb", ones, rate.parts[g].density)
             assert np.abs(per_cell.sum(axis=0)).max() <= 1e-13 * np.abs(per_cell).sum()
-            positive = np.abs(state.density[g])
-            scale += dissipation(group, positive, state.frame[g], potential.values[g]).sum() / LAYERS
+            scale += dissipation(space, np.abs(part.density), part.frame, values).sum() / LAYERS
         assert abs(slope + lost) <= 1e-10 * max(abs(slope), abs(lost), 1e-3 * abs(scale))
         assert abs(solver.flow.energy_rate(state, potential, rate) - slope) <= 1e-10 * max(
             abs(slope), 1e-3 * abs(scale)
@@ -122,17 +123,17 @@ def test_gradient_has_taylor_remainder_two(loss: str) -> None:
     """R(w + εd) − R(w) − ε⟨∂R/∂w, d⟩ = O(ε²) for the sweep's L ∂R/∂w."""
     solver = some_solver(some_model(3, loss), some_task(3), Density(cells=4, frame="fixed", radius=2.0))
     try:
-        theta, shares, square = solver.flow.units(solver.stepper.state)
-        outcome = solver.flow.sweep(theta, shares, square)
+        theta, shares, square = solver.flow.moments(solver.stepper.state)
+        outcome = solver.flow.backprop(theta, shares, square)
         assert outcome.gradient is not None
         rng = np.random.default_rng(0)
-        weights = solver.flow.sweep.sum_over_ranks(shares)
+        weights = solver.flow.backprop.sum_over_ranks(shares)
         direction = [rng.normal(size=w.shape) * np.abs(w).max() for w in weights]
         first = sum(float((g * d).sum()) for g, d in zip(outcome.gradient, direction, strict=True)) / LAYERS
 
         def remainder(size: float) -> float:
             moved = [w + size * d for w, d in zip(weights, direction, strict=True)]
-            return abs(solver.flow.sweep.evaluate(theta, moved).risk - outcome.risk - size * first)
+            return abs(solver.flow.backprop.evaluate(theta, moved).risk - outcome.risk - size * first)
 
         slope = np.log10(remainder(1e-3) / remainder(1e-4))
         assert 1.95 < slope < 2.05
@@ -155,7 +156,7 @@ def test_potential_gradient_is_a_finite_models_gradient() -> None:
     probes = [(a[:, :, None, None] + shifts).reshape(LAYERS, -1, 2) for a in atoms]
     theta = [np.concatenate(pair, axis=1) for pair in zip(atoms, probes, strict=True)]
     padded = [np.concatenate([w, np.zeros((LAYERS, 48))], axis=1) for w in weights]
-    outcome = training(MPI.COMM_SELF, model, task)(theta, padded, [np.zeros(LAYERS)] * 3)
+    outcome = Backprop(MPI.COMM_SELF, model, task.tokens, task.targets)(theta, padded, [np.zeros(LAYERS)] * 3)
     assert outcome.gradient is not None
     finite = finite_gradient(model, task, atoms, weights)
     for gradient, probe, atom, weight, by_units in zip(outcome.gradient, probes, atoms, weights, finite, strict=True):
@@ -197,10 +198,10 @@ def test_nodal_potential_is_the_depth_recursions() -> None:
     try:
         state = random_state(solver, 7)
         values = solver.flow.potential(state).values[0]
-        theta, shares, _ = solver.flow.units(state)
-        weights = solver.flow.sweep.sum_over_ranks(shares)
-        group = solver.groups[0]
-        nodes = state.frame[0].theta(group.space.nodes)
+        theta, shares, _ = solver.flow.moments(state)
+        weights = solver.flow.backprop.sum_over_ranks(shares)
+        group = solver.flow.discretisations[0]
+        nodes = state.parts[0].frame.theta(group.space.nodes)
 
         def stage_sum(t: jax.Array, layer: int, r: int) -> jax.Array:
             total, places = jnp.zeros_like(t), ((0,), (1, 2))[r]

@@ -13,15 +13,16 @@ from scipy.integrate import solve_ivp
 from exact.closed_forms import SHORT, bilinear, decay, linear
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
-from mfpde.limit.lagrangian.nodes import Carried, Material, build_material, moments
+from mfpde.limit.lagrangian.grid import LagrangianGrid, build_grid, moments
+from mfpde.limit.lagrangian.initial_nodes import initial_nodes
 from mfpde.limit.lagrangian.remap import DEFECT, remap, renew
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
+from mfpde.limit.state import NodesPart
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Normal
 from mfpde.problem.models import attention
 from mfpde.problem.tasks import Task
-from mfpde.problem.transformer import Transformer
 
 LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme"}
 CASES = {
@@ -43,10 +44,10 @@ def test_nodes_masses_and_densities_follow_their_equations(name: str) -> None:
     problem = Problem(case.model(), case.task, training, {case.family.name: density}, Time(step=SHORT.horizon / 80))
     solver = Solver(MPI.COMM_SELF, problem)
     try:
-        start = solver.stepper.state.carried[0]
+        start = solver.stepper.state.parts[0]
         assert solver.stepper.advance(case.clock.horizon)
         report = solver.report(solver.stepper.state, certified=False)
-        end = solver.stepper.state.carried[0]
+        end = solver.stepper.state.parts[0]
     finally:
         solver.close()
     _, mean, covariance = moments(start)
@@ -83,7 +84,8 @@ def in_context(cells: int, tolerance: float | None = None, step: float | None = 
 def evolved() -> Solver:
     """At τ = 0.8."""
     solver = in_context(8, tolerance=1e-5, remap=False)
-    assert solver.groups == ()  # no mesh, and so nothing that positivity = "scheme" could limit
+    state = solver.stepper.state
+    assert solver.flow.limited(state) is state  # no mesh, and so nothing that positivity = "scheme" could limit
     assert solver.stepper.advance(0.8)
     return solver
 
@@ -99,22 +101,22 @@ def test_energy_law_to_rounding(evolved: Solver) -> None:
     for shift in (-1e-4, 1e-4):
         moved = tuple(
             replace(now, position=now.position + shift * of.position)
-            for now, of in zip(state.carried, rate.carried, strict=True)
+            for now, of in zip(state.parts, rate.parts, strict=True)
         )
-        energies.append(evolved.flow.potential(replace(state, carried=moved)).energy)
+        energies.append(evolved.flow.potential(replace(state, parts=moved)).energy)
     slope = (energies[1] - energies[0]) / 2e-4
     assert abs(slope + report["dissipation"]) < 1e-6 * report["dissipation"]
 
 
 def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
     """The risk with a unit at every node is approached by tables as fast as polynomials of degree 7 do it."""
-    material, nodes = evolved.flow.carried[0], evolved.stepper.state.carried[0]
-    truth = evolved.flow.sweep.evaluate([nodes.position], [nodes.mass]).risk
+    material, nodes = evolved.flow.discretisations[0].grid, evolved.stepper.state.parts[0]
+    truth = evolved.flow.backprop.evaluate([nodes.position], [nodes.mass]).risk
     errors = []
     for count in (16, 24, 36, 96):
         coarse = replace(material, count=(count,))
-        table = coarse.settle(replace(nodes, low=nodes.low + 1e3))  # far off: it is made anew
-        found = evolved.flow.sweep.evaluate([coarse.theta(table)], [coarse.weights(table)]).risk
+        table = coarse.fit_table(replace(nodes, low=nodes.low + 1e3))  # far off: it is made anew
+        found = evolved.flow.backprop.evaluate([coarse.theta(table)], [coarse.weights(table)]).risk
         errors.append(abs(found - truth))
     assert errors[-1] < 1e-7
     assert np.log(errors[0] / errors[2]) / np.log(36 / 16) > 4.0
@@ -124,11 +126,11 @@ def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
 def test_derivatives_at_nodes_of_a_density_that_has_collapsed(evolved: Solver, width: float) -> None:
     """All nodes are as good as in one point: V is smooth there, and so are what the table says of ∇V and ΔV."""
     state = evolved.stepper.state
-    material, nodes = evolved.flow.carried[0], state.carried[0]
+    material, nodes = evolved.flow.discretisations[0].grid, state.parts[0]
     _, mean, _ = moments(nodes)
     shrunk = replace(nodes, position=mean[:, None] + width * (nodes.position - mean[:, None]))
-    seen = [evolved.flow.fields(now, evolved.flow.potential(now))[0] for now in (
-        replace(state, carried=(shrunk,)), replace(state, carried=(material.settle(shrunk),))
+    seen = [evolved.flow.potential(now).values[0] for now in (
+        replace(state, parts=(shrunk,)), replace(state, parts=(material.fit_table(shrunk),))
     )]  # fmt: skip
     for name in ("slope", "laplacian"):
         wide, narrow = (getattr(field, name) for field in seen)
@@ -137,15 +139,14 @@ def test_derivatives_at_nodes_of_a_density_that_has_collapsed(evolved: Solver, w
 
 
 def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
-    """V = v₁ sin q + v₂ q² + 0.3 |θ|²/2 and its derivatives at the nodes; the units' weights against the nodes'."""
+    """V = v₁ sin q + v₂ q² + 0.3 |θ|²/2 and its derivatives at the nodes; weights of the table against the nodes'."""
     law = Normal([0.2, -0.1, 0.4], [0.5, 0.4, 0.3])
     family = Family("heads", 3, lambda tokens, theta: theta[1:] * tokens * theta[0], law, linear=(1, 2))
-    model = Transformer([[family]], 1, lambda tokens: tokens[-1])
-    material = build_material(model, 0, Density(cells=2, **LAGRANGIAN))  # type: ignore[arg-type]
-    nodes = material.start()
-    units = material.theta(nodes)[0]
-    (q, v, w), at = nodes.position[0].T, units[:, 0]
-    table = np.where(units[:, 1] == 1.0, np.sin(at), at**2)
+    material = build_grid(family, 1, Density(cells=2, **LAGRANGIAN))  # type: ignore[arg-type]
+    nodes = initial_nodes(material)
+    distinct = material.theta(nodes)[0]
+    (q, v, w), at = nodes.position[0].T, distinct[:, 0]
+    table = np.where(distinct[:, 1] == 1.0, np.sin(at), at**2)
     seen = material.field(nodes, table[None], 0.3)
     decay = 0.3 * nodes.position[0]
     slope = np.stack([v * np.cos(q) + 2.0 * w * q, np.sin(q), q**2], axis=1) + decay
@@ -170,22 +171,23 @@ def test_density_is_mass_over_the_determinant() -> None:
     assert 1.7 < np.log2(errors[0] / errors[1]) < 2.5
 
 
-def prescribed(cells: int) -> tuple[Material, Carried]:
+def prescribed(cells: int) -> tuple[LagrangianGrid, NodesPart]:
     """A family in (q, v), linear in v, one layer."""
     law = Normal([0.2, -0.1], [0.5, 0.4])
     family = Family("heads", 2, lambda tokens, theta: theta[1] * tokens * theta[0], law, linear=(1,))
-    model = Transformer([[family]], 1, lambda tokens: tokens[-1])
-    material = build_material(model, 0, Density(cells=cells, **LAGRANGIAN))  # type: ignore[arg-type]
-    return material, material.start()
+    material = build_grid(family, 1, Density(cells=cells, **LAGRANGIAN))  # type: ignore[arg-type]
+    return material, initial_nodes(material)
 
 
-def carry(material: Material, start: Carried, force: Callable[[np.ndarray], np.ndarray], tau: float) -> Carried:
+def carry(
+    material: LagrangianGrid, start: NodesPart, force: Callable[[np.ndarray], np.ndarray], tau: float
+) -> NodesPart:
     """The nodes after τ in V = v G(q) + 0.1 |θ|²/2."""
     shape, size = start.position.shape, start.position.size
     wide = replace(start, low=np.full((1, 1), -4.0), spacing=np.full((1, 1), 8.0 / (material.count[0] - 1)))
     gradient = force(material.theta(wide)[..., 0])
 
-    def at(flat: np.ndarray) -> Carried:
+    def at(flat: np.ndarray) -> NodesPart:
         return replace(wide, position=flat[:size].reshape(shape), log_density=flat[size:].reshape(shape[:2]))
 
     def slope(_: float, flat: np.ndarray) -> np.ndarray:
@@ -258,10 +260,10 @@ def test_a_run_with_a_remap_keeps_what_it_must() -> None:
     risks = []
     for cells in (12, 16):
         solver = in_context(cells, tolerance=1e-5)
-        start = solver.stepper.state.carried[0]
+        start = solver.stepper.state.parts[0]
         assert solver.stepper.advance(2.5)
         report = solver.report(solver.stepper.state, certified=True)
-        nodes = solver.stepper.state.carried[0]
+        nodes = solver.stepper.state.parts[0]
         assert not (nodes.mass == start.mass).all()  # there was one
         assert np.abs(nodes.mass.sum(axis=1) - 1.0).max() < 1e-14
         assert report.history["gap"] > 0.0
@@ -273,8 +275,8 @@ def test_what_is_written_is_nowhere_negative(evolved: Solver) -> None:
     """Cells between nodes with the nodes' values: multilinear, so that between them nothing is below the least."""
     state = evolved.stepper.state
     potential = evolved.flow.potential(state)
-    material, nodes = evolved.flow.carried[0], state.carried[0]
-    seen = evolved.flow.fields(state, potential)[0]
+    material, nodes = evolved.flow.discretisations[0].grid, state.parts[0]
+    seen = potential.values[0]
     snapshot = snapshot_nodes(material, nodes, seen)
     assert snapshot.degree == 1
     assert snapshot.density.min() > 0.0

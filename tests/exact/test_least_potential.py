@@ -16,7 +16,7 @@ import pytest
 from mpi4py import MPI
 from scipy.optimize import minimize
 
-from mfpde.limit.backprop import Sweep
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.certificate.certificate import BlockGap, certify, gap_kind
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
@@ -72,7 +72,7 @@ class Case:
         q, place = np.unique(theta[:, 1:], axis=0, return_inverse=True)
         weights = np.bincount(place.ravel(), mass * theta[:, 0], minlength=len(q))
 
-        sweep = Sweep(MPI.COMM_SELF, model, self.tokens, self.targets)
+        sweep = Backprop(MPI.COMM_SELF, model, self.tokens, self.targets)
         units, square = [family.parameters(q[None])], [(mass @ (theta**2).sum(axis=1))[None]]
         outcome = sweep(units, [weights[None]], square)
         flow = SimpleNamespace(

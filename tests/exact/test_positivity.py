@@ -293,7 +293,7 @@ def test_a_run_of_the_scheme(tmp_path: Path) -> None:
     for tau in (0.0, 0.1, 0.2):
         assert solver.stepper.advance(tau)
         state = solver.stepper.state
-        for group, density in zip(solver.groups, state.density, strict=True):
+        for group, density in zip(solver.flow.discretisations, [part.density for part in state.parts], strict=True):
             assert isinstance(group.limiter, Limiter)
             assert np.einsum("gi,cib->cgb", group.limiter.values, density).min() >= 0.0
             assert np.abs(masses(group.space, density).sum(axis=0) - 1.0).max() < 1e-12

@@ -43,11 +43,11 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
     """Data part of V at the units of every family with nonlinear coordinates: from the pass, and from the probes."""
     state = solver.stepper.state
     data = solver.flow.potential(state).outcome.gradient
-    theta, weights, _ = solver.flow.units(state)
+    theta, weights, _ = solver.flow.moments(state)
     families = solver.flow.model.families
     places = tuple(k for k, family in enumerate(families) if family.nonlinear)
     points = [theta[k][:, :: families[k].directions, families[k].nonlinear] for k in places]
-    jets = Prober(solver.flow.sweep, places, decay, theta, weights)(points, derivatives=True)
+    jets = Prober(solver.flow.backprop, places, decay, theta, weights)(points, derivatives=True)
     expected = []
     for k in places:
         table = data[k].reshape(len(data[k]), -1, families[k].directions)

@@ -15,12 +15,15 @@ from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Time
 from mfpde.limit.backprop import Outcome
+from mfpde.limit.discretisation import limited
 from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.finite_elements import FiniteElements
 from mfpde.limit.fem.frame import Frame, at_rest, box_frame
+from mfpde.limit.fem.projection import InitialLaws
 from mfpde.limit.fem.space import build_space, tabulate
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.positivity.limiter import build_limiter
-from mfpde.limit.state import Group, State
+from mfpde.limit.state import FemPart, State
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
 
@@ -57,14 +60,24 @@ TANH = Landscape(  # not quadratic: w₂ tanh w₁
 class Prescribed:
     """A flow whose potential is given."""
 
-    groups: tuple[Group, ...]
+    elements: FiniteElements
     potential: np.ndarray
 
+    @property
+    def degree(self) -> int:
+        return self.elements.degree
+
+    def regrid(self, state: State) -> State:
+        return state
+
+    def limited(self, state: State) -> State:
+        return limited((self.elements,), state)
+
     def rate(self, state: State) -> Rate:
-        group, frame = self.groups[0], state.frame[0]
-        rate, speed = group.transport.rate(state.density[0], self.potential, at_rest(frame))
+        frame = state.parts[0].frame
+        rate, speed = self.elements.transport.rate(state.parts[0].density, self.potential, at_rest(frame))
         still = Frame(np.zeros_like(frame.centre), np.zeros_like(frame.matrix))
-        return Rate((rate,), (still,), float(speed.max()), Outcome(0.0, 0.0, (), None))
+        return Rate((FemPart(rate, still),), float(speed.max()), Outcome(0.0, 0.0, (), None))
 
     def error(self, state: State, rate: Rate, difference: State) -> float:  # the step is fixed
         raise NotImplementedError
@@ -94,21 +107,22 @@ def error(
 ) -> float:
     """Relative L² error over both blocks at the horizon; `positive`: of the scheme that keeps the density so."""
     space = build_space(meshes.box(MPI.COMM_SELF, 2, cells, simplex), degree, potential_degree)
-    group = Group(space, Transport(space, 2), (0,), (), limiter=build_limiter(space) if positive else None)
+    limiter = build_limiter(space) if positive else None
+    elements = FiniteElements(space, Transport(space, 2), (0,), (), InitialLaws((), (), 2, 1.0), limiter=limiter)
     frame: Frame = box_frame(CENTRES, np.full((2, 2), landscape.radius))
     fine = tabulate(space.cell, degree, 1, 2 * degree + 4)
     theta = frame.theta(space.points(fine.vertex))  # (c, q, 2, b)
     measure = fine.weights * space.scale_at(fine.points)
-    density = np.empty(group.shape)
+    density = np.empty((space.owned, space.size, 2))
     for b in range(2):
         values = frame.determinant[b] * initial(theta[..., b], b)
         load = np.einsum("cq,qi,cq->ci", measure, fine.density, values)
         density[..., b] = space.invert_mass(load[..., None])[..., 0]
     nodes = np.moveaxis(frame.theta(space.nodes), 3, 0)  # (b, c, j, 2)
-    flow = Prescribed((group,), np.moveaxis(landscape.value(nodes), 0, 2).copy())
-    stepper = Stepper(MPI.COMM_SELF, flow, State(0.0, (density,), (frame,)), Time(step=HORIZON / 120), HORIZON)
+    flow = Prescribed(elements, np.moveaxis(landscape.value(nodes), 0, 2).copy())
+    stepper = Stepper(MPI.COMM_SELF, flow, State(0.0, (FemPart(density, frame),)), Time(step=HORIZON / 120), HORIZON)
     assert stepper.advance(HORIZON)
-    end = stepper.state.density[0]
+    end = stepper.state.parts[0].density
     stepper.close()
     wrong = norm = 0.0
     for b in range(2):

@@ -12,12 +12,11 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
-from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.limit.state import State
+from mfpde.limit.state import FemPart, State
 from mfpde.output.records.report import Report
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import neuron, softmax_head
@@ -54,19 +53,19 @@ def density(cells: int) -> Density:
 @pytest.fixture(scope="module")
 def state(solver: Solver) -> State:
     """Normal densities off the middle of sheared (linear coordinates follow the others) and mirrored frames."""
-    start, frames, densities = solver.stepper.state, [], []
-    for group, frame, shear in zip(solver.groups, start.frame, ((1, 0), (0, 1)), strict=True):
-        matrix = frame.matrix.copy()
+    start, parts = solver.stepper.state, []
+    for elements, part, shear in zip(solver.flow.discretisations, start.parts, ((1, 0), (0, 1)), strict=True):
+        matrix = part.frame.matrix.copy()
         matrix[(slice(None), *shear)] = [0.9, -1.4]
         matrix[1, :, 0] *= -1.5
-        frames.append(Frame(frame.centre + 0.1, matrix))
-        space = group.space
+        frame = Frame(part.frame.centre + 0.1, matrix)
+        space = elements.space
         fine = tabulate(space.cell, space.degree, 1, 2 * space.degree + 6)
         x = (space.points(fine.vertex)[..., None] - MIDDLE) / WIDTH[:, None]  # (c, q, d, b)
         values = np.exp(-0.5 * (x**2).sum(axis=2)) / (2.0 * np.pi * WIDTH.prod())
         load = np.einsum("cq,qi,cqb->cib", fine.weights * space.scale_at(fine.points), fine.density, values)
-        densities.append(space.invert_mass(load))
-    return replace(start, density=tuple(densities), frame=tuple(frames))
+        parts.append(FemPart(space.invert_mass(load), frame))
+    return replace(start, parts=tuple(parts))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,8 @@ def report(solver: Solver, state: State) -> Report:
 
 def laws(state: State) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Family, layer, mean c + A μ and covariance A Σ Aᵀ."""
-    for name, frame in zip(("head", "unit"), state.frame, strict=True):
+    for name, part in zip(("head", "unit"), state.parts, strict=True):
+        frame = part.frame
         for layer in range(LAYERS):
             root = frame.matrix[layer] * WIDTH
             yield name, layer, frame.centre[layer] + frame.matrix[layer] @ MIDDLE[:, layer], root @ root.T
@@ -116,9 +116,10 @@ def test_entropy_penalty_and_energy(state: State, report: Report) -> None:
 def test_risks_and_accuracies(solver: Solver, state: State, report: Report) -> None:
     """Means over the training samples and over the test samples, each from the solver's units one by one."""
     task, model, history = solver.problem.task, solver.problem.model, report.history
-    theta, weights, _ = solver.flow.units(state)
+    theta, weights, _ = solver.flow.moments(state)
     units = tuple(
-        (jnp.asarray(t), jnp.asarray(w)) for t, w in zip(theta, solver.flow.sweep.sum_over_ranks(weights), strict=True)
+        (jnp.asarray(t), jnp.asarray(w))
+        for t, w in zip(theta, solver.flow.backprop.sum_over_ranks(weights), strict=True)
     )
     for prefix, tokens, targets in (
         ("", task.tokens, task.targets), ("test_", task.test_tokens, task.test_targets)
@@ -136,9 +137,9 @@ def test_risks_and_accuracies(solver: Solver, state: State, report: Report) -> N
 
 def test_dissipation_in_any_frame(solver: Solver, state: State) -> None:
     """V = λ/2 |θ|² alone: ∫ρ|∇V|² = λ² (|μ|² + tr Σ)."""
-    for g, (group, rho, frame, _) in enumerate(solver.flow.each(state, solver.flow.potential(state))):
-        nodes = frame.theta(group.space.nodes)
-        said = diagnose(group, rho, frame, DECAY / 2 * (nodes**2).sum(axis=2))
+    for g, (elements, part, _) in enumerate(solver.flow.each(state, solver.flow.potential(state))):
+        nodes = part.frame.theta(elements.space.nodes)
+        said = elements.diagnose(part, DECAY / 2 * (nodes**2).sum(axis=2))
         expected = [DECAY**2 * (m @ m + np.trace(c)) for _, _, m, c in list(laws(state))[LAYERS * g : LAYERS * (g + 1)]]
         assert np.abs(said.descent / expected - 1.0).max() < 1e-7
         assert (np.abs(said.dissipation / said.descent - 1.0) < 1e-3).all()  # little of the density is negative

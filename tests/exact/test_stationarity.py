@@ -111,10 +111,10 @@ def test_undershoots_do_not_pass_for_stationarity() -> None:
         rate = solver.flow.rate(state)
         number = float(solver.flow.dissipation(state, rate).value)
         history = solver.report(state).history
-        (group,) = solver.groups
+        (group,) = solver.flow.discretisations
         space, tables = group.space, group.space.tables
-        theta = state.frame[0].theta(space.points(tables.vertex))
-        values = np.einsum("qi,cib->cqb", tables.density, state.density[0])
+        theta = state.parts[0].frame.theta(space.points(tables.vertex))
+        values = np.einsum("qi,cib->cqb", tables.density, state.parts[0].density)
         weight = tables.weights * space.scale_at(tables.points)
         square = DECAY**2 * (theta**2).sum(axis=2)
         total, signed = (np.einsum("cq,cqb,cqb->", weight, rho, square) / 2 for rho in (np.abs(values), values))

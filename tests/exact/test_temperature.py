@@ -81,8 +81,8 @@ def test_the_frame_carries_a_gaussian() -> None:
         start = solver.stepper.state
         assert solver.stepper.advance(2.0)
         end = solver.stepper.state
-        assert np.abs(end.density[0] - start.density[0]).max() < 5e-3 * np.abs(start.density[0]).max()
-        before, after = (np.diagonal(s.frame[0].matrix, axis1=1, axis2=2) for s in (start, end))
+        assert np.abs(end.parts[0].density - start.parts[0].density).max() < 5e-3 * np.abs(start.parts[0].density).max()
+        before, after = (np.diagonal(s.parts[0].frame.matrix, axis1=1, axis2=2) for s in (start, end))
         assert np.abs(after / before - 1.0).max() > 0.2
         report = solver.report(end)
         variance = np.array([m.covariance for m in report.moments])
@@ -161,11 +161,11 @@ def settled(degree: int, cells: int) -> tuple[float, tuple[Report, ...]]:
         for tau in (0.5, 2.0, 16.0):
             assert solver.stepper.advance(tau)
             reports.append(solver.report(solver.stepper.state))
-        state, space = solver.stepper.state, solver.groups[0].space
+        state, space = solver.stepper.state, solver.flow.discretisations[0].space
         fine = tabulate(space.cell, degree, 1, 2 * degree + 4)
-        theta = state.frame[0].theta(space.points(fine.vertex))[:, :, 0, 0]
+        theta = state.parts[0].frame.theta(space.points(fine.vertex))[:, :, 0, 0]
         measure = 3.6 * fine.weights * space.scale_at(fine.points)
-        got = np.einsum("qi,ci->cq", fine.density, state.density[0][..., 0]) / 3.6
+        got = np.einsum("qi,ci->cq", fine.density, state.parts[0].density[..., 0]) / 3.6
         return float(np.sqrt((measure * (got - gibbs().density(theta)) ** 2).sum())), tuple(reports)
     finally:
         solver.close()
@@ -265,8 +265,8 @@ def test_gap_of_neurons_against_a_grid() -> None:
         state = solver.stepper.state
         potential = solver.flow.potential(state)
         block = certify(solver.flow, state, potential).blocks[0]
-        theta, shares, _ = solver.flow.units(state)
-        weights = solver.flow.sweep.sum_over_ranks(shares)
+        theta, shares, _ = solver.flow.moments(state)
+        weights = solver.flow.backprop.sum_over_ranks(shares)
     finally:
         solver.close()
     (pair,) = stream_and_costate(model, task, [(theta[0], weights[0])])

@@ -18,8 +18,8 @@ from mfpde.comparison.effects import CHANGE, Effect
 from mfpde.comparison.exponents import SlopeRow, slope_checks
 from mfpde.comparison.slopes import Slope, floor, slope
 from mfpde.comparison.verdict import decide
-from mfpde.limit.backprop import Sweep
-from mfpde.limit.fem.moments import Units
+from mfpde.limit.backprop import Backprop
+from mfpde.limit.fem.moments import MomentMap
 from mfpde.particles import main as particles
 from mfpde.solve import main as solve
 
@@ -138,35 +138,35 @@ def model():
 
 def decaying(factor: float, monkeypatch) -> None:
     """λ is another one in the PDE alone."""
-    true = Units.potential
+    true = MomentMap.potential
 
     def wrong(self, gradient, space, frame, weight_decay, out):
         true(self, gradient, space, frame, factor * weight_decay, out)
 
-    monkeypatch.setattr(Units, "potential", wrong)
+    monkeypatch.setattr(MomentMap, "potential", wrong)
 
 
 def stepping(factor: float, monkeypatch) -> None:
     """η is another one in the PDE alone."""
-    true = Sweep.__call__
+    true = Backprop.__call__
 
     def wrong(self, *given):
         other = copy.copy(self)
         other.model = dataclasses.replace(self.model, step=factor * self.model.step)
         return true(other, *given)
 
-    monkeypatch.setattr(Sweep, "__call__", wrong)
+    monkeypatch.setattr(Backprop, "__call__", wrong)
 
 
 def permuted(monkeypatch) -> None:
     """Each layer has the potential of the other."""
-    true = Sweep.__call__
+    true = Backprop.__call__
 
     def wrong(self, *given):
         outcome = true(self, *given)
         return dataclasses.replace(outcome, gradient=tuple(g[::-1] for g in outcome.gradient))
 
-    monkeypatch.setattr(Sweep, "__call__", wrong)
+    monkeypatch.setattr(Backprop, "__call__", wrong)
 
 
 WRONG = {

@@ -17,7 +17,6 @@ world = mpi.start()
 mpi.start_petsc()
 import numpy as np
 from mpi4py import MPI
-from mfpde.limit.diagnostics.block_diagnostics import diagnose
 from mfpde.limit.specification import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
@@ -56,23 +55,23 @@ same(potential.penalty, expected.penalty, "penalty")
 number = float(one.flow.dissipation(alone, right).value)
 for least, solver in ((0.9 * number, many), (1.1 * number, many), (1.1 * number, one)):
     solver.stepper._stationary, solver.stepper._first = least, None
-    assert solver.stepper.is_settled() == (least > number)
-same(many.stepper.settled, number, "the number that ends a run")
+    assert solver.stepper.is_stationary() == (least > number)
+same(many.stepper.stationary_value, number, "the number that ends a run")
 same(world.allreduce(rate.speed, op=MPI.MAX), right.speed, "speed")
-for g, (group, whole) in enumerate(zip(many.groups, one.groups)):
+for g, (group, whole) in enumerate(zip(many.flow.discretisations, one.flow.discretisations)):
     place = np.argsort(whole.space.cell_order)[group.space.cell_order]
     assert world.allreduce(group.space.owned) == whole.space.owned
     same(group.space.vertices[: group.space.owned], whole.space.vertices[place], "cells")
-    same(state.density[g], alone.density[g][place], "initial density")
-    same(rate.density[g], right.density[g][place], "rate")
+    same(state.parts[g].density, alone.parts[g].density[place], "initial density")
+    same(rate.parts[g].density, right.parts[g].density[place], "rate")
     for name in ("centre", "matrix"):
-        if np.any(getattr(right.frame[g], name)):
-            same(getattr(rate.frame[g], name), getattr(right.frame[g], name), name)
-    said = diagnose(*list(many.flow.each(state, potential))[g])
-    told = diagnose(*list(one.flow.each(alone, expected))[g])
+        if np.any(getattr(right.parts[g].frame, name)):
+            same(getattr(rate.parts[g].frame, name), getattr(right.parts[g].frame, name), name)
+    found = group.diagnose(state.parts[g], potential.values[g])
+    right_one = whole.diagnose(alone.parts[g], expected.values[g])
     names = ("mean", "covariance", "entropy", "dissipation", "descent", "boundary_mass", "resolution", "min_density")
     for name in names:
-        same(getattr(said, name), getattr(told, name), name)
+        same(getattr(found, name), getattr(right_one, name), name)
 many.close()
 one.close()
 """

@@ -77,15 +77,15 @@ sys.exit(main(["tiny.toml"]))
 PHASES = {
     "checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 3),
     "task": ("mfpde.config.run_file:RunFile", "build", 1),
-    "mesh": ("mfpde.limit.solver", "build_groups", 1),
+    "mesh": ("mfpde.limit.solver", "build_finite_elements", 1),
     "initial state": ("mfpde.limit.solver", "initial_state", 1),
     "first checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 1),
     "first report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 1),
-    "step": ("mfpde.limit.gradient_flow:Flow", "rate", 7),
-    "transport": ("mfpde.limit.gradient_flow:Flow", "transport", 9),
-    "error of a step": ("mfpde.limit.gradient_flow:Flow", "error", 2),
+    "step": ("mfpde.limit.gradient_flow:GradientFlow", "rate", 7),
+    "transport": ("mfpde.limit.gradient_flow:GradientFlow", "transport", 9),
+    "error of a step": ("mfpde.limit.gradient_flow:GradientFlow", "error", 2),
     "later report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 3),
-    "gather": ("mfpde.limit.diagnostics.reporter", "gather", 2),
+    "gather": ("mfpde.limit.fem.finite_elements", "gather", 2),
     "certificate": ("mfpde.limit.diagnostics.reporter", "certify", 1),
 }
 

@@ -15,7 +15,7 @@ import pytest
 
 import mfpde
 from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
-from mfpde.limit.gradient_flow import Flow
+from mfpde.limit.gradient_flow import GradientFlow
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.lock import LOCK
 from mfpde.parallel.signals import Signals
@@ -47,7 +47,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, count: int,
 
 
 PLACES = {
-    "in a stage": (Flow, "transport", 30, 0.0),
+    "in a stage": (GradientFlow, "transport", 30, 0.0),
     "before a step is tried": (Stepper, "solveStep", 5, 0.0),
     "when a step is judged": (Stepper, "adaptStep", 5, 0.0),
     "in a linear system in a step": (InteriorPenalty, "apply", 40, 0.05),

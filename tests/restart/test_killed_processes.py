@@ -173,7 +173,7 @@ def test_two_ranks_killed_again_and_again(tmp_path: Path) -> None:
 def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -> None:
     """SIGTERM to one of two ranks while both are busy with something that may take long."""
     write(tmp_path)
-    job = Job(tmp_path, 2, hanging=("mfpde.limit.solver", "build_groups", "1"))
+    job = Job(tmp_path, 2, hanging=("mfpde.limit.solver", "build_finite_elements", "1"))
     job.wait_until_it_hangs()
     start = time.monotonic()
     job.signal(signal.SIGTERM, rank=1)
@@ -189,7 +189,7 @@ def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -
 def test_a_second_ctrl_c_does_not_wait_for_the_step(ranks: int, tmp_path: Path) -> None:
     """The first is kept until the step ends, which here it does not; what was saved before is not lost."""
     path = write(tmp_path, every="0.0001s", horizon=0.5)
-    job = Job(tmp_path, ranks, hanging=("mfpde.limit.gradient_flow:Flow", "transport", "30"))
+    job = Job(tmp_path, ranks, hanging=("mfpde.limit.gradient_flow:GradientFlow", "transport", "30"))
     job.wait_until_it_hangs()
     assert newest(tmp_path) > 1
     job.signal(signal.SIGINT)

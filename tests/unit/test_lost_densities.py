@@ -91,8 +91,9 @@ def test_a_frame_cannot_follow_a_point():
     start = solver.stepper.state
 
     def shrunk(factor: float, tau: float) -> None:
-        (frame,) = start.frame
-        solver.flow.rate(replace(start, tau=tau, frame=(replace(frame, matrix=factor * frame.matrix),)))
+        (part,) = start.parts
+        frame = replace(part.frame, matrix=factor * part.frame.matrix)
+        solver.flow.rate(replace(start, tau=tau, parts=(replace(part, frame=frame),)))
 
     shrunk(1e-5, 20.0)
     shrunk(1e-9, 0.0)

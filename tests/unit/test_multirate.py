@@ -1,9 +1,8 @@
-"""Steps of the potential with steps of the transport inside: the forecast, orders, the estimate, and what fails."""
+"""Steps of the potential with steps of the transport inside: extrapolation, orders, the estimate, and what fails."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from mfpde.errors import ComputationError
 from mfpde.limit.backprop import Outcome
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.gradient_flow import Potential, Rate
-from mfpde.limit.state import State
-from mfpde.limit.timestepping.extrapolation import Forecast
-from mfpde.limit.timestepping.multirate import _COST, MultirateStepper
+from mfpde.limit.state import FemPart, State
+from mfpde.limit.timestepping.direct_steps import DirectSteps
+from mfpde.limit.timestepping.extrapolation import Extrapolation
+from mfpde.limit.timestepping.multirate import MultirateStepper
 
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0
@@ -49,19 +49,12 @@ class Toy:
     speed: float = 0.0
     spoilt_from: float = np.inf
     stiffness: float = 0.0
-    groups: tuple[Any, ...] = (
-        SimpleNamespace(
-            space=SimpleNamespace(degree=2, dim=1),
-            transport=SimpleNamespace(blocks=1),
-            shape=(1, 2, 1),
-            limiter=None,
-        ),
-    )
+    degree: int = 2
     sweeps: int = 0
     transports: int = 0
     asked: list[float] = field(default_factory=list)
 
-    def units(self, _state: State) -> tuple[list[np.ndarray], None, None]:
+    def moments(self, _state: State) -> tuple[list[np.ndarray], None, None]:
         return [np.zeros((1, 2, 1))], None, None
 
     def potential(self, state: State) -> Potential:
@@ -69,6 +62,12 @@ class Toy:
         if state.tau > self.spoilt_from:
             raise ComputationError(f"not finite at tau = {state.tau:.6g}")
         return Potential((), Outcome(1.0, 0.0, (), (potential(flat(state), self.stiffness)[None],)), 0.0)
+
+    def regrid(self, state: State) -> State:
+        return state
+
+    def limited(self, state: State) -> State:
+        return state
 
     def rate(self, state: State) -> Rate:
         return self.transport(state, self.potential(state))
@@ -81,7 +80,7 @@ class Toy:
         assert outcome.gradient is not None
         there = slope(flat(state), outcome.gradient[0][0])
         frame = Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1))
-        return Rate((there[:2].reshape(1, 2, 1),), (frame,), self.speed, outcome)
+        return Rate((FemPart(there[:2].reshape(1, 2, 1), frame),), self.speed, outcome)
 
     def error(self, _state: State, _rate: Rate, difference: State) -> float:
         self.asked.append(float(np.abs(flat(difference)).max()))
@@ -90,14 +89,14 @@ class Toy:
 
 def flat(state: State) -> np.ndarray:
     """(u, v, c, A)."""
-    frame = state.frame[0]
-    return np.concatenate([state.density[0].ravel(), frame.centre.ravel(), frame.matrix.ravel()])
+    frame = state.parts[0].frame
+    return np.concatenate([state.parts[0].density.ravel(), frame.centre.ravel(), frame.matrix.ravel()])
 
 
 def march(toy: Toy, time: Time, tau: float = HORIZON) -> tuple[np.ndarray, list[Any]]:
     """The state at τ, and the trial steps that led there."""
     frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
-    start = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+    start = State(0.0, (FemPart(START[:2].reshape(1, 2, 1), frame),))
     stepper = MultirateStepper(MPI.COMM_SELF, toy, start, time, HORIZON)
     try:
         assert stepper.advance(tau)
@@ -106,19 +105,19 @@ def march(toy: Toy, time: Time, tau: float = HORIZON) -> tuple[np.ndarray, list[
         stepper.close()
 
 
-def known(times: tuple[float, ...], function: Any) -> Forecast:
-    forecast = Forecast()
+def known(times: tuple[float, ...], function: Any) -> Extrapolation:
+    extrapolation = Extrapolation()
     for tau in times:
-        forecast = forecast.told(tau, [np.array([[function(tau)]])])
-    return forecast
+        extrapolation = extrapolation.extended(tau, [np.array([[function(tau)]])])
+    return extrapolation
 
 
-def test_the_forecast_of_a_parabola_is_exact_and_what_it_misses_of_a_cubic_is_said() -> None:
+def test_the_extrapolation_of_a_parabola_is_exact_and_its_error_for_a_cubic_is_known() -> None:
     """Unequal times, older ones forgotten; ∫(g − ĝ) over the step is (g − ĝ)(τ₊) · missed · Δ for a cubic."""
     times, end = (0.0, 0.3, 0.7, 0.9, 1.6), 2.5
-    forecast = known(times, lambda t: 3.0 - 2.0 * t + 0.7 * t * t)
-    assert forecast.times == times[-3:]
-    assert forecast.at(end)[0][0, 0] == pytest.approx(3.0 - 5.0 + 0.7 * 6.25, rel=1e-13)
+    parabola = known(times, lambda t: 3.0 - 2.0 * t + 0.7 * t * t)
+    assert parabola.times == times[-3:]
+    assert parabola.at(end)[0][0, 0] == pytest.approx(3.0 - 5.0 + 0.7 * 6.25, rel=1e-13)
     cubic = known(times, lambda t: t**3)
 
     def wrong(tau: float) -> float:
@@ -139,17 +138,17 @@ def test_orders_in_steps_of_the_potential(speed: float, least: float, most: floa
 
 
 def test_the_estimate_is_the_error_before_the_correction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small steps of the transport, so that the forecast alone is wrong; the correction takes that away."""
+    """Many small steps of the transport, so that extrapolation alone is wrong; the correction takes that away."""
     step = 0.05
 
     def one_step() -> tuple[float, float]:
         toy = Toy(speed=400.0)
         frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
-        begin = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+        begin = State(0.0, (FemPart(START[:2].reshape(1, 2, 1), frame),))
         stepper = MultirateStepper(MPI.COMM_SELF, toy, begin, Time(tolerance=1.0), HORIZON)
         for i in (2, 1, 0):  # values that are exact, so that only this step is wrong
-            stepper._forecast = stepper._forecast.told(-i * step, [potential(backwards(i * step))[None]])
-        stepper._trial.wish = step
+            stepper._extrapolation = stepper._extrapolation.extended(-i * step, [potential(backwards(i * step))[None]])
+        stepper._trial.proposed = step
         assert stepper.advance(step)
         error = np.abs(flat(stepper.state) - exact(step)).max()
         stepper.close()
@@ -157,7 +156,7 @@ def test_the_estimate_is_the_error_before_the_correction(monkeypatch: pytest.Mon
         return asked, error
 
     asked, error = one_step()
-    monkeypatch.setattr(Forecast, "missed", lambda *_: 0.0)
+    monkeypatch.setattr(Extrapolation, "missed", lambda *_: 0.0)
     _, before = one_step()
     assert asked == pytest.approx(before, rel=0.1)
     assert error < 0.1 * before
@@ -187,13 +186,13 @@ def test_one_sweep_a_step_whatever_the_speed() -> None:
 
 
 def test_direct_steps_where_the_potential_is_stiff() -> None:
-    """A forecast is stable for short steps only; direct steps go as far as the CFL bound, and are left where not."""
+    """Extrapolation is stable for short steps only; direct steps go as far as the CFL bound, and are left where not."""
     bound = 0.02754  # of speed 20: with 100 for the stiffness, steps are three quarters of what the pair bears
     stiff = Toy(speed=20.0, stiffness=100.0)
     end, history = march(stiff, Time(tolerance=1e-5))
     assert abs(end[0] - 1.0) < 0.002
     assert sum(step.bound == "cfl" for step in history) > 0.5 * HORIZON / bound
-    assert stiff.sweeps < 1.2 * _COST * HORIZON / bound
+    assert stiff.sweeps < 1.2 * DirectSteps().cost * HORIZON / bound
     easy = Toy(speed=20.0)
     _, history = march(easy, Time(tolerance=1e-3))
     assert sum(step.bound == "cfl" for step in history) == 2  # the first ones
@@ -204,11 +203,11 @@ def test_the_error_of_a_march_follows_its_tolerance() -> None:
     assert 0.6 < np.log(errors[0] / errors[1]) / np.log(100.0) < 1.4
 
 
-def test_a_failing_forecast_is_left_and_numbers_that_fail_have_the_last_word() -> None:
+def test_failing_extrapolation_is_abandoned_and_failing_numbers_end_the_march() -> None:
     """A step whose end cannot be computed is tried again in the true potential; if that fails too, the march does."""
     frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
     toy = Toy(speed=20.0, spoilt_from=1.0)
-    start = State(0.0, (START[:2].reshape(1, 2, 1),), (frame,))
+    start = State(0.0, (FemPart(START[:2].reshape(1, 2, 1), frame),))
     stepper = MultirateStepper(MPI.COMM_SELF, toy, start, Time(tolerance=1e-4), HORIZON)
     with pytest.raises(ComputationError, match="not finite at tau = 1"):
         stepper.advance(HORIZON)

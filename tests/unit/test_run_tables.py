@@ -14,10 +14,10 @@ from mfpde import Run, open_run
 from mfpde.config import run_file
 from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
-from mfpde.limit.backprop import Sweep
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.diagnostics import reporter
 from mfpde.limit.diagnostics.block_diagnostics import diagnose
-from mfpde.limit.gradient_flow import Flow
+from mfpde.limit.gradient_flow import GradientFlow
 from mfpde.output.records.report import BlockMoments
 from mfpde.runs.limit_run import RunOptions, execute
 
@@ -34,9 +34,9 @@ def test_steps_after_the_last_report_stand_in_the_table_when_the_run_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From τ = 0.5 on every step is rejected, until there is none left: no report comes, but the steps are there."""
-    right = Flow.error
+    right = GradientFlow.error
     monkeypatch.setattr(
-        Flow, "error", lambda self, state, *rest: 10.0 if state.tau >= 0.5 else right(self, state, *rest)
+        GradientFlow, "error", lambda self, state, *rest: 10.0 if state.tau >= 0.5 else right(self, state, *rest)
     )
     with pytest.raises(ComputationError, match="the step collapsed to"):
         solve(tmp_path)
@@ -70,7 +70,7 @@ def test_steps_before_a_report_that_fails_stand_in_the_table(
     assert (np.diff(steps["tau"][steps["accepted"] == 1]) > 0.0).all()  # and none stands there twice
 
 
-@pytest.mark.parametrize("slow", [(Sweep, "__call__"), (Flow, "transport")])
+@pytest.mark.parametrize("slow", [(Backprop, "__call__"), (GradientFlow, "transport")])
 def test_parts_of_the_time_do_not_exceed_the_whole(
     slow: tuple[type, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,8 +99,10 @@ def test_a_dissipation_is_a_sum_of_squares(temperature: float) -> None:
     solver = some_solver(some_model(0, "squared"), some_task(0), Density(degree=1, cells=4, frame="fixed", radius=2.0))
     try:
         state = random_state(solver, 0)
-        for group, density, *rest in solver.flow.each(state, solver.flow.potential(state)):
-            one, other = (diagnose(group, sign * density, *rest, temperature) for sign in (1.0, -1.0))
+        for elements, part, values in solver.flow.each(state, solver.flow.potential(state)):
+            one, other = (
+                diagnose(elements.space, sign * part.density, part.frame, values, temperature) for sign in (1.0, -1.0)
+            )
             assert (one.dissipation > 0.0).all()
             assert one.dissipation == pytest.approx(other.dissipation, rel=1e-12)
             assert one.descent == pytest.approx(other.descent if temperature else -other.descent, rel=1e-12)

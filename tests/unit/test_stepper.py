@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, Motion
 from mfpde.limit.fem.space import build_space
 from mfpde.limit.gradient_flow import Rate
-from mfpde.limit.state import State
+from mfpde.limit.state import FemPart, State
 from mfpde.limit.timestepping.ssp43 import stable_step
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
@@ -42,40 +41,38 @@ class Toy:
     """One cell of two unknowns and one block; keeps every difference whose size is asked for."""
 
     stiffness: float = 1.0
-    groups: tuple[Any, ...] = (
-        SimpleNamespace(
-            space=SimpleNamespace(degree=0, dim=1),
-            transport=SimpleNamespace(blocks=1),
-            shape=(1, 2, 1),
-            limiter=None,
-        ),
-    )
+    degree: int = 0
     asked: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def regrid(self, state: State) -> State:
+        return state
+
+    def limited(self, state: State) -> State:
+        return state
 
     def rate(self, state: State) -> Rate:
         there = slope(flat(state), self.stiffness)
         return Rate(
-            (there[:2].reshape(1, 2, 1),),
-            (Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1)),),
+            (FemPart(there[:2].reshape(1, 2, 1), Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1))),),
             0.0,
             Outcome(0.0, 0.0, (), None),
         )
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
-        assert np.array_equal(flat(State(0.0, rate.density, rate.frame)), slope(flat(state), self.stiffness))
+        assert np.array_equal(flat(State(0.0, rate.parts)), slope(flat(state), self.stiffness))
         self.asked.append((flat(state), flat(difference)))
         return float(np.abs(flat(difference)).max())
 
 
 def flat(state: State) -> np.ndarray:
     """(u, v, c, A)."""
-    frame = state.frame[0]
-    return np.concatenate([state.density[0].ravel(), frame.centre.ravel(), frame.matrix.ravel()])
+    frame = state.parts[0].frame
+    return np.concatenate([state.parts[0].density.ravel(), frame.centre.ravel(), frame.matrix.ravel()])
 
 
 def stepper(toy: Toy, time: Time) -> Stepper:
     frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
-    return Stepper(MPI.COMM_SELF, toy, State(0.0, (START[:2].reshape(1, 2, 1),), (frame,)), time, HORIZON)
+    return Stepper(MPI.COMM_SELF, toy, State(0.0, (FemPart(START[:2].reshape(1, 2, 1), frame),)), time, HORIZON)
 
 
 def solved(toy: Toy, time: Time) -> tuple[np.ndarray, list[Any]]:
