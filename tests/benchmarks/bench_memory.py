@@ -60,7 +60,7 @@ def child(words: str) -> None:
         else:
             training = Training(weight_decay=0.1, horizon=END)
             solver = Solver(comm, Problem(model, task, training, {f.name: density for f in made}, steps))
-            for k in range(1, 6):  # the first steps have no forecast yet
+            for k in range(1, 6):  # the first steps do not extrapolate yet
                 solver.stepper.advance(k * END / 5)
             solver.close()
             del solver

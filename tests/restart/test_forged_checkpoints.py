@@ -26,6 +26,9 @@ def npy(array: NDArray) -> bytes:
     return file.getvalue()
 
 
+ROWS = "parts/0/density"  # of the array that is distributed over the ranks
+
+
 def changed(name: str, change: Callable[[NDArray], NDArray]) -> Callable[[Members], None]:
     """A change of one array."""
 
@@ -48,25 +51,25 @@ def too_large(members: Members) -> None:
     """A header that promises more than any memory holds."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**50, 2, 2)})
-    members["density/0.npy"] = file.getvalue()
+    members[f"{ROWS}.npy"] = file.getvalue()
 
 
 FORGED: Mapping[str, tuple[Callable[[Members], None], str]] = {
-    "no density": (renamed("density/0"), "its array density/0 cannot be read (KeyError)"),
-    "no cells": (renamed("cells/density/0"), "its array density/0 cannot be read (KeyError)"),
-    "no frame": (renamed("frame/0/matrix"), "its array frame/0/matrix cannot be read (KeyError)"),
-    "rows without cells": (changed("density/0", lambda a: a[:-1]), "its array density/0 cannot be read (ValueError)"),
+    "no density": (renamed(ROWS), f"its array {ROWS} cannot be read (KeyError)"),
+    "no cells": (renamed(f"cells/{ROWS}"), f"its array {ROWS} cannot be read (KeyError)"),
+    "no frame": (renamed("parts/0/matrix"), "its array parts/0/matrix cannot be read (KeyError)"),
+    "rows without cells": (changed(ROWS, lambda a: a[:-1]), f"its array {ROWS} cannot be read (ValueError)"),
     "numbers of cells that are real": (
-        changed("cells/density/0", lambda a: a.astype(float)), "its array density/0 cannot be read (ValueError)"
+        changed(f"cells/{ROWS}", lambda a: a.astype(float)), f"its array {ROWS} cannot be read (ValueError)"
     ),
-    "one cell twice": (changed("cells/density/0", lambda a: a.clip(1)), "its array density/0 is not of this mesh"),
-    "another degree": (changed("density/0", lambda a: a[:, :1]), "its array density/0 has shape"),
-    "other numbers": (changed("density/0", lambda a: a.astype("<f4")), "its array density/0 is of type float32"),
-    "more than there is": (too_large, "its array density/0 cannot be read (ValueError)"),
-    "another frame": (changed("frame/0/centre", lambda a: a[:1]), "its array frame/0/centre has shape"),
-    "a frame without inverse": (changed("frame/0/matrix", lambda a: 0.0 * a), "its frame 0 has no inverse"),
-    "a frame that is not finite": (changed("frame/0/matrix", lambda a: np.nan * a), "its frame 0 has no inverse"),
-    "no array": (lambda m: m.update({"frame/0/matrix.npy": b"none"}), "its array frame/0/matrix cannot be read"),
+    "one cell twice": (changed(f"cells/{ROWS}", lambda a: a.clip(1)), f"its array {ROWS} is not of this mesh"),
+    "another degree": (changed(ROWS, lambda a: a[:, :1]), f"its array {ROWS} has shape"),
+    "other numbers": (changed(ROWS, lambda a: a.astype("<f4")), f"its array {ROWS} is of type float32"),
+    "more than there is": (too_large, f"its array {ROWS} cannot be read (ValueError)"),
+    "another frame": (changed("parts/0/centre", lambda a: a[:1]), "its array parts/0/centre has shape"),
+    "a frame without inverse": (changed("parts/0/matrix", lambda a: 0.0 * a), "its frame 0 has no inverse"),
+    "a frame that is not finite": (changed("parts/0/matrix", lambda a: np.nan * a), "its frame 0 has no inverse"),
+    "no array": (lambda m: m.update({"parts/0/matrix.npy": b"none"}), "its array parts/0/matrix cannot be read"),
 }  # fmt: skip
 
 

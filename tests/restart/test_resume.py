@@ -155,7 +155,7 @@ def test_damage_to_the_newest_falls_back_to_the_one_before(whole, tmp_path, caps
     _, newest = sorted((tmp_path / "tiny" / "checkpoint").iterdir())
     assert int(newest.stem) > 0.9 * open_run(whole).history["steps"][-1]
     data = bytearray(newest.read_bytes())
-    data[data.index(b"density/0.npy") + 200] ^= 1  # in the array
+    data[data.index(b"parts/0/density.npy") + 200] ^= 1  # in the array
     newest.write_bytes(data)
     capsys.readouterr()
     assert main([str(path), "--resume"]) == 0
@@ -170,7 +170,7 @@ def test_every_damaged_bit_is_noticed_or_harmless(tmp_path):
     stopped(tmp_path)
     _, newest = sorted((tmp_path / "tiny" / "checkpoint").iterdir())
     sound, said = newest.read_bytes(), read_facts(newest)
-    names = ["frame/0/centre", "frame/0/matrix", "density/0", "cells/density/0"]
+    names = ["parts/0/centre", "parts/0/matrix", "parts/0/density", "cells/parts/0/density"]
     with np.load(newest) as archive:
         right = {name: archive[name] for name in names}
     draw = random.Random(1)
