@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 LEVELS = 3
@@ -60,7 +61,7 @@ def split(terms: Array) -> Array:
     return levels
 
 
-@njit(cache=True)
+@kernel()
 def add_exactly(terms: Array, first: Array, second: Array, third: Array) -> None:
     """Add terms (b,) to the three levels of their sums, inside a compiled loop."""
     for b in range(terms.size):

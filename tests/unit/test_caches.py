@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numba
 import pytest
 
 from mfpde.parallel import caches
@@ -21,8 +20,6 @@ def fresh(tmp_path, monkeypatch):
     """An environment in which nothing is set, and a folder for all that is temporary."""
     monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(caches, "_COMPILED", Path(NOWHERE))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     return os.environ
 
 
@@ -39,7 +36,6 @@ def test_a_home_that_cannot_be_written(fresh, tmp_path):
     mine = tmp_path / f"mfpde-cache-{os.getuid()}"
     assert caches.directory() == mine
     assert caches.is_temporary()
-    assert fresh["NUMBA_CACHE_DIR"] == numba.config.CACHE_DIR == f"{mine}/numba"
     assert fresh["JAX_COMPILATION_CACHE_DIR"] == f"{mine}/jax"
     assert fresh["MPLCONFIGDIR"] == f"{mine}/matplotlib"
     assert mine.stat().st_mode & 0o777 == 0o700
@@ -62,17 +58,16 @@ def test_a_folder_that_the_user_names_is_enough(at_home, fresh, tmp_path, monkey
     caches.prepare()
     assert caches.directory() == tmp_path / "mine"
     assert not caches.is_temporary()
-    assert fresh["NUMBA_CACHE_DIR"] == str(tmp_path / "mine" / "numba")
+    assert fresh["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "mine" / "jax")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sound_home_and_installation_stay_as_they_are(fresh, tmp_path, monkeypatch):
-    monkeypatch.setattr(caches, "_COMPILED", tmp_path / "__pycache__")
+def test_a_home_that_can_be_written_stays_as_it_is(fresh, tmp_path):
     fresh |= {"HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": "own"}
     caches.prepare()
     assert caches.directory() == tmp_path / ".cache" / "mfpde"
     assert fresh["JAX_COMPILATION_CACHE_DIR"] == "own"
-    assert not {"NUMBA_CACHE_DIR", "MPLCONFIGDIR", "MFPDE_CACHE"} & set(fresh)
+    assert not {"MPLCONFIGDIR", "MFPDE_CACHE"} & set(fresh)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,7 +93,7 @@ def sealed(tmp_path_factory):
     """An installation in which numba can keep nothing: a file stands where its folder would be."""
     folder = tmp_path_factory.mktemp("sealed")
     shutil.copytree(Path(caches.__file__).parents[1], folder / "mfpde", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "mfpde" / "limit" / "transport" / "__pycache__").touch()
+    (folder / "mfpde" / "parallel" / "__pycache__").touch()
     return folder
 
 

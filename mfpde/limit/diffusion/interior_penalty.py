@@ -25,11 +25,11 @@ from typing import NamedTuple
 
 import basix
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.space import Space, density_element, potential_element
 from mfpde.limit.transport.transport import Transport
+from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -237,7 +237,7 @@ class _Functions:
         return alone, float(np.linalg.norm(joint, ord=2) ** 2)
 
 
-@njit(cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _pass(through, slope, flux):  # type: ignore[no-untyped-def]
     """D∇ρ̂·n (f·q, l), outward from each cell."""
     rows, lanes = flux.shape
@@ -250,7 +250,7 @@ def _pass(through, slope, flux):  # type: ignore[no-untyped-def]
                 flux[r, lane] += through[r // step, a, lane] * slope[r * dim + a, lane]
 
 
-@njit(cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _carry(weights, inside, slope, carried):  # type: ignore[no-untyped-def]
     """w |det J| J⁻¹ D J⁻ᵀ ∇̂ρ̂ (q·a, l)."""
     shared, dim, lanes = inside.shape[0] == 1, inside.shape[1], slope.shape[1]
@@ -265,7 +265,7 @@ def _carry(weights, inside, slope, carried):  # type: ignore[no-untyped-def]
                     carried[row, lane] += weights[q] * inside[g, a, k, lane] * slope[q * dim + k, lane]
 
 
-@njit(cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _exchange(weights, penalty, through, across, blocks, first, value, flux, alone, push, tilt):  # type: ignore[no-untyped-def]
     """What tests ψ on the facets, (f·q, l), and ∇̂ψ, (f·q·a, l); `alone`: as if ρ̂ were zero in all other cells."""
     rows, cells = across.shape

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space
+from mfpde.parallel.compilation import kernel
 from mfpde.parallel.exact_sum import LEVELS, Share, add_exactly
 
 Array = NDArray[np.float64]
@@ -126,7 +126,7 @@ def _distinct(values: Array) -> Array:
     return ordered[np.concatenate([[True], np.diff(ordered) > _SAME])] if len(ordered) else ordered
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _theta(node, centre, matrix, theta):  # type: ignore[no-untyped-def]
     """θ (d, L) of a node (d,)."""
     for axis in range(node.size):
@@ -137,7 +137,7 @@ def _theta(node, centre, matrix, theta):  # type: ignore[no-untyped-def]
                 theta[axis, b] += matrix[axis, k, b] * node[k]
 
 
-@njit(cache=True)
+@kernel()
 def _sum_moments(  # type: ignore[no-untyped-def]
     density, moment, scale, node, centre, matrix, unit, linear, first, weights, square
 ):  # fmt: skip
@@ -168,7 +168,7 @@ def _sum_moments(  # type: ignore[no-untyped-def]
         add_exactly(second, square[0], square[1], square[2])
 
 
-@njit(cache=True)
+@kernel()
 def _spread(  # type: ignore[no-untyped-def]
     gradient, node, centre, matrix, unit, linear, weight_decay, first, potential
 ):  # fmt: skip

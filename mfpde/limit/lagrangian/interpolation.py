@@ -8,8 +8,9 @@ the size of the grid. Beyond its ends the value at the end goes on.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -17,7 +18,7 @@ TABLE = 8  # points of a stencil in tables of the gradient
 MAP = 6  # points of a stencil in maps of nodes, whose third derivatives are large
 
 
-@njit(cache=True)
+@kernel()
 def _polynomials(t, value, first, second):  # type: ignore[no-untyped-def]
     """Lagrange polynomials of the points 0 … S − 1 at t, with their derivatives."""
     size = value.size
@@ -32,7 +33,7 @@ def _polynomials(t, value, first, second):  # type: ignore[no-untyped-def]
         value[i], first[i], second[i] = scale * f, scale * df, scale * ddf
 
 
-@njit(cache=True)
+@kernel()
 def _place(x, low, spacing, count, start, value, first, second):  # type: ignore[no-untyped-def]
     """Per axis the first point of the stencil, and polynomials with derivatives (m, S) in x."""
     size = value.shape[1]
@@ -44,14 +45,14 @@ def _place(x, low, spacing, count, start, value, first, second):  # type: ignore
         second[a] /= spacing[a] ** 2
 
 
-@njit(cache=True)
+@kernel()
 def _scratch(m, size):  # type: ignore[no-untyped-def]
     """Where `_place` and `_offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
     polynomials = np.empty((3, m, size))
     return np.empty(m, np.int64), np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
 
 
-@njit(cache=True)
+@kernel()
 def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
     """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
     g = 0
@@ -63,7 +64,7 @@ def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
     return g
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _product(value, digit):  # type: ignore[no-untyped-def]
     """The stencil's polynomial of all axes; inlined, as a call of its own costs more than the product."""
     factor = 1.0
@@ -72,7 +73,7 @@ def _product(value, digit):  # type: ignore[no-untyped-def]
     return factor
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _others(axis, value, digit):  # type: ignore[no-untyped-def]
     """The same without that of one axis, which a derivative replaces."""
     factor = 1.0
@@ -82,7 +83,7 @@ def _others(axis, value, digit):  # type: ignore[no-untyped-def]
     return factor
 
 
-@njit(cache=True)
+@kernel()
 def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array) -> None:
     """Add Σ_j source_j ℓ_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
     layers, nodes, m = points.shape
@@ -97,7 +98,7 @@ def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Ind
                     out[b, g, k] += factor * sources[b, j, k]
 
 
-@njit(cache=True)
+@kernel()
 def spread_change(
     points: Array, motion: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array
 ) -> None:
@@ -116,7 +117,7 @@ def spread_change(
                     out[b, g, k] += total * sources[b, j, k]
 
 
-@njit(cache=True)
+@kernel()
 def collect(
     points: Array,
     table: Array,
@@ -148,7 +149,7 @@ def collect(
                         laplacian_out[b, j, k] += curved * table[b, g, k]
 
 
-@njit(cache=True)
+@kernel()
 def invert(
     target: Array,
     fields: Array,

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 
 import basix
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Frame, roots
 from mfpde.limit.fem.space import Space, density_element, tabulate
 from mfpde.limit.positivity.bernstein import constant
 from mfpde.parallel import reductions
+from mfpde.parallel.compilation import kernel
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 
 Array = NDArray[np.float64]
@@ -171,7 +171,7 @@ def _degrees(space: Space) -> NDArray[np.int64]:
     return degrees
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _nearest(values, push, mean, one, density):  # type: ignore[no-untyped-def]
     """Replace the coefficients of every cell and block that is negative at a point."""
     points, size = values.shape
@@ -201,7 +201,7 @@ def _nearest(values, push, mean, one, density):  # type: ignore[no-untyped-def]
                 density[cell, i, block] = average * one[i] + scale * (c[i] - average * one[i])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _project(values, push, hessian, average, c):  # type: ignore[no-untyped-def]  # noqa: PLR0912
     """The nearest coefficients with values ≥ 0: constraints enter one by one, and leave when they no longer push."""
     points = values.shape[0]
@@ -242,7 +242,7 @@ def _project(values, push, hessian, average, c):  # type: ignore[no-untyped-def]
             return
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _share(hessian, active, g):  # type: ignore[no-untyped-def]
     """Solve H_aa s = H_ag by Cholesky's method."""
     n = active.size
@@ -265,7 +265,7 @@ def _share(hessian, active, g):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(cache=True)
+@kernel()
 def _lowest(values, c):  # type: ignore[no-untyped-def]
     """The smallest value at the points, and where it is."""
     lowest, place = np.inf, 0
@@ -276,7 +276,7 @@ def _lowest(values, c):  # type: ignore[no-untyped-def]
     return lowest, place
 
 
-@njit(cache=True)
+@kernel()
 def _at(values, g, c):  # type: ignore[no-untyped-def]
     """The value at point g."""
     total = 0.0

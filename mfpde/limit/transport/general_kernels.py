@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -85,7 +86,7 @@ class Frames(NamedTuple):
     moving: bool
 
 
-@njit(cache=True)
+@kernel()
 def rate(  # type: ignore[no-untyped-def]
     axes, operators, cells, chunks, scratch, frames, density, ghosted, potential, empty, out, fastest
 ) -> None:  # fmt: skip
@@ -116,7 +117,7 @@ def rate(  # type: ignore[no-untyped-def]
         _exchange(operators, cells, chunks, scratch, n, empty, out, fastest)
 
 
-@njit(cache=True)
+@kernel()
 def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n):  # type: ignore[no-untyped-def]
     """First pass of chunk n: traces on its facets, and the integrals over its cells."""
     first, count, slot, moving = chunks.first[n], chunks.cells[n], chunks.slot[n], frames.moving
@@ -144,7 +145,7 @@ def _look(axes, operators, cells, chunks, scratch, frames, density, potential, n
     _add_squares(scratch.density, scratch.square[slot])
 
 
-@njit(cache=True)
+@kernel()
 def _exchange(operators, cells, chunks, scratch, n, empty, out, fastest):  # type: ignore[no-untyped-def]
     """Second pass of chunk n: fluxes through its facets, the rate and the speed."""
     first, count, slot = chunks.first[n], chunks.cells[n], chunks.slot[n]
@@ -162,7 +163,7 @@ def _exchange(operators, cells, chunks, scratch, n, empty, out, fastest):  # typ
     _keep_fastest(scratch.speed, scratch.square[slot], cells.volume, first, count, empty, fastest)
 
 
-@njit(cache=True)
+@kernel()
 def load(source, first, count, lanes) -> None:  # type: ignore[no-untyped-def]
     """Copy `count` cells of (c, i, b) to (i, l)."""
     size, blocks = source.shape[1:]
@@ -177,7 +178,7 @@ def load(source, first, count, lanes) -> None:  # type: ignore[no-untyped-def]
                     lanes[i, c * blocks + b] = source[first + c, i, b]
 
 
-@njit(cache=True)
+@kernel()
 def _store_affine(lanes, inverse_mass, first, count, out):  # type: ignore[no-untyped-def]
     """M⁻¹ r of `count` cells, from (i, l) to (c, i, b), where M is a multiple of the identity."""
     size, blocks = out.shape[1:]
@@ -193,7 +194,7 @@ def _store_affine(lanes, inverse_mass, first, count, out):  # type: ignore[no-un
                     out[first + c, i, b] = factor * lanes[i, c * blocks + b]
 
 
-@njit(cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _store(lanes, inverse_mass, first, count, out):  # type: ignore[no-untyped-def]
     """M⁻¹ r of `count` cells, from (i, l) to (c, i, b)."""
     size, blocks = out.shape[1:]
@@ -210,7 +211,7 @@ def _store(lanes, inverse_mass, first, count, out):  # type: ignore[no-untyped-d
                 out[first + c, i, b] = sums[i]
 
 
-@njit(cache=True)
+@kernel()
 def _load_across(waiting, shift, across, first, count, blocks, lanes):  # type: ignore[no-untyped-def]
     """Copy what waits on the other sides of the facets of `count` cells to (f·q, l); nothing where there is none."""
     for r in range(lanes.shape[0]):
@@ -225,7 +226,7 @@ def _load_across(waiting, shift, across, first, count, blocks, lanes):  # type: 
                     lanes[r, c * blocks + b] = waiting[start + b]
 
 
-@njit(cache=True)
+@kernel()
 def _see(across, first, count, blocks, seen):  # type: ignore[no-untyped-def]
     """1 in (f, l) where a cell lies across a facet, else 0."""
     points = across.shape[1] // seen.shape[0]
@@ -236,7 +237,7 @@ def _see(across, first, count, blocks, seen):  # type: ignore[no-untyped-def]
                 seen[f, c * blocks + b] = there
 
 
-@njit(cache=True)
+@kernel()
 def spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_lanes, scale_lanes) -> None:  # type: ignore[no-untyped-def]
     """J⁻¹, |det J| J⁻¹ and |det J| of `count` cells at point p (or any, on affine cells), to every lane."""
     g = p % scale.shape[1]
@@ -249,7 +250,7 @@ def spread(axes, inverse, scale, first, count, p, blocks, inverse_lanes, scaled_
                     scaled_lanes[a, k, lane] = inverse[first + c, g, a, k] * scale[first + c, g]
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@kernel(fastmath={"contract"}, error_model="numpy")
 def _contract(axes, inverse, scaled, metric, half, tensor):  # type: ignore[no-untyped-def]
     """|det J| J⁻¹ D J⁻ᵀ, the tensor by which ∇V drives ρ̂ in the reference cell; `half` of it is |det J| J⁻¹ D."""
     for a in range(len(axes)):
@@ -268,7 +269,7 @@ def _contract(axes, inverse, scaled, metric, half, tensor):  # type: ignore[no-u
                 tensor[a, k, lane] = entry
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@kernel(fastmath={"contract"}, error_model="numpy")
 def _move(axes, drift, stretch, vertices, first, count, blocks, corner):  # type: ignore[no-untyped-def]
     """The frame's velocity b + C ξ at the vertices of `count` cells, (v, k, l): linear in between."""
     for v in range(corner.shape[0]):
@@ -281,7 +282,7 @@ def _move(axes, drift, stretch, vertices, first, count, blocks, corner):  # type
                     corner[v, i, lane] = entry
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@kernel(fastmath={"contract"}, error_model="numpy")
 def _carry(axes, begin, end, tensor, scaled, gradient, frame, moving, value, inside):  # type: ignore[no-untyped-def]
     """ρ̂ |det J| J⁻¹ û = −ρ̂ |det J| J⁻¹ (D J⁻ᵀ ∇V + b + C ξ) at points begin … end inside."""
     dim = len(axes)
@@ -301,7 +302,7 @@ def _carry(axes, begin, end, tensor, scaled, gradient, frame, moving, value, ins
                     inside[row, lane] -= value[p, lane] * entry
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@kernel(fastmath={"contract"}, error_model="numpy")
 def _pass(axes, begin, end, tensor, scaled, gradient, frame, moving, normals, through):  # type: ignore[no-untyped-def]
     """|det J| J⁻¹ û·n at points begin … end, which are those on the facets."""
     dim, inside = len(axes), frame.shape[0] - through.shape[0]
@@ -324,7 +325,7 @@ def _pass(axes, begin, end, tensor, scaled, gradient, frame, moving, normals, th
                 through[r, lane] += entry
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _upwind(weights, own, across, seen, flux, speed):  # type: ignore[no-untyped-def]
     """F (f·q, l) and Σ_facets ∮a (l,); nothing is contracted, so that both sides of a facet find the same F."""
     for lane in range(speed.size):
@@ -340,7 +341,7 @@ def _upwind(weights, own, across, seen, flux, speed):  # type: ignore[no-untyped
             speed[lane] += seen[f, lane] * weight * a
 
 
-@njit(cache=True)
+@kernel()
 def _add(term, total):  # type: ignore[no-untyped-def]
     """total += term, (i, l)."""
     for i in range(total.shape[0]):
@@ -348,7 +349,7 @@ def _add(term, total):  # type: ignore[no-untyped-def]
             total[i, lane] += term[i, lane]
 
 
-@njit(cache=True)
+@kernel()
 def _add_squares(density, square):  # type: ignore[no-untyped-def]
     """Σ_i ρ̂_i² (l,)."""
     for lane in range(square.size):
@@ -358,7 +359,7 @@ def _add_squares(density, square):  # type: ignore[no-untyped-def]
             square[lane] += density[i, lane] * density[i, lane]
 
 
-@njit(cache=True)
+@kernel()
 def _keep_fastest(speed, square, volume, first, count, empty, fastest):  # type: ignore[no-untyped-def]
     """The largest speed/|K| (b,) over cells that hold mass: ∫_K |ρ̂| ≤ |K| (Σ_i ρ̂_i²)^½ by orthonormality."""
     blocks = fastest.size

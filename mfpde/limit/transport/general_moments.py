@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from mfpde.limit.transport.general_kernels import load, spread
+from mfpde.parallel.compilation import kernel
 from mfpde.parallel.exact_sum import add_exactly
 
 
-@njit(cache=True)
+@kernel()
 def gradient_moments(  # type: ignore[no-untyped-def]
     axes, operators, cells, chunks, scratch, density, potential, sums
 ) -> None:  # fmt: skip
@@ -51,7 +51,7 @@ def gradient_moments(  # type: ignore[no-untyped-def]
                 add_exactly(rows[row, lanes], sums[0, row], sums[1, row], sums[2, row])
 
 
-@njit(cache=True)
+@kernel()
 def _load_vertices(vertices, first, count, blocks, corner):  # type: ignore[no-untyped-def]
     """Copy the vertices of `count` cells to (v, k, l)."""
     for v in range(corner.shape[0]):
@@ -61,7 +61,7 @@ def _load_vertices(vertices, first, count, blocks, corner):  # type: ignore[no-u
                     corner[v, k, lane] = vertices[first + c, v, k]
 
 
-@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+@kernel(fastmath={"contract"}, error_model="numpy")
 def _add_moments(axes, inverse, gradient, position, mass, q, used, sums):  # type: ignore[no-untyped-def]
     """What point q of all lanes adds to the moments with ξ and ∇_ξ V = J⁻ᵀ ∇V."""
     dim = len(axes)

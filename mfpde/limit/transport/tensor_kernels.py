@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ from mfpde.limit.transport.codegen import (
 )
 from mfpde.limit.transport.simd import Memory, Number, dot
 from mfpde.limit.transport.sum_factorisation import Factors, Tensor
+from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -62,7 +63,7 @@ class Order(NamedTuple):
     motion: Array  # (packs, rows, w) what differs between blocks, see below
 
 
-@njit(cache=True)
+@kernel()
 def rate(  # type: ignore[no-untyped-def]
     shape, order, density, ghosted, potential, factor, volume, empty, waiting, out, fastest
 ) -> None:  # fmt: skip
@@ -99,7 +100,7 @@ def rate(  # type: ignore[no-untyped-def]
         fastest[b] /= volume
 
 
-@njit(cache=True)
+@kernel()
 def _look_at(shape, order, density, potential, waiting, c):  # type: ignore[no-untyped-def]
     """First pass of cell c."""
     count, pack = density.shape[2], waiting.shape[2] * waiting.shape[3]

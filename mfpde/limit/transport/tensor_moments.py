@@ -9,16 +9,17 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from mfpde.limit.transport.codegen import Pen, Shape, gradient_at, interpolate, load, load_potential, shape_of
 from mfpde.limit.transport.simd import Lanes, Memory, Number, dot
 from mfpde.limit.transport.sum_factorisation import Factors, Tensor
+from mfpde.parallel.compilation import kernel
 from mfpde.parallel.exact_sum import ANCHORS
 
 
-@njit(cache=True)
+@kernel()
 def gradient_moments(shape, density, potential, centre, start, maps, sums) -> None:  # type: ignore[no-untyped-def]
     """sums (packs, levels, rows, w) += ∫ρ̂ {1, ξ, ∇_ξ V, ξξᵀ, ∇_ξ V ξᵀ} over owned cells, cell by cell exactly.
 
