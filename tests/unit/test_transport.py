@@ -12,8 +12,8 @@ from mpi4py import MPI
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space, build_space
-from mfpde.limit.transport.general import Dense
-from mfpde.limit.transport.tensor import Tensor, common_jacobian
+from mfpde.limit.transport.general import GeneralTransport
+from mfpde.limit.transport.tensor import TensorTransport, common_jacobian
 from mfpde.limit.transport.transport import Transport, velocity_moments
 from support.upwind import upwind
 
@@ -83,7 +83,7 @@ def test_any_number_of_blocks(name: str, blocks: int) -> None:
 
 @pytest.mark.parametrize("name", ["disk", "disk of quadrilaterals"])
 def test_chunks_wait_for_their_neighbours(name: str) -> None:
-    """More blocks than lanes, so that every cell is a chunk: the same numbers as with a few blocks."""
+    """More blocks than columns, so that every cell is a chunk: the same numbers as with a few blocks."""
     space, blocks = build_space(CASES[name](), 1, 1), 200
     rng = np.random.default_rng(3)
     density, potential = rng.normal(size=(space.owned, space.size, 2)), nodal(space, 2)
@@ -113,7 +113,7 @@ def test_boxes_two_ways(slope: float) -> None:
     assert jacobian is not None
     density, potential = rng.normal(size=(space.owned, space.size, blocks)), nodal(space, blocks)
     moving = motion(2, rng, blocks)
-    ways = Tensor(space, blocks, jacobian), Dense(space, blocks)
+    ways = TensorTransport(space, blocks, jacobian), GeneralTransport(space, blocks)
     for _ in range(2):
         (rate, speed), (other, other_speed) = (way.rate(density, density, potential, moving, 1e-9) for way in ways)
         assert np.abs(rate - other).max() <= 1e-12 * np.abs(other).max()

@@ -1,6 +1,7 @@
 """The transport on any cells: simplices, and cells that differ in shape.
 
-Tables of the reference cell and the geometry at its points; the loops and their memory layout are in `general_kernels`.
+Tables of the reference cell, the geometry at its points and the order of the cells; the loops and their memory layout
+are in `general_kernels`.
 """
 
 from __future__ import annotations
@@ -11,28 +12,27 @@ from numpy.typing import NDArray
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space
 from mfpde.limit.transport import general_kernels, general_moments
-from mfpde.limit.transport.chunks import Chunks, cut
 from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]
-_LANES = (64, 192)  # of a chunk: enough for the loops over them to pay, few enough for the cache
+_COLUMNS = (64, 192)  # of a chunk: enough for the loops over them to pay, few enough for the cache
 _CACHE = 2**19  # bytes of one chunk's numbers that stay near the processor
-_VECTOR = 8  # lanes that a processor handles at once
+_VECTOR = 8  # numbers that a processor handles at once
 
 
-class Dense:
+class GeneralTransport:
     """The loops over the cells of one space, for a fixed number of blocks."""
 
     def __init__(self, space: Space, blocks: int) -> None:
         self._size = space.size
         self._axes = (0,) * space.dim
         self._operators = _operators(space)
-        per = max(1, _lanes(self._operators) // blocks)  # cells of a chunk
-        self._lanes = -(-per * blocks // _VECTOR) * _VECTOR
-        self._block = np.arange(self._lanes) % blocks  # of every lane
-        self._chunks = cut(space, blocks, per)
-        self._cells = _cells(space, self._chunks, self._lanes)
-        self._scratch = _scratch(self._operators, self._lanes, int(self._chunks.slot.max(initial=0)) + 1)
+        per_chunk = max(1, _most_columns(self._operators) // blocks)
+        columns = -(-per_chunk * blocks // _VECTOR) * _VECTOR
+        self._block = np.arange(columns) % blocks  # of every column
+        self._chunks = cut(space, blocks, per_chunk)
+        self._cells = _cells(space, self._chunks, columns)
+        self._scratch = _scratch(self._operators, columns, int(self._chunks.slot.max(initial=0)) + 1)
 
     def rate(
         self, density: Array, ghosted: Array, potential: Array, motion: Motion, empty: float
@@ -67,8 +67,38 @@ class Dense:
         return sums
 
     def _spread(self, values: Array) -> Array:
-        """Per-block values (b, …) to all lanes (…, l)."""
+        """Per-block values (b, …) for all columns (…, l)."""
         return np.take(values.transpose(*range(1, values.ndim), 0), self._block, axis=-1)
+
+
+def cut(space: Space, blocks: int, per_chunk: int) -> general_kernels.Chunks:
+    """Divide owned cells and ghosts into chunks, and find out how long the results of each have to be kept."""
+    cells, owned = len(space.vertices), space.owned
+    first = np.concatenate([np.arange(0, owned, per_chunk), np.arange(owned, cells, per_chunk)])
+    count = np.diff(np.append(first, cells))
+    chunk = np.repeat(np.arange(len(first)), count)
+    owned_chunks = int(np.searchsorted(first, owned))
+
+    across = np.where(space.facets.neighbour[:owned] < owned, space.facets.neighbour[:owned], -1)
+    need = np.arange(owned_chunks)
+    linked = np.where(across < 0, chunk[:owned, None], chunk[across])
+    np.maximum.at(need, chunk[:owned], linked.max(axis=1, initial=0))
+
+    oldest = np.arange(owned_chunks)  # whose results the second passes from this chunk on still read
+    np.minimum.at(oldest, chunk[:owned], linked.min(axis=1, initial=owned_chunks))
+    oldest = np.minimum.accumulate(oldest[::-1])[::-1]
+
+    need = np.maximum.accumulate(need)
+    ring = int((need - oldest).max(initial=0)) + 1
+    slot = np.concatenate([np.arange(owned_chunks) % ring, ring + np.arange(len(first) - owned_chunks)])
+
+    return general_kernels.Chunks(
+        first=first.astype(np.int32),
+        cells=count.astype(np.int32),
+        need=need.astype(np.int32),
+        slot=slot.astype(np.int32),
+        blocks=blocks,
+    )
 
 
 def _operators(space: Space) -> general_kernels.Operators:
@@ -93,8 +123,8 @@ def _operators(space: Space) -> general_kernels.Operators:
     )
 
 
-def _cells(space: Space, chunks: Chunks, lanes: int) -> general_kernels.Cells:
-    """Geometry at the points of `_operators`, and where the traces on the other sides wait."""
+def _cells(space: Space, chunks: general_kernels.Chunks, columns: int) -> general_kernels.Cells:
+    """Geometry at the points of `_operators`, and the places of the traces on the other sides."""
     facets, affine = space.facets, space.affine
     inverse, scale = space.inverse_jacobian, space.scale
     weights = np.array([space.tables.weights.sum()]) if affine else space.tables.weights
@@ -104,57 +134,55 @@ def _cells(space: Space, chunks: Chunks, lanes: int) -> general_kernels.Cells:
         scale=scale if affine else np.concatenate([scale, facets.scale], axis=1),
         inverse_mass=space.inverse_mass,
         volume=scale[: space.owned] @ weights,
-        across=_across(space, chunks, lanes),
+        across=_across(space, chunks, columns),
     )
 
 
-def _across(space: Space, chunks: Chunks, lanes: int) -> general_kernels.Index:
+def _across(space: Space, chunks: general_kernels.Chunks, columns: int) -> general_kernels.Index:
     """(c, f·q) places in `general_kernels.Scratch.traces` as one row; -1 where there is no other side."""
     facets = space.facets
     cells, points = len(space.vertices), len(facets.weights)
     chunk = np.repeat(np.arange(len(chunks.first)), chunks.cells)
-    lane = (np.arange(cells) - chunks.first[chunk]) * chunks.blocks
+    column = (np.arange(cells) - chunks.first[chunk]) * chunks.blocks
     row = facets.facet[:, :, None] * points + facets.permutation[facets.order]  # (c, f, q)
-    slot, begin = (each[facets.neighbour][:, :, None] for each in (chunks.slot[chunk], lane))
-    place = (2 * slot * facets.normal.shape[0] * points + row) * lanes + begin
-    return (
-        np.where(facets.neighbour[:, :, None] < 0, -1, place)
-        .reshape(cells, facets.normal.shape[0] * points)
-        .astype(np.int32)
-    )
+    slot, begin = (each[facets.neighbour][:, :, None] for each in (chunks.slot[chunk], column))
+    place = (2 * slot * facets.normal.shape[0] * points + row) * columns + begin
+    place = np.where(facets.neighbour[:, :, None] < 0, -1, place)
+    return place.reshape(cells, facets.normal.shape[0] * points).astype(np.int32)
 
 
-def _lanes(operators: general_kernels.Operators) -> int:
-    """About as many lanes as fit into the cache."""
+def _most_columns(operators: general_kernels.Operators) -> int:
+    """About as many columns as fit into the cache."""
     scratch = _scratch(operators, 1, 1)
-    return int(np.clip(_CACHE // sum(array.nbytes for array in scratch), *_LANES))
+    return int(np.clip(_CACHE // sum(array.nbytes for array in scratch), *_COLUMNS))
 
 
-def _scratch(operators: general_kernels.Operators, lanes: int, slots: int) -> general_kernels.Scratch:
-    """Memory for the chunk at hand and for results that wait."""
+def _scratch(operators: general_kernels.Operators, columns: int, slots: int) -> general_kernels.Scratch:
+    """Memory for one chunk, and for the results of several between the passes."""
     (inside, size), (traces, _) = operators.value.shape, operators.trace.shape
     facets, dim = operators.normal.shape
     points, corners = operators.vertex.shape
+
     return general_kernels.Scratch(
-        density=np.zeros((size, lanes)),
-        potential=np.zeros((operators.gradient.shape[1], lanes)),
-        inverse=np.zeros((dim, dim, lanes)),
-        scaled=np.zeros((dim, dim, lanes)),
-        scale=np.zeros(lanes),
-        half=np.zeros((dim, dim, lanes)),
-        tensor=np.zeros((dim, dim, lanes)),
-        value=np.zeros((inside, lanes)),
-        mass=np.zeros(lanes),
-        gradient=np.zeros((points * dim, lanes)),
-        inside=np.zeros((inside * dim, lanes)),
-        corner=np.zeros((corners, dim, lanes)),
-        frame=np.zeros((points, dim, lanes)),
-        across=np.zeros((2, traces, lanes)),
-        seen=np.zeros((facets, lanes)),
-        flux=np.zeros((traces, lanes)),
-        lifted=np.zeros((size, lanes)),
-        speed=np.zeros(lanes),
-        traces=np.zeros((slots, 2, traces, lanes)),
-        residual=np.zeros((slots, size, lanes)),
-        square=np.zeros((slots, lanes)),
+        density=np.zeros((size, columns)),
+        potential=np.zeros((operators.gradient.shape[1], columns)),
+        inverse=np.zeros((dim, dim, columns)),
+        scaled=np.zeros((dim, dim, columns)),
+        scale=np.zeros(columns),
+        half=np.zeros((dim, dim, columns)),
+        tensor=np.zeros((dim, dim, columns)),
+        value=np.zeros((inside, columns)),
+        mass=np.zeros(columns),
+        gradient=np.zeros((points * dim, columns)),
+        inside=np.zeros((inside * dim, columns)),
+        corner=np.zeros((corners, dim, columns)),
+        frame=np.zeros((points, dim, columns)),
+        across=np.zeros((2, traces, columns)),
+        interior=np.zeros((facets, columns)),
+        flux=np.zeros((traces, columns)),
+        lifted=np.zeros((size, columns)),
+        speed=np.zeros(columns),
+        traces=np.zeros((slots, 2, traces, columns)),
+        residual=np.zeros((slots, size, columns)),
+        square=np.zeros((slots, columns)),
     )

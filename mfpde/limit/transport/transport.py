@@ -10,7 +10,7 @@ and the scheme finds ∂_τ ρ̂ ∈ DG_p such that for every cell K and test fu
 
 with F = 0 on the mesh boundary. Source: docs/equations.md; Cockburn & Shu, *J. Sci. Comput.* 16 (2001).
 
-Here is the exchange between ranks; the loops are in `tensor` for boxes and in `general` for all else.
+This module exchanges the density between ranks; the loops are in `tensor` for boxes and in `general` for all else.
 """
 
 from __future__ import annotations
@@ -21,36 +21,40 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Motion, VelocityMoments
 from mfpde.limit.fem.space import Space
-from mfpde.limit.transport.general import Dense
-from mfpde.limit.transport.tensor import Tensor, common_jacobian
+from mfpde.limit.transport.general import GeneralTransport
+from mfpde.limit.transport.tensor import TensorTransport, common_jacobian
 from mfpde.parallel.exact_sum import Share
 
 Array = NDArray[np.float64]
-_EMPTY = 1e-9  # a cell with less mass holds none: it does not bound the time step
+_EMPTY = 1e-9  # a cell with less mass counts as empty: it does not bound the time step
 
 
 class Transport:
-    """The right-hand side on one space for a fixed number of blocks.
+    """The right-hand side on one space for a fixed number of blocks; owns a copy of the density with ghosts.
 
-    Owns the ghosted copy of the density, on several ranks: one alone has no ghosts, and needs no copy.
+    On one rank there are no ghosts, and there is no copy.
     """
 
     def __init__(self, space: Space, blocks: int) -> None:
         self.space = space
         self.blocks = blocks
+
         index_map = space.mesh.topology.index_map(space.dim)
         self._alone = space.comm.size == 1
         self._ghosted = la.vector(index_map, 1 if self._alone else space.size * blocks, np.float64)
         if not self._alone:
             self._density: Array = self._ghosted.array.reshape(-1, space.size, blocks)
             self._shared = _shared(self._ghosted, space.owned)
+
         jacobian = common_jacobian(space)
-        self._loops: Dense | Tensor = Dense(space, blocks) if jacobian is None else Tensor(space, blocks, jacobian)
+        self._loops: GeneralTransport | TensorTransport = (
+            GeneralTransport(space, blocks) if jacobian is None else TensorTransport(space, blocks, jacobian)
+        )
 
     def ghosted(self, density: Array) -> Array:
         """Coefficients (c, i, b) of all cells from those of the owned ones; one neighbour exchange.
 
-        It is to be read only: this object's own, until the next call, or what was given.
+        The result is read-only: it is this object's own memory, until the next call, or the argument itself.
         """
         if self._alone:
             return np.ascontiguousarray(density)
@@ -68,14 +72,15 @@ class Transport:
 
         Returns:
             The rate (owned, i, b), and per block (b,) the largest over this rank's cells of Σ_facets ∮a / |K|: an
-            explicit step must stay below a constant over it. Cells whose mass is below 1e-9 do not count: what a
-            larger step amplifies there is nothing, and it counts as soon as it is something.
+            explicit step must stay below a constant over it. Cells whose mass is below 1e-9 do not count until their
+            mass grows above it.
         """
         density, potential = np.ascontiguousarray(density), np.ascontiguousarray(potential)
         if not self._alone:
             self._density[self._shared] = density[self._shared]
         self._ghosted.scatter_forward()
         ghosted = density if self._alone else self._density
+
         rate, fastest = self._loops.rate(density, ghosted, potential, motion, _EMPTY)
         return rate, fastest
 
@@ -100,7 +105,7 @@ def _shared(ghosted: la.Vector, owned: int) -> NDArray[np.intp]:
 
 
 def velocity_moments(sums: Array, metric: Array) -> VelocityMoments:
-    """What tells a co-moving frame where to go, from `Transport.gradient_moments` summed over all ranks.
+    """The moments that move a co-moving frame, from `Transport.gradient_moments` summed over all ranks.
 
     Args:
         sums: (rows, b).
