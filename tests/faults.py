@@ -67,6 +67,7 @@ HOT = "tests/exact/test_temperature.py::test_{}"
 ASSEMBLED = "tests/unit/test_diffusion.py::test_operator_equals_assembled_form[1-{}]"
 IMPLICIT = "tests/unit/test_diffusion.py::test_the_implicit_step_solves_its_system[quadrilateral]"
 
+PENALTY_KERNELS = "mfpde/limit/diffusion/interior_penalty_kernels.py"
 DIFFUSION, PENALTY, IMEX = (
     "mfpde/limit/diffusion/diffusion.py",
     "mfpde/limit/diffusion/interior_penalty.py",
@@ -87,11 +88,7 @@ PAIR, FORECAST, MULTIRATE = (
     "mfpde/limit/timestepping/extrapolation.py",
     "mfpde/limit/timestepping/multirate.py",
 )
-DENSE, CHUNKS, BOX = (
-    "mfpde/limit/transport/general.py",
-    "mfpde/limit/transport/chunks.py",
-    "mfpde/limit/transport/tensor.py",
-)
+GENERAL, BOX = "mfpde/limit/transport/general.py", "mfpde/limit/transport/tensor.py"
 BOXES, BOX_MOMENTS = "mfpde/limit/transport/tensor_kernels.py", "mfpde/limit/transport/tensor_moments.py"
 FRAMES, MESH, STEP = "mfpde/limit/fem/frame.py", "mfpde/limit/fem/mesh.py", "mfpde/limit/timestepping/stepper.py"
 DIAGNOSTICS, GATHER, UNITS = (
@@ -164,20 +161,21 @@ _SWAPPED = """for stage, place in [
 
 FAULTS = (
     # The transport.
-    Fault("flux-sign", DENSE, "lift = -facets.weights", "lift = facets.weights", KERNEL.format("triangle")),
+    Fault("flux-sign", GENERAL, "lift = -facets.weights", "lift = facets.weights", KERNEL.format("triangle")),
     Fault("upwinding-lost", KERNELS, "mean + 0.5 * a * (", "mean + 0.0 * a * (", KERNEL.format("triangle")),
-    Fault("geometry-transposed", KERNELS, "half[a, m, lane] * inverse[k, m, lane]",
-          "half[a, m, lane] * inverse[m, k, lane]", KERNEL.format("triangle")),
-    Fault("frame-geometry-transposed", KERNELS, "entry += scaled[a, k, lane] * frame",
-          "entry += scaled[k, a, lane] * frame", KERNEL.format("disk")),
-    Fault("drift-lost-in-kernel", KERNELS, "entry = drift[i, lane]", "entry = 0.0", KERNEL.format("triangle")),
-    Fault("stretch-lost-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += 0.0 * stretch[i, k, lane]",
+    Fault("geometry-transposed", KERNELS, "half[a, m, column] * inverse[k, m, column]",
+          "half[a, m, column] * inverse[m, k, column]", KERNEL.format("triangle")),
+    Fault("frame-geometry-transposed", KERNELS, "entry += scaled[a, k, column] * frame",
+          "entry += scaled[k, a, column] * frame", KERNEL.format("disk")),
+    Fault("drift-lost-in-kernel", KERNELS, "entry = drift[i, column]", "entry = 0.0", KERNEL.format("triangle")),
+    Fault("stretch-lost-in-kernel", KERNELS, "entry += stretch[i, k, column]", "entry += 0.0 * stretch[i, k, column]",
           KERNEL.format("triangle")),
-    Fault("stretch-transposed-in-kernel", KERNELS, "entry += stretch[i, k, lane]", "entry += stretch[k, i, lane]",
+    Fault("stretch-transposed-in-kernel", KERNELS, "entry += stretch[i, k, column]", "entry += stretch[k, i, column]",
           KERNEL.format("triangle")),
-    Fault("facet-points-not-paired", DENSE, "facets.permutation[facets.order]",
+    Fault("facet-points-not-paired", GENERAL, "facets.permutation[facets.order]",
           "np.arange(points)", KERNEL.format("disk")),
-    Fault("results-overwritten-too-soon", CHUNKS, "np.arange(mine) % ring", "np.arange(mine) % max(1, ring - 1)",
+    Fault("results-overwritten-too-soon", GENERAL, "np.arange(owned_chunks) % ring",
+          "np.arange(owned_chunks) % max(1, ring - 1)",
           "tests/unit/test_transport.py::test_chunks_wait_for_their_neighbours"),
     Fault("boundary-leaks", TRANSPORT, "        return rate, fastest", _LEAK, KERNEL.format("interval")),
     Fault("ghosts-not-exchanged", TRANSPORT, "        self._ghosted.scatter_forward()\n        ghosted =",
@@ -187,7 +185,7 @@ FAULTS = (
     Fault("box-drift-lost", BOX, "motion.drift @ inverse.T", "0.0 * motion.drift", KERNEL.format("quadrilateral")),
     Fault("box-stretch-transposed", BOX, "stretch = inverse @ motion.stretch",
           "stretch = inverse @ np.swapaxes(motion.stretch, 1, 2)", KERNEL.format("quadrilateral")),
-    Fault("box-results-overwritten-too-soon", BOX, "own % turns", "own % max(1, turns - 1)",
+    Fault("box-results-overwritten-too-soon", BOX, "own % kept", "own % max(1, kept - 1)",
           "tests/unit/test_transport.py::test_boxes_two_ways[box]"),
     Fault("box-moments-transposed", BOX_MOMENTS, "middle[m] + turned[k, m]", "middle[m] + turned[m, k]",
           "tests/unit/test_transport.py::test_velocity_moments[quadrilateral]"),
@@ -280,7 +278,7 @@ FAULTS = (
           "if not accepted:\n            return trial.proposed, True", RETRIED),
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
     Fault("cfl-bound-too-large", PAIR, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
-    Fault("speed-of-one-side", KERNELS, "speed[lane] += seen", "speed[lane] += (f % 2) * seen",
+    Fault("speed-of-one-side", KERNELS, "speed[column] += interior", "speed[column] += (f % 2) * interior",
           "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[1]"),
     # Reports.
     Fault("initial-law-of-the-first-layer", PROJECTION, "law = family.law(layer)\n                    values",
@@ -319,11 +317,12 @@ FAULTS = (
     # Temperature.
     Fault("diffusion-sign", DIFFUSION, "return -self.temperature *", "return self.temperature *", IMPLICIT),
     Fault("mass-without-its-inverse", DIFFUSION, "self._penalty.space.invert_mass(applied)", "applied", IMPLICIT),
-    Fault("penalty-dropped", PENALTY, "(penalty[here, lane] * jump - mean)", "(0.0 * jump - mean)",
+    Fault("penalty-dropped", PENALTY_KERNELS, "(penalty[here, column] * jump - mean)", "(0.0 * jump - mean)",
           ASSEMBLED.format("interval")),
     Fault("penalty-too-small", PENALTY, "mine = together * alone", "mine = 0.2 * together * alone",
           "tests/unit/test_diffusion.py::test_symmetric_and_coercive[quadrilateral-2]"),
-    Fault("not-symmetric", PENALTY, "= -0.5 * weight * jump", "= 0.5 * weight * jump", ASSEMBLED.format("interval")),
+    Fault("not-symmetric", PENALTY_KERNELS, "= -0.5 * weight * jump", "= 0.5 * weight * jump",
+          ASSEMBLED.format("interval")),
     Fault("diffusion-geometry-transposed", PENALTY, "cg,cgam,bmn,cgkn->gakcb", "cg,cgma,bmn,cgnk->gakcb",
           ASSEMBLED.format("triangle")),
     Fault("diffusion-metric-inverted", HOT_FLOW, "operator.rate(part.density, part.frame.metric)",
@@ -345,7 +344,8 @@ FAULTS = (
           HOT.format("gap_of_a_linear_head")),
     # The positive scheme.
     Fault("mean-not-kept", POSITIVITY, "values, along, along)", "values, 0.0 * along, along)", SCHEME),
-    Fault("constraint-never-leaves", POSITIVITY, "if share[k] > 0.0 and", "if share[k] > np.inf and", NEAREST),
+    Fault("constraint-never-leaves", "mfpde/limit/positivity/projection_kernels.py", "if share[k] > 0.0 and",
+          "if share[k] > np.inf and", NEAREST),
     Fault("low-degrees-first-to-go", POSITIVITY, "fall ** _degrees(space)", "fall ** -_degrees(space)",
           "tests/exact/test_positivity.py::test_low_moments_are_kept"),
     Fault("points-of-another-quadrature", POSITIVITY, "space.degree + space.potential_degree + (0",

@@ -1,4 +1,4 @@
-"""Diffusion β⁻¹ Δ_θ ρ of one group's densities, and the linear systems of implicit steps with it.
+"""Diffusion β⁻¹ Δ_θ ρ of one group's densities, and the linear systems of its implicit steps.
 
 In reference coordinates ∂_τ ρ̂ = β⁻¹ ∇_ξ·(D ∇_ξ ρ̂), D = A⁻¹A⁻ᵀ, and with the mass matrix M and the interior penalty
 form K (`limit.diffusion.interior_penalty`)
@@ -6,12 +6,12 @@ form K (`limit.diffusion.interior_penalty`)
     M ∂_τ ρ̂ = −β⁻¹ K ρ̂,        (M + t β⁻¹ K) u = M r.
 
 All blocks are one symmetric positive definite system, never assembled: a PETSc Mat of type python, solved by conjugate
-gradients and preconditioned with the inverse of each cell's own block. Those inverses are kept until t or D have moved
-by a fifth: between, the preconditioner is a slightly older one, and the solution the same. The system's PETSc options
-begin with `-diffusion_`, as in `-diffusion_ksp_monitor`.
+gradients and preconditioned with the inverse of each cell's own block. Those inverses are kept until t D has changed by
+a fifth: in between the preconditioner is slightly out of date, and the solution the same within the tolerance. The
+system's PETSc options begin with `-diffusion_`, as in `-diffusion_ksp_monitor`.
 
-The constants are a member of DG_p on which K vanishes: mass is kept to rounding, also by a solution that is not exact.
-Nothing keeps ρ̂ ≥ 0.
+DG_p contains the constants, on which K vanishes: mass is conserved to rounding, also by an inexact solution. Nothing
+keeps ρ̂ ≥ 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]
 _MOST_ITERATIONS = 2000
-_STALE = 0.2  # relative change of t D for which the preconditioner is made anew
+_STALE = 0.2  # relative change of t D from which the preconditioner is updated
 
 
 class Diffusion:
@@ -40,18 +40,20 @@ class Diffusion:
         Args:
             transport: of the group.
             temperature: β⁻¹ > 0.
-            tolerance: of linear solves, on the preconditioned residual relative to that of the right side.
+            tolerance: of linear solves, on the preconditioned residual relative to that of the right-hand side.
         """
         self.temperature = temperature
         self.iterations = 0
         self._penalty = InteriorPenalty(transport)
+
         space = transport.space
         self._mass = np.linalg.inv(space.inverse_mass[: space.owned])  # (owned, 1, 1) or (owned, i, i)
         self._shape = (space.owned, space.size, transport.blocks)
+
         self._metric: Array | None = None
         self._coefficients: Coefficients | None = None
         self._time = 0.0
-        self._made_for: tuple[float, Array] | None = None  # t and D of the preconditioner
+        self._built_for: tuple[float, Array] | None = None  # t and D of the preconditioner
         self._inverse: Array | None = None  # (owned, b, i, i)
         self._create(transport, tolerance)
 
@@ -80,10 +82,12 @@ class Diffusion:
         self._at(metric)
         self._time = time
         self._prepare(metric)
+
         self._right.array[:] = (self._mass * right if self._mass.shape[1] == 1 else self._mass @ right).ravel()
         self._solution.array[:] = guess.ravel()
         with unwrapped():
             self._ksp.solve(self._right, self._solution)
+
         self.iterations += self._ksp.getIterationNumber()
         if self._ksp.getConvergedReason() <= 0:
             raise ComputationError(
@@ -106,7 +110,7 @@ class Diffusion:
 
     def apply(self, _pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = the cells' own blocks inverted, times x; called by PETSc."""
-        assert self._inverse is not None  # noqa: S101  (made by `solve`)
+        assert self._inverse is not None  # noqa: S101  (built by `solve`)
         values = np.swapaxes(x.array_r.reshape(self._shape), 1, 2)[..., None]
         y.array[:] = np.swapaxes((self._inverse @ values)[..., 0], 1, 2).ravel()
 
@@ -116,8 +120,8 @@ class Diffusion:
         return self._coefficients
 
     def state_dict(self) -> StateDict | None:
-        """t and D for which the preconditioner was made; None before there is one."""
-        return None if self._made_for is None else {"time": self._made_for[0], "metric": self._made_for[1]}
+        """t and D for which the preconditioner was built; None before there is one."""
+        return None if self._built_for is None else {"time": self._built_for[0], "metric": self._built_for[1]}
 
     def load_state_dict(self, saved: StateDict | None) -> None:
         """Rebuild the preconditioner of the checkpoint, so that resuming is bitwise identical.
@@ -128,23 +132,23 @@ class Diffusion:
         if saved is None:
             return
         try:
-            self._make(float(saved["time"]), np.array(saved["metric"]))
+            self._build(float(saved["time"]), np.array(saved["metric"]))
         except np.linalg.LinAlgError as error:
             raise InputError("its preconditioner has no inverse") from error
 
     def _prepare(self, metric: Array) -> None:
         """The preconditioner for the present t and D."""
-        if self._made_for is not None:
-            made = self._made_for[0] * self._made_for[1]
-            change = np.abs(self._time * metric - made).max(axis=(1, 2))
-            if (change <= _STALE * np.abs(made).max(axis=(1, 2))).all():
+        if self._built_for is not None:
+            built = self._built_for[0] * self._built_for[1]
+            change = np.abs(self._time * metric - built).max(axis=(1, 2))
+            if (change <= _STALE * np.abs(built).max(axis=(1, 2))).all():
                 return
-        self._make(self._time, metric)
+        self._build(self._time, metric)
 
-    def _make(self, time: float, metric: Array) -> None:
+    def _build(self, time: float, metric: Array) -> None:
         own = time * self.temperature * self._penalty.diagonal(self._at(metric))
         own += self._mass[:, None] * np.eye(self._shape[1]) if self._mass.shape[1] == 1 else self._mass[:, None]
-        self._made_for, self._inverse = (time, metric.copy()), np.linalg.inv(own)
+        self._built_for, self._inverse = (time, metric.copy()), np.linalg.inv(own)
 
     def _create(self, transport: Transport, tolerance: float) -> None:
         comm, local = transport.space.comm, int(np.prod(self._shape))
@@ -153,12 +157,14 @@ class Diffusion:
         self._matrix = PETSc.Mat().createPython((size, size), context=self, comm=comm)
         self._matrix.setUp()
         self._matrix.setOption(PETSc.Mat.Option.SPD, True)
+
         self._ksp = PETSc.KSP().create(comm=comm)
         self._ksp.setOptionsPrefix("diffusion_")
         self._ksp.setOperators(self._matrix)
         self._ksp.setType(PETSc.KSP.Type.CG)
         self._ksp.setTolerances(rtol=tolerance, atol=1e-300, max_it=_MOST_ITERATIONS)
         self._ksp.setInitialGuessNonzero(True)
+
         preconditioner = self._ksp.getPC()
         preconditioner.setType(PETSc.PC.Type.PYTHON)
         preconditioner.setPythonContext(self)

@@ -25,23 +25,20 @@ from typing import NamedTuple
 
 import basix
 import numpy as np
-from numpy.typing import NDArray
 
+from mfpde.limit.diffusion.interior_penalty_kernels import Array, Index, facet_terms, normal_flux, volume_flux
 from mfpde.limit.fem.space import Space, density_element, potential_element
 from mfpde.limit.transport.transport import Transport
-from mfpde.parallel.compilation import kernel
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-_CHUNK = 512  # lanes
-_DEPENDENT = 1e-10  # singular values below this part of the largest belong to no function
+_CHUNK = 512  # columns, so that what is between two products stays in the cache
+_DEPENDENT = 1e-10  # singular values below this fraction of the largest are zero up to rounding
 
 
 class Coefficients(NamedTuple):
-    """What D makes of the geometry; g points (1 on affine cells), r = f·g points on facets, lanes l: cell × block."""
+    """D and the geometry; g points (1 on affine cells), r = f·g points on facets, columns l: cell × block."""
 
     inside: Array  # (g, a, k, l): |det J| J⁻¹ D J⁻ᵀ of owned cells
-    through: Array  # (r, a, l): |det J| J⁻¹ D J⁻ᵀ n̂ of all cells: times ∇̂ρ̂ it is D∇ρ̂·n on the facet
+    through: Array  # (r, a, l): |det J| J⁻¹ D J⁻ᵀ n̂ of all cells: with ∇̂ρ̂ it gives D∇ρ̂·n on the facet
     penalty: Array  # (r, l): σ_F nᵀDn of owned cells, with the facet's surface element
 
 
@@ -63,7 +60,7 @@ class InteriorPenalty:
 
         Args:
             transport: of the density, for its space and its exchange between ranks.
-            sigma: σ_F of all facets, in place of the least that is known to make the form coercive.
+            sigma: σ_F of all facets; by default the least that is known to make the form coercive.
         """
         self.space = transport.space
         self._transport = transport
@@ -78,14 +75,17 @@ class InteriorPenalty:
         space, facets = self.space, self.space.facets
         inside = _pull_back(space.inverse_jacobian, space.scale, metric)
         at_facets = inside if space.affine else _pull_back(facets.inverse_jacobian, facets.scale, metric)
+
         count, points = facets.normal.shape[0], 1 if space.affine else len(facets.weights)
         normal = np.repeat(facets.normal, points, axis=0)  # (r, k)
         if space.affine:
             through = np.einsum("akcb,rk->racb", at_facets[0], normal)
         else:
             through = np.einsum("rakcb,rk->racb", at_facets.reshape(count * points, *at_facets.shape[1:]), normal)
+
         mine = slice(0, space.owned)
         square = np.einsum("crk,bkl,crl->rcb", self._normal[mine], metric, self._normal[mine], optimize=True)
+
         return Coefficients(
             np.ascontiguousarray(inside[:, :, :, mine]).reshape(*inside.shape[:3], -1),
             np.ascontiguousarray(through).reshape(*through.shape[:2], -1),
@@ -107,26 +107,28 @@ class InteriorPenalty:
         return out
 
     def _apply(self, coefficients: Coefficients, density: Array, alone: bool) -> Array:
-        """Chunks of lanes, so that what is between two products stays in the cache."""
         space, tables = self.space, self._tables
         blocks, owned = density.shape[2], space.owned
-        lanes = np.ascontiguousarray(density.transpose(1, 0, 2)).reshape(space.size, -1)
-        value = tables.value @ lanes
+        columns = np.ascontiguousarray(density.transpose(1, 0, 2)).reshape(space.size, -1)
+        value = tables.value @ columns
         flux, out = np.empty_like(value), np.empty((space.size, owned * blocks))
         step = max(1, _CHUNK // blocks)
+
         for first in range(0, len(density), step):
             here = slice(first * blocks, min(first + step, len(density)) * blocks)
-            _pass(coefficients.through[..., here], tables.slope @ lanes[:, here], flux[:, here])
+            normal_flux(coefficients.through[..., here], tables.slope @ columns[:, here], flux[:, here])
+
         for first in range(0, owned, step):
             cells = slice(first, min(first + step, owned))
             here = slice(cells.start * blocks, cells.stop * blocks)
-            carried, push, tilt = (np.empty((rows, here.stop - here.start)) for rows in self._rows)
-            _carry(tables.weights, coefficients.inside[..., here], tables.gradient @ lanes[:, here], carried)
-            _exchange(
+            weighted, jumps, slopes = (np.empty((rows, here.stop - here.start)) for rows in self._rows)
+            volume_flux(tables.weights, coefficients.inside[..., here], tables.gradient @ columns[:, here], weighted)
+            facet_terms(
                 tables.facet_weights, coefficients.penalty[:, here], coefficients.through[..., here],
-                self._across[:, cells], blocks, here.start, value, flux, alone, push, tilt,
+                self._across[:, cells], blocks, here.start, value, flux, alone, jumps, slopes,
             )  # fmt: skip
-            out[:, here] = tables.gradient.T @ carried + tables.value.T @ push + tables.slope.T @ tilt
+            out[:, here] = tables.gradient.T @ weighted + tables.value.T @ jumps + tables.slope.T @ slopes
+
         return np.ascontiguousarray(out.reshape(space.size, owned, blocks).transpose(1, 0, 2))
 
 
@@ -144,7 +146,7 @@ def _tables(space: Space) -> _Tables:
 
 
 def _across(space: Space) -> Index:
-    """(f·q, c) where the point that meets this one from the other side is: cell × (f·q) + point; −1 without one."""
+    """(f·q, c) place of the same point as seen from the other side, cell × (f·q) + point; −1 without one."""
     facets = space.facets
     count, points = facets.normal.shape[0], len(facets.weights)
     row = facets.facet[:, :, None].astype(np.int64) * points + facets.permutation[facets.order]
@@ -159,7 +161,7 @@ def _pull_back(inverse: Array, scale: Array, metric: Array) -> Array:
 
 
 def _normals(space: Space) -> Array:
-    """The normals |det J| J⁻ᵀ n̂ of the mesh, as long as the surface element, (c, f·g, d)."""
+    """The normals |det J| J⁻ᵀ n̂ of the mesh, whose length is the surface element, (c, f·g, d)."""
     facets = space.facets
     count, points = facets.normal.shape[0], 1 if space.affine else len(facets.weights)
     normal = np.repeat(facets.normal, points, axis=0)
@@ -174,7 +176,8 @@ def _penalties(space: Space, normal: Array, given: float | None) -> Array:
     facets = space.facets
     count, points = facets.normal.shape[0], 1 if space.affine else len(facets.weights)
     length = np.sqrt((normal**2).sum(axis=2)).reshape(-1, count, points)
-    functions = _Functions(space)
+    functions = _GradientSpace(space)
+
     if given is not None:
         mine = np.full((len(normal), count), given)
     elif space.affine:
@@ -182,12 +185,13 @@ def _penalties(space: Space, normal: Array, given: float | None) -> Array:
         mine = together * alone * length[:, :, 0] / space.scale[:, :1]
     else:
         mine = np.array([_of_cell(functions, vertices) for vertices in space.vertices]).reshape(-1, count)
+
     theirs = mine[facets.neighbour, facets.facet]
     sigma = np.where(facets.neighbour < 0, 0.0, np.maximum(mine, theirs))
     return (sigma[:, :, None] / length).reshape(len(normal), count * points)
 
 
-def _of_cell(functions: _Functions, vertices: Array) -> Array:
+def _of_cell(functions: _GradientSpace, vertices: Array) -> Array:
     """Λ C_{K,F} (f,) of one multilinear cell with vertices (v, d): ∇ρ̂ is a polynomial over det J."""
     inside, on = (np.einsum("vi,...av->...ia", vertices, slope) for slope in (functions.shape, functions.facet_shape))
     scale = np.abs(np.linalg.det(on))
@@ -199,13 +203,14 @@ def _of_cell(functions: _Functions, vertices: Array) -> Array:
     return together * alone
 
 
-class _Functions:
-    """On the reference cell, the polynomials that components of ∇ρ̂ (on multilinear cells, of det J ∇ρ̂) are."""
+class _GradientSpace:
+    """The polynomials on the reference cell that contain the components of ∇ρ̂ (on multilinear cells, of det J ∇ρ̂)."""
 
     def __init__(self, space: Space) -> None:
         cell, dim, affine = space.cell, space.dim, space.affine
         degree = space.degree if affine else space.degree + dim - 1
         exactness = 2 * degree + (0 if affine else 2)
+
         points, self.weights = basix.make_quadrature(cell, exactness)
         kind = basix.cell.subentity_types(cell)[dim - 1][0]
         t, weights = basix.make_quadrature(kind, exactness) if dim > 1 else (np.zeros((1, 0)), np.ones(1))
@@ -213,9 +218,11 @@ class _Functions:
         sides = [corner[0] + t @ (corner[1 : t.shape[1] + 1] - corner[0]) for corner in corners]
         self.facet_weights = np.tile(weights, (len(sides), 1))  # (f, s)
         self.normal = space.facets.normal
+
         vertex = potential_element(cell, 1)
         self.shape = np.moveaxis(vertex.tabulate(1, points)[1:, :, :, 0], 1, 0)  # (q, a, v)
         self.facet_shape = np.stack([np.moveaxis(vertex.tabulate(1, side)[1:, :, :, 0], 1, 0) for side in sides])
+
         element = density_element(cell, degree)
 
         def values(at: Array) -> Array:
@@ -235,58 +242,3 @@ class _Functions:
         alone = np.linalg.norm(on, ord=2, axis=(1, 2)) ** 2
         joint = (on / np.sqrt(alone)[:, None, None]).reshape(-1, len(size[kept]))
         return alone, float(np.linalg.norm(joint, ord=2) ** 2)
-
-
-@kernel(fastmath={"contract"})
-def _pass(through, slope, flux):  # type: ignore[no-untyped-def]
-    """D∇ρ̂·n (f·q, l), outward from each cell."""
-    rows, lanes = flux.shape
-    step, dim = rows // through.shape[0], through.shape[1]
-    for r in range(rows):
-        for lane in range(lanes):
-            flux[r, lane] = through[r // step, 0, lane] * slope[r * dim, lane]
-        for a in range(1, dim):
-            for lane in range(lanes):
-                flux[r, lane] += through[r // step, a, lane] * slope[r * dim + a, lane]
-
-
-@kernel(fastmath={"contract"})
-def _carry(weights, inside, slope, carried):  # type: ignore[no-untyped-def]
-    """w |det J| J⁻¹ D J⁻ᵀ ∇̂ρ̂ (q·a, l)."""
-    shared, dim, lanes = inside.shape[0] == 1, inside.shape[1], slope.shape[1]
-    for q in range(weights.size):
-        g = 0 if shared else q
-        for a in range(dim):
-            row = q * dim + a
-            for lane in range(lanes):
-                carried[row, lane] = weights[q] * inside[g, a, 0, lane] * slope[q * dim, lane]
-            for k in range(1, dim):
-                for lane in range(lanes):
-                    carried[row, lane] += weights[q] * inside[g, a, k, lane] * slope[q * dim + k, lane]
-
-
-@kernel(fastmath={"contract"})
-def _exchange(weights, penalty, through, across, blocks, first, value, flux, alone, push, tilt):  # type: ignore[no-untyped-def]
-    """What tests ψ on the facets, (f·q, l), and ∇̂ψ, (f·q·a, l); `alone`: as if ρ̂ were zero in all other cells."""
-    rows, cells = across.shape
-    step, dim = rows // through.shape[0], through.shape[1]
-    for r in range(rows):
-        weight, here = weights[r], r // step
-        for c in range(cells):
-            other = across[r, c]
-            for b in range(blocks):
-                lane = c * blocks + b
-                if other < 0:
-                    push[r, lane] = 0.0
-                    for a in range(dim):
-                        tilt[r * dim + a, lane] = 0.0
-                    continue
-                there, back = 0.0, 0.0  # ρ̂ and D∇ρ̂·n of the other side, outward from there
-                if not alone:
-                    there = value[other % rows, other // rows * blocks + b]
-                    back = flux[other % rows, other // rows * blocks + b]
-                jump = value[r, first + lane] - there
-                mean = 0.5 * (flux[r, first + lane] - back)
-                push[r, lane] = weight * (penalty[here, lane] * jump - mean)
-                for a in range(dim):
-                    tilt[r * dim + a, lane] = -0.5 * weight * jump * through[here, a, lane]

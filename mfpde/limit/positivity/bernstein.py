@@ -1,4 +1,4 @@
-"""Densities made nonnegative cell by cell, without a loss of mass.
+"""Scaling of a density towards its cell averages until it is nonnegative everywhere, without a loss of mass.
 
 A polynomial on a cell is a convex combination of its Bernstein coefficients, so that the smallest of them bounds it
 from below; taken on pieces of the cell, the bound is close. Scaling ρ̂ towards its average until that bound is zero
@@ -23,7 +23,7 @@ from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 
 Array = NDArray[np.float64]
-_ROOM = 1e-12  # of the average: what rounding may take from a minimum before it is negative
+_ROUNDING = 1e-12  # of the average: the margin for rounding in a minimum that is to be nonnegative
 _AT_ONCE = 2**20  # numbers of a temporary array
 
 
@@ -32,7 +32,7 @@ def nonnegative(space: Space, density: Array) -> Array:
 
     In a cell whose average ρ̄ is positive, ρ̂ becomes ρ̄ + s (ρ̂ − ρ̄) with the largest s ≤ 1 for which the Bernstein
     coefficients on pieces of the cell are nonnegative: the cell's mass stays. A cell whose average is not positive
-    becomes zero, and what it lacked is taken from the other cells of its block, all by the same factor.
+    becomes zero, and the other cells of its block are scaled by one factor to make up for it.
 
     Args:
         space: the space.
@@ -42,15 +42,18 @@ def nonnegative(space: Space, density: Array) -> Array:
     volume = measure.sum(axis=1)
     mean = np.einsum("cq,qi->ci", measure / volume[:, None], space.tables.density)
     average = np.einsum("ci,cib->cb", mean, density)
+
     kept = np.maximum(average, 0.0)
     lowest = lower_bound(space, density)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(lowest < _ROOM * kept, (1.0 - _ROOM) * kept / (average - lowest), 1.0)
+        scale = np.where(lowest < _ROUNDING * kept, (1.0 - _ROUNDING) * kept / (average - lowest), 1.0)
     scale = np.where(average > 0.0, scale, 0.0)
+
     one = constant(space.cell, space.degree)
     copy = np.array(density)
     for i, part in enumerate(one):  # in place: no second copy beside this one
         copy[:, i] = scale * (density[:, i] - part * average) + part * kept
+
     shares = [share_of(volume[:, None] * each, axes=(0,)) for each in (average, kept)]
     before, after = unpack(reductions.sum_over_ranks(space.comm, pack(shares)), shares)
     copy *= before / after
@@ -58,7 +61,7 @@ def nonnegative(space: Space, density: Array) -> Array:
 
 
 def lower_bound(space: Space, density: Array) -> Array:
-    """A number (owned, b) that ρ̂ (owned, i, b) is nowhere below in each cell: its smallest Bernstein coefficient."""
+    """A lower bound (owned, b) of ρ̂ (owned, i, b) in each cell: its smallest Bernstein coefficient."""
     table = bernstein_table(space.cell, space.degree)
     lowest = np.empty((density.shape[0], density.shape[2]))
     step = max(1, _AT_ONCE // (len(table) * density.shape[2]))
