@@ -456,7 +456,7 @@ FAULTS = (
     Fault("ellipse-without-root", "mfpde/figures/blocks.py",
           "np.sqrt(np.maximum(values, 0.0))", "np.maximum(values, 0.0)",
           "tests/unit/test_figures.py::test_an_ellipse_is_at_its_distance_from_the_mean"),
-    Fault("edge-minimum-unmarked", "mfpde/figures/plots/minimisers.py", "kept.insert(0, (*edge, False))",
+    Fault("edge-minimum-unmarked", "mfpde/figures/minimisers.py", "kept.insert(0, (*edge, False))",
           "kept.insert(0, (*edge, True))",
           "tests/unit/test_figures.py::test_a_potential_that_falls_outwards_has_its_least_value_on_the_edge"),
     # Class attention and the Vision Transformer.

@@ -10,7 +10,7 @@ import numpy as np
 
 from mfpde.comparison import block_distances, exponents, verdict
 from mfpde.comparison.checks import percent
-from mfpde.comparison.comparison_report import Findings, page
+from mfpde.figures.pages.comparison_report import Findings, page
 from mfpde.comparison.depth_error import depth_rows
 from mfpde.comparison.effects import effects, witness
 from mfpde.comparison.evidence import Evidence, History

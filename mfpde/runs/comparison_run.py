@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from mfpde.comparison.comparison_report import Findings
+from mfpde.figures.pages.comparison_report import Findings
 from mfpde.comparison.effects import CHANGE
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.verdict import Verdict

@@ -16,9 +16,9 @@ from PIL import Image
 
 from mfpde import InputError
 from mfpde.figures.blocks import Block, block
+from mfpde.figures.minimisers import minimisers
 from mfpde.figures.pages.live_view import curve, look, render, watch
 from mfpde.figures.plots import movie, volume
-from mfpde.figures.plots.minimisers import minimisers
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
 from support.drawn import make_run

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mfpde.figures import style
 from mfpde.figures.blocks import Block, block, chosen, names, window
+from mfpde.figures.panels import Plane, flat, image, log_norm, overlay, planes, raster_of
 from mfpde.figures.plots.line import line_page
-from mfpde.figures.plots.panels import Plane, flat, image, log_norm, overlay, planes, raster_of
 from mfpde.figures.raster import Raster, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.fields.snapshot import Snapshot

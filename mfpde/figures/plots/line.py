@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mfpde.figures import style
 from mfpde.figures.blocks import Block
-from mfpde.figures.plots.panels import log_norm
+from mfpde.figures.panels import log_norm
 from mfpde.figures.raster import rasterise
 from mfpde.figures.style import Page, symbol
 from mfpde.output.fields.snapshot import Snapshot

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfpde.figures import style
 from mfpde.figures.blocks import Block, block, chosen, window
-from mfpde.figures.plots.panels import Overlay, Plane, flat, image, overlay, raster_of
+from mfpde.figures.panels import Overlay, Plane, flat, image, overlay, raster_of
 from mfpde.figures.raster import rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.reader import RunReader

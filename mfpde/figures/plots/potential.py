@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mfpde.errors import InputError
 from mfpde.figures import style
 from mfpde.figures.blocks import block, chosen, names, window
-from mfpde.figures.plots.minimisers import Minimisers, minimisers
+from mfpde.figures.minimisers import Minimisers, minimisers
 from mfpde.figures.raster import Raster, mesh_box, rasterise
 from mfpde.figures.style import Page, entitle, quiet, styled, symbol
 from mfpde.output.fields.snapshot import Snapshot
