@@ -52,11 +52,10 @@ def _draw(given: argparse.Namespace, tau: float | None) -> None:
 
         watch(run, sys.stdout)
         return
-    from mfpde.figures.pages.album import Wishes, write_figures  # noqa: PLC0415
-    from mfpde.output.records.progress import Steps  # noqa: PLC0415
 
-    wishes = Wishes(tau, tuple(given.family), animation=not given.no_animation)
-    written = write_figures(run, wishes, mpi.say, Steps("drawing"))
+    from mfpde.figures.pages.album import FigureOptions, write_figures  # noqa: PLC0415
+
+    written = write_figures(run, FigureOptions(tau, tuple(given.family), animation=not given.no_animation))
     mpi.say(f"{len(written)} files in {run.directory / 'figures'}: open {written[-1].name} first")
 
 

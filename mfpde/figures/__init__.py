@@ -1,1 +1,1 @@
-"""Pictures made from a run directory; nothing here is imported before a picture is asked for."""
+"""Pictures and pages of a run directory; no picture's module is imported before the picture is asked for."""

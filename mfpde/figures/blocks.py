@@ -1,4 +1,4 @@
-"""Mean and covariance of one family and layer through τ, and the window of θ in which its density is drawn."""
+"""Mean and covariance of each family and layer through τ, and the window of θ in which a density is drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.figures.raster import mesh_box
+from mfpde.figures.raster import union, within_mesh
 from mfpde.figures.style import symbol
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import RunReader
@@ -56,42 +56,51 @@ class Block:
         return np.asarray((self.mean[-1, [i, j], None] + deviations * root @ circle).T)
 
 
-def block(run: RunReader, family: str, layer: int, dim: int) -> Block:
-    """The moments of a family and layer in moments.csv, whose rows may belong to families of other dimensions."""
-    table = run.moments
-    rows = np.flatnonzero((table["family"] == family) & (table["layer"] == layer))
-    mean = np.stack([table[f"mean_{i}"][rows] for i in range(dim)], axis=-1).astype(np.float64)
-    covariance = np.empty((len(rows), dim, dim))
-    for i in range(dim):
-        for j in range(i, dim):
-            covariance[:, i, j] = covariance[:, j, i] = table[f"cov_{i}{j}"][rows]
-    return Block(np.asarray(table["tau"][rows], dtype=np.float64), mean, covariance)
+def blocks_of(run: RunReader, snapshot: Snapshot) -> list[Block]:
+    """The moments of each layer of a family.
+
+    The rows of moments.csv may belong to families of other dimensions, whose columns are more or fewer.
+    """
+    table, dim = run.moments, snapshot.dim
+    found = []
+    for layer in range(snapshot.layers):
+        rows = np.flatnonzero((table["family"] == snapshot.family) & (table["layer"] == layer))
+        mean = np.stack([table[f"mean_{i}"][rows] for i in range(dim)], axis=-1).astype(np.float64)
+        covariance = np.empty((len(rows), dim, dim))
+        for i in range(dim):
+            for j in range(i, dim):
+                covariance[:, i, j] = covariance[:, j, i] = table[f"cov_{i}{j}"][rows]
+        found.append(Block(np.asarray(table["tau"][rows], dtype=np.float64), mean, covariance))
+
+    return found
 
 
 def window(snapshot: Snapshot, blocks: Sequence[Block]) -> Array:
     """The box (d, 2) in which all these layers are drawn: where their mass is, no larger than the meshes."""
-    boxes = np.stack([one.box() for one in blocks])
-    low, high = boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)
-    mesh = mesh_box(snapshot)
-    return np.stack([np.maximum(low, mesh[:, 0]), np.minimum(high, mesh[:, 1])], axis=-1)
+    return within_mesh(union([block.box() for block in blocks]), snapshot)
 
 
 def chosen(run: RunReader, family: str | None, tau: float | None) -> tuple[str, float]:
     """The first family and the last report unless given.
 
     Raises:
-        InputError: for a family that the run has not, or before its first report.
+        InputError: for a family that the run does not have, or before its first report.
     """
     taus, families = run.taus, run.families
     if not len(taus) or not families:
-        raise InputError(f"run directory {run.directory}: holds no report yet; there is nothing to draw")
+        raise no_report(run)
     name = families[0] if family is None else family
     if name not in families:
         raise InputError(f"family {name!r}: unknown; allowed: {', '.join(families)}")
     return name, float(taus[-1]) if tau is None else float(tau)
 
 
-def names(snapshot: Snapshot) -> str:
+def no_report(run: RunReader) -> InputError:
+    """The error of a picture that is asked for before the first report."""
+    return InputError(f"run directory {run.directory}: holds no report yet; there is nothing to draw")
+
+
+def theta_name(snapshot: Snapshot) -> str:
     """The coordinates of θ, as in a title: (q, v)."""
     each = [symbol(name) for name in snapshot.coordinates]
     return each[0] if len(each) == 1 else f"({', '.join(each)})"

@@ -1,13 +1,12 @@
 """`open_run`: a run directory with its tables, its densities, and its pictures.
 
-Matplotlib and PyVista are slow to import and not every reader draws: each picture is imported when it is asked for.
+Matplotlib and PyVista are slow to import and not every reader draws: a picture's module is imported when it is called.
 """
 
 # ruff: noqa: PLC0415
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from mfpde.output.reader import RunReader
 if TYPE_CHECKING:
     from pyvista import Plotter
 
-    from mfpde.figures.style import Page
+    from mfpde.figures.style import StyledFigure
 
 
 def open_run(directory: str | Path) -> Run:
@@ -38,36 +37,35 @@ class Run(RunReader):
             tau: of the report to draw; the last unless given.
             animation: draw the film through τ, too; it takes the longest.
         """
-        from mfpde.figures.pages.album import Wishes, write_figures
-        from mfpde.output.records.progress import Steps
+        from mfpde.figures.pages.album import FigureOptions, write_figures
 
-        return write_figures(self, Wishes(tau, animation=animation), _say, Steps("drawing"))
+        return write_figures(self, FigureOptions(tau, animation=animation))
 
-    def plot(self, tau: float | None = None) -> Page:
+    def plot(self, tau: float | None = None) -> StyledFigure:
         """The run at a glance: energies and stationarity against τ, and the densities at τ; a Matplotlib figure."""
         from mfpde.figures.plots.glance import glance_figure
 
         return glance_figure(self, tau)
 
-    def plot_history(self) -> Page:
+    def plot_history(self) -> StyledFigure:
         """Risk, penalty, energy, gap, accuracy and soundness against τ; see `figures.plots.history.history_figure`."""
         from mfpde.figures.plots.history import history_figure
 
         return history_figure(self)
 
-    def plot_densities(self, tau: float | None = None) -> Page:
+    def plot_densities(self, tau: float | None = None) -> StyledFigure:
         """All families and layers as small multiples; see `figures.plots.overview.densities_figure`."""
         from mfpde.figures.plots.overview import densities_figure
 
         return densities_figure(self, tau)
 
-    def plot_density(self, family: str | None = None, tau: float | None = None) -> Page:
+    def plot_density(self, family: str | None = None, tau: float | None = None) -> StyledFigure:
         """One family in all layers, with marginals and moments; see `figures.plots.density.density_figure`."""
         from mfpde.figures.plots.density import density_figure
 
         return density_figure(self, family, tau)
 
-    def plot_potential(self, family: str | None = None, tau: float | None = None) -> Page:
+    def plot_potential(self, family: str | None = None, tau: float | None = None) -> StyledFigure:
         """The potential of a family, its minimisers marked; see `figures.plots.potential.potential_figure`."""
         from mfpde.figures.plots.potential import potential_figure
 
@@ -78,8 +76,3 @@ class Run(RunReader):
         from mfpde.figures.plots.volume import volume_plotter
 
         return volume_plotter(self, family, tau, layer)
-
-
-def _say(line: str) -> None:
-    if sys.stdout is not None:
-        sys.stdout.write(line + "\n")

@@ -136,8 +136,9 @@ def _check_option_files(options: Sequence[str]) -> None:
 
 def say(line: str) -> None:
     """Show a line of what the command does, at once; called on one rank."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # a process may have no standard output
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def warn(line: str) -> None:

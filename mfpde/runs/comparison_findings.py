@@ -10,10 +10,11 @@ import numpy as np
 
 from mfpde.comparison import block_distances, exponents, verdict
 from mfpde.comparison.checks import percent
-from mfpde.figures.pages.comparison_report import Findings, page
 from mfpde.comparison.depth_error import depth_rows
 from mfpde.comparison.effects import effects, witness
 from mfpde.comparison.evidence import Evidence, History
+from mfpde.comparison.findings import Findings
+from mfpde.figures.pages.comparison_report import comparison_page
 from mfpde.figures.plots import comparison_figures
 from mfpde.finite.record_files import Record
 from mfpde.output.files import failing_clearly, write_json, write_text
@@ -117,8 +118,10 @@ def write(folder: Path, evidence: Evidence, findings: Findings) -> None:
 
     with failing_clearly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        images = comparison_figures.save(figures, folder)
-        write_text(folder / "report.html", page(findings, images))
+        for name, figure in figures.items():
+            figure.save(folder / name)
+        pictures = [folder / f"{name}.png" for name in figures]
+        write_text(folder / "report.html", comparison_page(findings, pictures))
         write_json(folder / "summary.json", findings.plain())
 
 

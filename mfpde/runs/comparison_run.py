@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from mfpde.figures.pages.comparison_report import Findings
 from mfpde.comparison.effects import CHANGE
 from mfpde.comparison.evidence import Evidence
+from mfpde.comparison.findings import Findings
 from mfpde.comparison.verdict import Verdict
 from mfpde.config.run_file import RunFile
 from mfpde.inputs import inside

@@ -18,7 +18,7 @@ from mpi4py import MPI
 from mfpde.config import run_file, toml
 from mfpde.config.identity import Identity
 from mfpde.errors import ComputationError, InputError
-from mfpde.figures.plots.sweep_curves import draw
+from mfpde.figures.plots.sweep_curves import draw_sweep
 from mfpde.inputs import inside, show
 from mfpde.output.directory import SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
@@ -206,7 +206,7 @@ def _sum_up(plan: SweepPlan) -> None:
     with failing_clearly(plan.directory):
         plan.directory.mkdir(parents=True, exist_ok=True)
         write_text(plan.directory / TABLE, text.getvalue())
-        draw(rows, keys, plan.directory / "sweep")
+        draw_sweep(rows, keys, plan.directory / "sweep")
 
 
 def _rows(plan: SweepPlan) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mfpde import InputError
-from mfpde.figures.blocks import Block, block
+from mfpde.figures.blocks import Block, blocks_of
 from mfpde.figures.minimisers import minimisers
 from mfpde.figures.pages.live_view import curve, look, render, watch
 from mfpde.figures.plots import movie, volume
@@ -93,7 +93,7 @@ def test_an_ellipse_is_at_its_distance_from_the_mean():
 
 def test_moments_of_families_of_different_dimensions(tmp_path):
     run = make_run(tmp_path, {"attention": 2, "line": 1})
-    one = block(run, "line", 1, 1)
+    one = blocks_of(run, run.snapshot(tau=1.0, family="line"))[1]
     assert one.mean.shape == (3, 1)
     assert one.mean[:, 0].tolist() == pytest.approx([0.4, 0.6, 0.8])
     assert one.until(0.5).tau.tolist() == [0.0, 0.5]
@@ -160,9 +160,9 @@ def test_everything_into_one_folder(tmp_path, dims):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
 def test_the_report_in_a_browser(tmp_path):
     run = make_run(tmp_path / "run")
-    from mfpde.figures.pages.album import Wishes, write_figures
+    from mfpde.figures.pages.album import FigureOptions, write_figures
 
-    report = write_figures(run, Wishes(animation=False), lambda _: None)[-1]
+    report = write_figures(run, FigureOptions(animation=False))[-1]
     profile, shot = tmp_path / "profile", tmp_path / "shot.png"
     quiet = [
         "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

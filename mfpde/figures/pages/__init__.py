@@ -1,1 +1,1 @@
-"""What is put together from pictures: the album, the report of a run, the live view."""
+"""What is put together from pictures: the album, the reports of a run and of a comparison, the live view."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mfpde.errors import ComputationError
-from mfpde.figures import style
 from mfpde.figures.blocks import chosen
 from mfpde.figures.pages.run_report import write_report
 from mfpde.figures.plots import movie, volume
@@ -16,14 +14,19 @@ from mfpde.figures.plots.density import density_figure
 from mfpde.figures.plots.history import history_figure
 from mfpde.figures.plots.overview import densities_figure
 from mfpde.figures.plots.potential import potential_figure
+from mfpde.figures.style import StyledFigure
+from mfpde.output.directory import FIGURES
+from mfpde.output.files import failing_clearly
 from mfpde.output.reader import RunReader
 from mfpde.output.records.progress import Steps
+from mfpde.parallel import mpi
 
-FOLDER = "figures"
+type Drawing = tuple[str, Callable[[], list[Path]]]
+"""What is drawn, in a word or two, and the function that draws it."""
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FigureOptions:
     """What to draw.
 
     Attributes:
@@ -37,20 +40,14 @@ class Wishes:
     animation: bool = True
 
 
-type Drawing = tuple[str, Callable[[], list[Path]]]
-"""What is drawn, in a word or two, and what draws it."""
-
-
-def write_figures(
-    run: RunReader, wishes: Wishes, tell: Callable[[str], None], steps: Steps | None = None
-) -> list[Path]:
+def write_figures(run: RunReader, options: FigureOptions) -> list[Path]:
     """Draw a run into DIR/figures/, each figure as .pdf and .png; old figures of the same names are replaced.
+
+    On a terminal a bar shows the time left. A line on standard output names whatever was left out, and why.
 
     Args:
         run: finished or running, with one report at least.
-        wishes: what to draw.
-        tell: is given a line for each thing that was left out, and why.
-        steps: shows how far it is; nothing does unless given.
+        options: what to draw.
 
     Returns:
         The files, the report last.
@@ -59,56 +56,50 @@ def write_figures(
         InputError: for an unknown family, a τ between reports, or a run without reports; nothing was written.
         ComputationError: when the disk refuses.
     """
-    _, tau = chosen(run, None, wishes.tau)
-    families = tuple(wishes.families) or run.families
+    _, tau = chosen(run, None, options.tau)
+    families = tuple(options.families) or run.families
     dims = {family: run.snapshot(tau=chosen(run, family, tau)[1], family=family).dim for family in families}
-    folder = run.directory / FOLDER
-    try:
+    folder = run.directory / FIGURES
+    with failing_clearly(folder):
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ComputationError(f"{folder} cannot be made: {error.strerror or error}") from error
-    drawings = list(_drawings(run, folder, tau, dims, tell))
-    if wishes.animation:
-        drawings.append(("animation", lambda: _film(run, folder, tell)))
+
+    drawings = list(_drawings(run, folder, tau, dims))
+    if options.animation:
+        drawings.append(("animation", partial(_film, run, folder)))
     written: list[Path] = []
     drawings.append(("report", lambda: [write_report(run, written)]))
-    for _, draw in drawings if steps is None else steps.each(drawings, lambda drawing: drawing[0]):
+    for _, draw in Steps("drawing").each(drawings, lambda drawing: drawing[0]):
         written += draw()
+
     return written
 
 
-def _drawings(
-    run: RunReader, folder: Path, tau: float, dims: Mapping[str, int], tell: Callable[[str], None]
-) -> Iterator[Drawing]:
+def _drawings(run: RunReader, folder: Path, tau: float, dims: Mapping[str, int]) -> Iterator[Drawing]:
     """All figures, in the order of the report; families by name → d."""
-    yield "history", lambda: style.save(history_figure(run), folder / "history")
-    yield "densities", lambda: style.save(densities_figure(run, tau), folder / "densities")
+
+    def saved(stem: str, draw: Callable[[], StyledFigure]) -> Callable[[], list[Path]]:
+        return lambda: draw().save(folder / stem)
+
+    yield "history", saved("history", partial(history_figure, run))
+    yield "densities", saved("densities", partial(densities_figure, run, tau))
     for family, dim in dims.items():
-        yield f"density of {family}", partial(_density, run, folder, family, tau)
+        yield f"density of {family}", saved(f"density_{family}", partial(density_figure, run, family, tau))
         if dim < 3:
-            yield f"potential of {family}", partial(_potential, run, folder, family, tau)
+            yield f"potential of {family}", saved(f"potential_{family}", partial(potential_figure, run, family, tau))
+
     spatial = [family for family, dim in dims.items() if dim == 3]
     if spatial and (reason := volume.obstacle()):
-        tell(reason)
+        mpi.say(reason)
         return
     for family in spatial:
         yield f"{family} in space", partial(volume.volume_pictures, run, folder, family, tau)
 
 
-def _density(run: RunReader, folder: Path, family: str, tau: float) -> list[Path]:
-    return style.save(density_figure(run, family, tau), folder / f"density_{family}")
-
-
-def _potential(run: RunReader, folder: Path, family: str, tau: float) -> list[Path]:
-    return style.save(potential_figure(run, family, tau), folder / f"potential_{family}")
-
-
-def _film(run: RunReader, folder: Path, tell: Callable[[str], None]) -> list[Path]:
+def _film(run: RunReader, folder: Path) -> list[Path]:
     written = movie.animate(run, folder)
     if not written:
-        tell("one report is no film yet: no animation")
+        mpi.say("only one report so far: no animation")
     elif len(written) == 1:
-        tell(
-            "no ffmpeg (Debian: apt install ffmpeg; or pip install imageio-ffmpeg): animation.gif without animation.mp4"
-        )
+        install = "Debian: apt install ffmpeg; or pip install imageio-ffmpeg"
+        mpi.say(f"no ffmpeg ({install}): animation.gif without animation.mp4")
     return written

@@ -1,4 +1,4 @@
-"""A run in progress, in the terminal: how far it is, how long it will take, what the risk does."""
+"""A run in progress, in the terminal: how far it is, how long it will take, and the curve of the risk."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SHOWN = ("energy", "dissipation", "gap", "risk_error")
 _HEIGHT = 5  # lines of the curve
 _HOME = "\x1b[H\x1b[J"  # to the upper left, and clear what is below
 _PAUSE = 1.0  # seconds between looks
-_LATE = 10.0  # times the usual pause, and seconds that this counts as at least, after which a report is missed
-_RECENT = 3  # reports whose pace tells the time left
+_LATE = 10.0  # a report is overdue after so many usual pauses, each counted as so many seconds at least
+_RECENT = 3  # reports from whose pace the time left is estimated
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class View:
         ranks: number of processes, 0 when unknown.
         outcome: how it ended, empty while it goes on.
         silence: seconds since the last report was written.
-        warnings: told so far: what crosses its threshold by now, or at the end all that did.
+        warnings: indicators above their thresholds at the last report; at the end, all warnings that were issued.
     """
 
     name: str
@@ -55,7 +55,7 @@ class View:
     warnings: tuple[str, ...]
 
     def overdue(self) -> bool:
-        """Has it been quiet for much longer than between its last reports? Then it may have been killed."""
+        """Is the next report much later than the last ones were? Then the run may have been killed."""
         usual = float(np.ptp(self.wall[-2:])) if len(self.wall) > 1 else 0.0
         return not self.outcome and self.silence > _LATE * max(usual, _LATE)
 
@@ -69,26 +69,32 @@ class View:
 
 
 def look(run: RunReader) -> View:
-    """Read what the files of a run say by now."""
-    history, timings, summary = run.history, run.timings, run.summary
-    training = run.run_file[1].get("training")
+    """The view of a run from what its files hold by now."""
+    history, summary = run.history, run.summary
+    training, ranks = run.run_file[1].get("training"), run.manifest.get("ranks")
     horizon = training.get("horizon") if isinstance(training, dict) else None
-    ranks, told = run.manifest.get("ranks"), (summary or {}).get("warnings")
     last = {name: float(column[-1]) for name, column in history.items() if len(column)}
+
+    # Only the summary, which is written at the end, lists the warnings of all reports.
     high = [(t, last[t.name]) for t in THRESHOLDS if last.get(t.name, 0) > t.most]
-    alarms = [f"warning: {t.name} = {value:.3g}: {t.advice(value)}" for t, value in high]
+    current = [f"warning: {t.name} = {value:.3g}: {t.advice(value)}" for t, value in high]
+    issued = (summary or {}).get("warnings")
+
+    def column(name: str) -> Array:
+        return np.asarray(history.get(name, ()), dtype=np.float64)
+
     return View(
         name=run.directory.resolve().name,
-        taus=np.asarray(history.get("tau", ()), dtype=np.float64),
-        risk=np.asarray(history.get("risk", ()), dtype=np.float64),
-        accuracy=np.asarray(history.get("accuracy", ()), dtype=np.float64),
-        wall=np.asarray(timings.get("wall", ()), dtype=np.float64),
+        taus=run.taus,
+        risk=column("risk"),
+        accuracy=column("accuracy"),
+        wall=np.asarray(run.timings.get("wall", ()), dtype=np.float64),
         last={name: last[name] for name in _SHOWN if np.isfinite(last.get(name, np.nan))},
         horizon=float(horizon) if isinstance(horizon, int | float) else float("nan"),
         ranks=ranks if isinstance(ranks, int) else 0,
-        silence=_silence(run.directory / "history.csv"),
         outcome="" if summary is None else str(summary.get("outcome", "done")),
-        warnings=tuple(map(str, told)) if isinstance(told, list) else tuple(alarms),
+        silence=_silence(run.directory / "history.csv"),
+        warnings=tuple(map(str, issued)) if isinstance(issued, list) else tuple(current),
     )
 
 
@@ -96,17 +102,19 @@ def render(view: View, width: int = 80, *, ascii_only: bool = False) -> str:
     """The view as lines of text no wider than `width`."""
     if not len(view.taus):
         return f"{view.name}: no report yet; the first one waits for compilation\n"
+
     share = float(np.clip(view.taus[-1] / view.horizon, 0.0, 1.0)) if view.horizon > 0 else 0.0
-    full, empty = ("#", ".") if ascii_only else ("█", "░")
+    full, empty, marks = ("#", ".", _ASCII) if ascii_only else ("█", "░", _BARS)
     bar = round(share * (width - 34))
     state = view.outcome or f"running on {view.ranks or '?'} rank{'s' if view.ranks != 1 else ''}"
     lines = [
         f"{view.name}: {state}",
         f"tau {view.taus[-1]:.4g} of {view.horizon:.4g}  {full * bar}{empty * (width - 34 - bar)} {100 * share:3.0f} %",
         f"risk {view.risk[-1]:.6g}, from {view.risk[0]:.6g}",
-        *("  " + line for line in curve(view.taus, view.risk, (width - 4, _HEIGHT), _ASCII if ascii_only else _BARS)),
+        *("  " + line for line in curve(view.taus, view.risk, (width - 4, _HEIGHT), marks)),
         "  tau 0" + f"tau {view.taus[-1]:.4g}".rjust(width - 9),
     ]
+
     if view.last:
         lines.append("   ".join(f"{name} {value:.4g}" for name, value in view.last.items()))
     if len(view.accuracy):
@@ -116,6 +124,7 @@ def render(view: View, width: int = 80, *, ascii_only: bool = False) -> str:
         lines.append(since if view.outcome else f"{since}, about {_duration(view.left())} left from there")
     if view.overdue():
         lines.append(f"no report for {_duration(view.silence)}: if it was killed, solve … --resume goes on")
+
     lines += view.warnings
     return "".join(line[:width].rstrip() + "\n" for line in lines)
 
@@ -135,11 +144,14 @@ def curve(x: Array, y: Array, size: tuple[int, int], marks: str = _BARS) -> list
     kept = np.isfinite(y)
     if not kept.any():
         return []
+
     width, height = max(1, size[0]) if kept.sum() > 1 else 1, size[1]
     values = np.interp(np.linspace(x[kept][0], x[kept][-1], width), x[kept], y[kept])
     low, high = float(values.min()), float(values.max())
     place = (values - low) / (high - low) if high > low else np.zeros(width)
-    steps = np.minimum((place * height * len(marks)).astype(int), height * len(marks) - 1)  # the mark on top of a bar
+
+    # Each bar is a number of full characters and the mark on top of them.
+    steps = np.minimum((place * height * len(marks)).astype(int), height * len(marks) - 1)
     filled = f" {marks}"
     return [
         "".join(filled[min(max(step + 1 - row * len(marks), 0), len(marks))] for step in steps)
@@ -148,7 +160,7 @@ def curve(x: Array, y: Array, size: tuple[int, int], marks: str = _BARS) -> list
 
 
 def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Show the run until it has ended or the user has had enough (Ctrl-C, which ends the view and not the run).
+    """Show the run until it has ended, or until Ctrl-C, which ends the view and not the run.
 
     A terminal shows one view that changes; anything else gets the view once more with every report.
 
@@ -157,9 +169,9 @@ def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.
         stream: where to write.
         sleep: waits some seconds between looks.
     """
-    seen = -1
-    live = stream.isatty()
+    seen, live = -1, stream.isatty()
     plain = (stream.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf16")
+
     try:
         while True:
             view = look(run)
@@ -168,6 +180,7 @@ def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.
                 width = min(shutil.get_terminal_size().columns, 100) if live else 80
                 stream.write((_HOME if live else "") + render(view, max(width, 50), ascii_only=plain))
                 stream.flush()
+
             seen = len(view.taus)
             if view.outcome:
                 return
@@ -182,7 +195,7 @@ def _silence(path: Path) -> float:
 
 
 def _duration(seconds: float) -> str:
-    """As a person says it: 42 s, 3 min 20 s, 2 h 05 min; a question mark for what is not known."""
+    """42 s, 3 min 20 s or 2 h 05 min; a question mark for what is not known."""
     if not np.isfinite(seconds):
         return "?"
     whole = round(seconds)

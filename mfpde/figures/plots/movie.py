@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfpde.errors import ComputationError
-from mfpde.figures.plots.overview import Small
-from mfpde.figures.style import styled
+from mfpde.figures.plots.overview import SmallMultiples
+from mfpde.figures.style import print_style
+from mfpde.output.files import failing_clearly
 from mfpde.output.reader import RunReader
 
 Frame = NDArray[np.uint8]
@@ -22,11 +23,11 @@ Frame = NDArray[np.uint8]
 _MOST = 60  # frames
 _FAMILIES = 6  # that are shown; more make panels too small to follow
 _DPI = 110
-_SECONDS = 8.0  # the longest a film lasts
-_HOLD = 1.5  # seconds that the last frame stands
+_SECONDS = 8.0  # the longest film
+_HOLD = 1.5  # seconds that the last frame is held
 
 
-@styled
+@print_style
 def animate(run: RunReader, folder: Path) -> list[Path]:
     """Write animation.gif, and animation.mp4 where there is an ffmpeg, into the folder.
 
@@ -45,20 +46,17 @@ def animate(run: RunReader, folder: Path) -> list[Path]:
         return []
     frames = list(_drawn(run, taus))
     pause = min(0.5, _SECONDS / len(frames))
-    try:
+    with failing_clearly(folder):
         written = [_gif(folder / "animation.gif", frames, pause)]
-        program = ffmpeg()
-        if program is not None:
+        if program := ffmpeg():
             written.append(_mp4(program, folder / "animation.mp4", frames, pause))
-    except OSError as error:
-        raise ComputationError(f"{folder} cannot be written: {error.strerror or error}") from error
+
     return written
 
 
 def ffmpeg() -> str | None:
-    """The ffmpeg program of the system, or of the package imageio-ffmpeg; None without."""
-    found = shutil.which("ffmpeg")
-    if found is not None:
+    """The ffmpeg program of the system, or of the package imageio-ffmpeg; None where there is neither."""
+    if found := shutil.which("ffmpeg"):
         return found
     try:
         from imageio_ffmpeg import get_ffmpeg_exe  # noqa: PLC0415  (an extra)
@@ -78,10 +76,11 @@ def _frames(run: RunReader) -> list[float]:
 
 def _drawn(run: RunReader, taus: Sequence[float]) -> Iterator[Frame]:
     """RGB pictures (height, width, 3) of even sizes, as video codecs want them."""
-    small = Small(run, taus, run.families[:_FAMILIES])
-    page = small.page(taus[0])
-    page.set_dpi(_DPI)
-    canvas = page.canvas
+    small = SmallMultiples(run, taus, run.families[:_FAMILIES])
+    figure = small.figure(taus[0])
+    figure.set_dpi(_DPI)
+    canvas = figure.canvas
+
     for tau in taus:
         small.move(tau)
         canvas.draw()
@@ -104,12 +103,14 @@ def _mp4(program: str, path: Path, frames: Sequence[Frame], pause: float) -> Pat
     data = b"".join(frame.tobytes() for frame in [*frames, *[frames[-1]] * round(_HOLD / pause)])
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{1 / pause:.4f}", "-i", "-"]
     common = ["-pix_fmt", "yuv420p", "-r", "30", "-movflags", "+faststart", str(path)]
-    said = b""
+
+    reason = b""
     for codec in (["-c:v", "libx264", "-crf", "20"], ["-c:v", "mpeg4", "-q:v", "4"]):
         command = [program, "-y", "-loglevel", "error", *source, *codec, *common]
         ended = subprocess.run(command, input=data, capture_output=True, check=False)
         if ended.returncode == 0:
             return path
-        said = ended.stderr
-    lines = said.decode(errors="replace").strip().splitlines()
+        reason = ended.stderr
+
+    lines = reason.decode(errors="replace").strip().splitlines()
     raise ComputationError(f"{path}: ffmpeg failed: {lines[-1] if lines else 'no reason given'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,20 +14,23 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from mfpde.figures import style
-from mfpde.figures.blocks import Block, block, chosen, window
-from mfpde.figures.panels import Overlay, Plane, flat, image, overlay, raster_of
-from mfpde.figures.raster import rasterise
-from mfpde.figures.style import Page, entitle, quiet, styled, symbol
+from mfpde.figures.blocks import Block, blocks_of, chosen, window
+from mfpde.figures.panels import MomentOverlay, draw_density, in_plane, raster_of
+from mfpde.figures.raster import midpoints, rasterise, union
+from mfpde.figures.style import StyledFigure, add_title, print_style, symbol
 from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
-_PLANE = Plane(0, 1)
+SCALED = "each panel scaled to its own maximum"
+_PLANE = (0, 1)
 _MARGIN = (0.42, 0.05)  # inches, left and right of the panels
+_GAP = 0.22  # inches between rows
+_CURVE_PIXELS = 400  # for d = 1
 
 
-@styled
-def densities_figure(run: RunReader, tau: float | None = None) -> Page:
+@print_style
+def densities_figure(run: RunReader, tau: float | None = None) -> StyledFigure:
     """Small multiples: a row a family, a column a layer; each panel scaled to its own largest density.
 
     d = 2 shows ρ, d = 3 its marginal in the first two coordinates, d = 1 the curve.
@@ -41,105 +43,100 @@ def densities_figure(run: RunReader, tau: float | None = None) -> Page:
         InputError: for a τ between reports, or a run without reports.
     """
     _, tau = chosen(run, None, tau)
-    return Small(run, [tau]).page(tau)
+    return SmallMultiples(run, [tau]).figure(tau)
 
 
-@dataclass(eq=False)
-class Small:
-    """The small multiples of a run, in windows of θ that hold for all of the given τ.
+class SmallMultiples:
+    """The small multiples of a run, in windows of θ that are the same at all of the given τ."""
 
-    Attributes:
-        run: the run.
-        taus: the reports that will be shown.
-        families: those that are drawn; all unless given.
-    """
+    def __init__(self, run: RunReader, taus: Sequence[float], families: Sequence[str] = ()) -> None:
+        """Choose the windows.
 
-    run: RunReader
-    taus: Sequence[float]
-    families: Sequence[str] = ()
-    _windows: dict[str, Array] = field(default_factory=dict, init=False)
-    _blocks: dict[str, list[Block]] = field(default_factory=dict, init=False)
-    _panels: dict[tuple[str, int], _Panel] = field(default_factory=dict, init=False)
-    _title: Text | None = field(default=None, init=False)
+        Args:
+            run: the run.
+            taus: the reports that will be shown.
+            families: those that are drawn; all unless given.
+        """
+        self.families = tuple(families) or run.families
+        self._run = run
+        self._panels: dict[tuple[str, int], _Panel] = {}
+        self._title: Text | None = None
 
-    def __post_init__(self) -> None:
-        self.families = tuple(self.families) or self.run.families
+        # The first, the middle and the last report stand for all of them.
+        self._windows: dict[str, Array] = {}
+        self._blocks: dict[str, list[Block]] = {}
+        self._coordinates: dict[str, tuple[str, ...]] = {}
         for family in self.families:
             boxes = []
-            for tau in (self.taus[0], self.taus[len(self.taus) // 2], self.taus[-1]):
-                snapshot = self.run.snapshot(tau=tau, family=family)
-                self._blocks[family] = [
-                    block(self.run, family, layer, snapshot.dim) for layer in range(snapshot.layers)
-                ]
-                boxes.append(window(snapshot, [one.until(tau) for one in self._blocks[family]]))
-            stacked = np.stack(boxes)
-            self._windows[family] = np.stack([stacked[..., 0].min(axis=0), stacked[..., 1].max(axis=0)], axis=-1)
+            for tau in (taus[0], taus[len(taus) // 2], taus[-1]):
+                snapshot = run.snapshot(tau=tau, family=family)
+                self._blocks[family] = blocks_of(run, snapshot)
+                self._coordinates[family] = snapshot.coordinates
+                boxes.append(window(snapshot, [block.until(tau) for block in self._blocks[family]]))
+            self._windows[family] = union(boxes)
 
-    @property
-    def layers(self) -> int:
-        """The most layers that a family has."""
-        return max(len(blocks) for blocks in self._blocks.values())
+        self._layers = max(len(blocks) for blocks in self._blocks.values())
+        self._side = min(1.5, (style.WIDTH - sum(_MARGIN)) / self._layers)  # inches, the height of a panel
 
-    def side(self, width: float) -> float:
-        """Height of a panel, inches."""
-        return min(1.5, (width - sum(_MARGIN)) / self.layers)
-
-    def height(self, width: float = style.WIDTH) -> float:
+    def height(self) -> float:
         """Inches that the panels need."""
-        return len(self.families) * (self.side(width) + 0.22) + 0.75
+        return len(self.families) * (self._side + _GAP) + 0.75
 
-    def page(self, tau: float) -> Page:
-        """A page of its own, with τ in the title."""
-        page = Page(self.height())
-        self.draw(page, tau)
-        self._title = entitle(page, rf"densities at $\tau = {tau:.4g}$", note="each panel scaled to its own maximum")
-        return page
+    def figure(self, tau: float) -> StyledFigure:
+        """A figure of its own, with τ in the title."""
+        figure = StyledFigure(self.height())
+        self.draw(figure, tau)
+        self._title = add_title(figure, rf"densities at $\tau = {tau:.4g}$", note=SCALED)
+        return figure
 
-    def draw(self, page: Figure | SubFigure, tau: float) -> None:
+    def draw(self, figure: Figure | SubFigure, tau: float) -> None:
         """Draw all panels into a figure or a part of one."""
         height = self.height()
-        grid = page.add_gridspec(
-            len(self.families), self.layers, left=_MARGIN[0] / style.WIDTH, right=1 - _MARGIN[1] / style.WIDTH,
-            top=1 - 0.45 / height, bottom=0.38 / height, wspace=0.08, hspace=0.22 / self.side(style.WIDTH),
+        grid = figure.add_gridspec(
+            len(self.families), self._layers, left=_MARGIN[0] / style.WIDTH, right=1 - _MARGIN[1] / style.WIDTH,
+            top=1 - 0.45 / height, bottom=0.38 / height, wspace=0.08, hspace=_GAP / self._side,
         )  # fmt: skip
         for row, family in enumerate(self.families):
             for layer, moments in enumerate(self._blocks[family]):
-                axes = page.add_subplot(grid[row, layer])
+                axes = figure.add_subplot(grid[row, layer])
                 self._panels[family, layer] = _Panel(axes, self._windows[family], moments)
-                self._label(axes, family, layer, row)
+                self._name(axes, family, layer, row)
+
         self.move(tau)
 
     def move(self, tau: float) -> None:
         """Show another report in the panels that are there."""
-        pixels = int(np.clip(150 * self.side(style.WIDTH), 64, 220))
+        pixels = int(np.clip(150 * self._side, 64, 220))
         for family in self.families:
-            snapshot = self.run.snapshot(tau=tau, family=family)
+            snapshot, box = self._run.snapshot(tau=tau, family=family), self._windows[family]
             for layer in range(snapshot.layers):
-                box = self._windows[family]
                 if snapshot.dim == 1:
-                    values = np.maximum(rasterise(snapshot, layer, box, 400).density, 0.0)
+                    values = np.maximum(rasterise(snapshot, layer, box, _CURVE_PIXELS).density, 0.0)
                 else:
-                    values = flat(raster_of(snapshot, layer, box, pixels), _PLANE)
+                    values = in_plane(raster_of(snapshot, layer, box, pixels), _PLANE)
                 self._panels[family, layer].show(values, tau)
+
         if self._title is not None:
             self._title.set_text(rf"densities at $\tau = {tau:.4g}$")
 
-    def _label(self, axes: Axes, family: str, layer: int, row: int) -> None:
+    def _name(self, axes: Axes, family: str, layer: int, row: int) -> None:
         """Names of layers above, of families and coordinates at the left, of the horizontal coordinate below."""
-        coordinates = self.run.snapshot(tau=self.taus[-1], family=family).coordinates
+        lowest = row == len(self.families) - 1
+        small = self._layers > 4 or len(self.families) > 4
+        other_below = lowest or not np.allclose(
+            self._windows[family][0], self._windows[self.families[row + 1]][0]
+        )  # another window: its ticks do not serve this row
+        style.show_tick_labels(axes, x=lowest or (other_below and not small), y=layer == 0 and not small)
+        axes.tick_params(labelsize=6)
+
+        across, *up = map(symbol, self._coordinates[family])
         if row == 0:
             axes.set_title(f"layer {layer}")
-        last_alike = row == len(self.families) - 1 or not np.allclose(
-            self._windows[family][0], self._windows[self.families[row + 1]][0]
-        )
-        small = self.layers > 4 or len(self.families) > 4
-        quiet(axes, x=row == len(self.families) - 1 or (last_alike and not small), y=layer == 0 and not small)
-        axes.tick_params(labelsize=6)
-        if row == len(self.families) - 1 or not small:
-            axes.set_xlabel(symbol(coordinates[0]), labelpad=1)
+        if lowest or not small:
+            axes.set_xlabel(across, labelpad=1)
         if layer == 0:
-            up = symbol(coordinates[1]) if len(coordinates) > 1 else "density"
-            axes.set_ylabel(f"{family}\n{up}" if len(self.families) > 1 else up, fontsize=7)
+            name = up[0] if up else "density"
+            axes.set_ylabel(f"{family}\n{name}" if len(self.families) > 1 else name, fontsize=7)
 
 
 class _Panel:
@@ -147,29 +144,31 @@ class _Panel:
 
     def __init__(self, axes: Axes, box: Array, moments: Block) -> None:
         self._axes, self._box, self._moments = axes, box, moments
-        self._image: AxesImage | None = None
+        self._drawn: tuple[AxesImage, MomentOverlay] | None = None
         self._curve: Line2D | None = None
-        self._overlay: Overlay | None = None
 
     def show(self, values: Array, tau: float) -> None:
-        """Draw, or put new values into what is drawn."""
-        moments, top = self._moments.until(tau), float(values.max()) or 1.0
+        """Draw, or put new values into what is drawn: a curve (n,) or an image (n, n)."""
+        top = float(values.max()) or 1.0
         if values.ndim == 1:
             self._show_curve(values, top)
+        else:
+            self._show_image(values, top, self._moments.until(tau))
+
+    def _show_image(self, values: Array, top: float, moments: Block) -> None:
+        if self._drawn is None:
+            image = draw_density(self._axes, values, _PLANE, self._box, Normalize(0.0, top))
+            self._drawn = image, MomentOverlay(self._axes, moments, _PLANE, width=0.7)
             return
-        if self._image is None or self._overlay is None:
-            self._image = image(self._axes, values, _PLANE, self._box, Normalize(0.0, top))
-            self._overlay = overlay(self._axes, moments, _PLANE, width=0.7)
-            return
-        self._image.set_data(values)
-        self._image.set_clim(0.0, top)
-        self._overlay.move(moments, _PLANE)
+        image, overlay = self._drawn
+        image.set_data(values)
+        image.set_clim(0.0, top)
+        overlay.move(moments)
 
     def _show_curve(self, values: Array, top: float) -> None:
         if self._curve is None:
-            places = self._box[0, 0] + np.ptp(self._box[0]) * (np.arange(len(values)) + 0.5) / len(values)
+            places = midpoints(self._box[0], len(values))
             (self._curve,) = self._axes.plot(places, values, color=style.BLUE, linewidth=1.0)
-            self._axes.set_xlim(*self._box[0])
-            self._axes.set_yticks([])
+            self._axes.set(xlim=tuple(self._box[0]), yticks=[])
         self._curve.set_ydata(values)
         self._axes.set_ylim(0.0, 1.08 * top)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.figures import style
-from mfpde.figures.blocks import block, chosen, names, window
+from mfpde.figures.blocks import blocks_of, chosen, theta_name, window
 from mfpde.figures.minimisers import Minimisers, minimisers
-from mfpde.figures.raster import Raster, mesh_box, rasterise
-from mfpde.figures.style import Page, entitle, quiet, styled, symbol
+from mfpde.figures.panels import colour_bar, layer_grid, name_axes, name_layers
+from mfpde.figures.raster import Raster, mass_levels, rasterise, union, within_mesh
+from mfpde.figures.style import StyledFigure, add_title, print_style, symbol
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
 
-_ACROSS = 4
-_PIXELS = 160
-_LINES = 14  # contours of V
+_PIXELS, _LINE_PIXELS = 160, 600
+_CONTOURS = 14  # of V
 _MASS = (0.9, 0.5)  # contours that hold these shares of the mass
+_ROOM = 0.12  # around a minimiser, of the window of the density
+_MARKS = {"deepest": ("*", style.ORANGE, 8.0), "local": ("o", "white", 3.5), "outside": ("^", style.RED, 5.0)}
 
 
-@styled
-def potential_figure(run: RunReader, family: str | None = None, tau: float | None = None) -> Page:
+@print_style
+def potential_figure(run: RunReader, family: str | None = None, tau: float | None = None) -> StyledFigure:
     """V(θ) of a family in every layer, with the contours of the density that hold 50 % and 90 % of its mass.
 
     A star marks the least V on the mesh, rings other local minimisers; a triangle stands where V still falls towards
@@ -44,112 +47,95 @@ def potential_figure(run: RunReader, family: str | None = None, tau: float | Non
     snapshot = run.snapshot(tau=tau, family=name)
     if snapshot.dim > 2:
         raise InputError(f"family {name!r}: has {snapshot.dim} coordinates; its potential is drawn for one or two")
-    blocks = [block(run, name, layer, snapshot.dim).until(tau) for layer in range(snapshot.layers)]
+
     found = [minimisers(snapshot, layer) for layer in range(snapshot.layers)]
-    box = _window(snapshot, window(snapshot, blocks), found)
-    page = (_lines if snapshot.dim == 1 else _fields)(snapshot, box, found)
-    entitle(page, rf"{name}: potential $V$ of {names(snapshot)} at $\tau = {tau:.4g}$")
-    return page
+    dense = window(snapshot, [block.until(tau) for block in blocks_of(run, snapshot)])
+    box = _around_minimisers(snapshot, dense, found)
+    figure = (_curves if snapshot.dim == 1 else _contours)(snapshot, box, found)
+    add_title(figure, rf"{name}: potential $V$ of {theta_name(snapshot)} at $\tau = {tau:.4g}$")
+    return figure
 
 
-def _window(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> Array:
-    """The window of the density, enlarged to show the minimisers with some room around them."""
-    places = np.concatenate([one.theta[:1] for one in found])
-    room = 0.12 * np.ptp(box, axis=1)
-    low = np.minimum(box[:, 0], places.min(axis=0) - room)
-    high = np.maximum(box[:, 1], places.max(axis=0) + room)
-    mesh = mesh_box(snapshot)
-    return np.stack([np.maximum(low, mesh[:, 0]), np.minimum(high, mesh[:, 1])], axis=-1)
+def _around_minimisers(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> Array:
+    """The window of the density, enlarged to show the deepest minimisers with some room around them."""
+    room = _ROOM * np.ptp(box, axis=1)
+    deepest = [np.stack([one.theta[0] - room, one.theta[0] + room], axis=-1) for one in found]
+    return within_mesh(union([box, *deepest]), snapshot)
 
 
-def _fields(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> Page:
+def _contours(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> StyledFigure:
     """d = 2: filled contours, each layer with its own bar of colours."""
-    rows = math.ceil(snapshot.layers / _ACROSS)
-    across = math.ceil(snapshot.layers / rows)
+    rows, across = layer_grid(snapshot.layers)
     side = min(1.6, 5.4 / across)
     height = 0.3 + rows * (side + 1.0)
-    page = Page(height)
-    grid = page.add_gridspec(
+    figure = StyledFigure(height)
+    grid = figure.add_gridspec(
         rows, across, left=0.085, right=0.98, top=1 - 0.5 / height, bottom=0.8 / height, wspace=0.1, hspace=1.0 / side
     )
+
     for layer in range(snapshot.layers):
         row, column = divmod(layer, across)
-        axes = page.add_subplot(grid[row, column])
-        _field(page, axes, rasterise(snapshot, layer, box, _PIXELS), -0.46 / side)
-        _mark(axes, found[layer], box)
-        axes.set_title(f"layer {layer}")
-        axes.set_xlabel(symbol(snapshot.coordinates[0]))
-        quiet(axes, x=True, y=column == 0)
-        axes.set_ylabel(symbol(snapshot.coordinates[1]) if column == 0 else "")
-    return page
+        axes = figure.add_subplot(grid[row, column])
+        _draw_potential(axes, rasterise(snapshot, layer, box, _PIXELS), -0.46 / side)
+        _mark_minimisers(axes, found[layer], box, found[layer].theta)
+        axes.set(title=f"layer {layer}", xlim=tuple(box[0]), ylim=tuple(box[1]))
+        name_axes(axes, snapshot, (0, 1), y=column == 0)
+
+    return figure
 
 
-def _field(page: Page, axes: Axes, raster: Raster, below: float) -> None:
-    """V in colours whose steps hold equal areas, so that valleys show beside steep walls."""
+def _draw_potential(axes: Axes, raster: Raster, below: float) -> None:
+    """V in colours whose steps hold equal areas, so that valleys show beside steep walls, and contours of the mass."""
     values = raster.potential.T
     finite = values[np.isfinite(values)]
-    levels = np.unique(np.quantile(finite, np.linspace(0.0, 1.0, _LINES) ** 1.5))
+    levels = np.unique(np.quantile(finite, np.linspace(0.0, 1.0, _CONTOURS) ** 1.5))
     if len(levels) < 2:  # a constant
         levels = levels[0] + np.array([0.0, 1e-12])
-    drawn = axes.contourf(*raster.axes, values, levels=levels, cmap=style.POTENTIAL_MAP, norm=_steps(levels))
+    norm = BoundaryNorm(levels, 256)
+    drawn = axes.contourf(*raster.axes, values, levels=levels, cmap=style.POTENTIAL_MAP, norm=norm)
+
     density = np.maximum(raster.density.T, 0.0)
-    heights = _heights(density)
-    if len(heights):
+    if heights := sorted(set(mass_levels(density, _MASS))):
         axes.contour(*raster.axes, density, levels=heights, colors="white", linewidths=0.8)
-    bar = page.colorbar(drawn, cax=axes.inset_axes((0.0, below, 1.0, 0.06)), orientation="horizontal", ticks=[])
-    bar.outline.set_linewidth(0.4)
+
+    bar = colour_bar(drawn, axes, (0.0, below, 1.0, 0.06))
     for place, level, side in ((0.0, levels[0], "left"), (1.0, levels[-1], "right")):
-        bar.ax.text(place, -0.3, f"{level:.2g}", transform=bar.ax.transAxes, ha=side, va="top", fontsize=6.5)
+        bar.ax.text(
+            place, -0.3, f"{level:.2g}", transform=bar.ax.transAxes, ha=side, va="top", fontsize=style.NOTE_SIZE
+        )
 
 
-def _steps(levels: Array) -> object:
-    return style.mpl.colors.BoundaryNorm(levels, 256)
+def _mark_minimisers(axes: Axes, found: Minimisers, box: Array, places: Array, colour: Any = None) -> None:
+    """Star, rings, triangle, see `potential_figure`; the deepest on top.
+
+    Args:
+        axes: to draw into.
+        found: the minimisers (k) of a layer.
+        box: the window; what lies outside is left out.
+        places: where each is drawn, (k, 2).
+        colour: of all of them; that of the mark unless given.
+    """
+    for k in reversed(range(len(places))):
+        if ((found.theta[k] >= box[:, 0]) & (found.theta[k] <= box[:, 1])).all():
+            kind = "outside" if not found.inside[k] else "local" if k else "deepest"
+            mark, own, size = _MARKS[kind]
+            axes.plot(
+                *places[k], mark, color=own if colour is None else colour, markersize=size, markeredgecolor="black",
+                markeredgewidth=0.6, clip_on=False, zorder=5,
+            )  # fmt: skip
 
 
-def _heights(density: Array) -> Array:
-    """Values of ρ above which these shares of the mass lie, in ascending order."""
-    ordered = np.sort(density.ravel())[::-1]
-    mass = np.cumsum(ordered)
-    if not mass[-1] > 0.0:
-        return np.zeros(0)
-    return np.unique([ordered[min(np.searchsorted(mass, share * mass[-1]), len(ordered) - 1)] for share in _MASS])
-
-
-def _mark(axes: Axes, found: Minimisers, box: Array) -> None:
-    """Star, rings, triangle: see `potential_figure`."""
-    edge = {"markeredgecolor": "black", "markeredgewidth": 0.6, "clip_on": False, "zorder": 5}
-    inside, outside = found.theta[found.inside], found.theta[~found.inside]
-    best = inside[:1] if found.inside[0] else inside[:0]
-    rest = inside[len(best) :]
-    rest = rest[((rest >= box[:, 0]) & (rest <= box[:, 1])).all(axis=1)]
-    axes.plot(*rest.T, "o", color="white", markersize=3.5, **edge)  # type: ignore[arg-type]
-    axes.plot(*best.T, "*", color=style.ORANGE, markersize=8, **edge)  # type: ignore[arg-type]
-    axes.plot(*outside.T, "^", color=style.RED, markersize=5, **edge)  # type: ignore[arg-type]
-    axes.set(xlim=tuple(box[0]), ylim=tuple(box[1]))
-
-
-def _lines(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> Page:
+def _curves(snapshot: Snapshot, box: Array, found: list[Minimisers]) -> StyledFigure:
     """d = 1: one curve a layer, and its minimisers."""
-    page = Page(2.6)
-    axes = page.subplots()
-    colours = style.mpl.colormaps["viridis_r"](np.linspace(0.12, 1.0, snapshot.layers))
-    for layer, colour in enumerate(colours):
-        raster = rasterise(snapshot, layer, box, 600)
+    figure = StyledFigure(2.6)
+    axes = figure.subplots()
+    for layer, colour in enumerate(style.depth_colours(snapshot.layers)):
+        raster = rasterise(snapshot, layer, box, _LINE_PIXELS)
         axes.plot(raster.axes[0], raster.potential, color=colour, label=f"layer {layer}")
-        for k, (theta, value) in enumerate(zip(found[layer].theta[:, 0], found[layer].value, strict=True)):
-            mark = ("*" if k == 0 else "o") if found[layer].inside[k] else "^"
-            if box[0, 0] <= theta <= box[0, 1]:
-                axes.plot(
-                    theta,
-                    value,
-                    mark,
-                    color=colour,
-                    markersize=8 if mark == "*" else 4,
-                    markeredgecolor="black",
-                    markeredgewidth=0.6,
-                )
+        places = np.column_stack([found[layer].theta, found[layer].value])
+        _mark_minimisers(axes, found[layer], box, places, colour)
+
     axes.set(xlabel=symbol(snapshot.coordinates[0]), ylabel="$V$", xlim=tuple(box[0]))
-    if snapshot.layers <= 8:
-        axes.legend()
-    page.tight_layout(pad=0.4, rect=(0, 0, 1, 0.92))
-    return page
+    name_layers(axes)
+    figure.tight_layout(pad=0.4, rect=(0, 0, 1, 0.92))
+    return figure
