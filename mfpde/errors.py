@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """A mistake that the user can mend: reported as one line, exit code 2."""
+    """A mistake that the user can correct: reported as one line, exit code 2."""
 
     exit_code = 2
 
@@ -19,8 +19,8 @@ class DiskError(ComputationError):
     """The numbers are sound and cannot be written (disk full, quota, a folder that vanished): one line, exit code 3."""
 
 
-class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
-    """The run was asked to end and has been saved: one line; code 128 + signal, or 0 at the end of `--wall-time`."""
+class Stopped(Exception):  # noqa: N818  (no error: it was requested)
+    """The run ended on request and has been saved: one line; code 128 + signal, or 0 at the end of `--wall-time`."""
 
     def __init__(self, line: str, signal: int = 0) -> None:
         super().__init__(line)

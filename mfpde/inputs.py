@@ -64,15 +64,27 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def whole(key: str, value: object, least: int, most: int) -> int:
-    """A whole number between least and most.
+def whole(key: str, value: object, least: int | None = None, most: int | None = None) -> int:
+    """A whole number, between least and most where they are given.
 
     Raises:
         InputError: naming key, value and what is allowed.
     """
-    if not is_whole(value) or not least <= int(value) <= most:
-        raise InputError(f"{key} = {show(value)}: must be a whole number, {least} … {most}")
-    return int(value)
+    if is_whole(value) and (least is None or least <= int(value)) and (most is None or int(value) <= most):
+        return int(value)
+    allowed = "" if least is None else f", {least} … {most}"
+    raise InputError(f"{key} = {show(value)}: must be a whole number{allowed}")
+
+
+def word(key: str, value: object) -> str:
+    """A text.
+
+    Raises:
+        InputError: naming key and value.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{key} = {show(value)}: must be a text")
+    return value
 
 
 def truth(key: str, value: object) -> bool:

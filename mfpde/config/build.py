@@ -7,18 +7,16 @@ given the model, a model function with a parameter named `task` the task.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mfpde.config.user_files import call, function_of
 from mfpde.errors import InputError
-from mfpde.inputs import existing, file_name, inside, one_of, real, reject_unknown, show, whole
+from mfpde.inputs import file_name, inside, one_of, real, reject_unknown, show, truth, whole, word
 from mfpde.problem import datasets, models, vision
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Bump, Law, Normal, Uniform
@@ -42,9 +40,9 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "vision-transformer": vision.vision_transformer,
 }
 _LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}
+_TYPES: Mapping[str, Callable[[str, object], object]] = {"int": whole, "float": real, "str": word, "bool": truth}
 _MODEL_KEYS = ("layers", "step", "depth")
-_USER = "mfpde_user_"  # before the name of a user's file, as a module
-_OTHER = {"task": "model", "model": "task"}  # what a function may ask for, by the name of a parameter
+_OTHER = {"task": "model", "model": "task"}  # the parameter through which a function gets what the other makes
 
 
 def build(content: Mapping[str, Any], base: Path) -> tuple[Transformer, Task]:
@@ -60,11 +58,12 @@ def build(content: Mapping[str, Any], base: Path) -> tuple[Transformer, Task]:
     modules: dict[Path, ModuleType] = {}
     make_task = _maker(content["task"], "task", _TASKS, base, modules)
     make_model = _maker(content["model"], "model", _MODELS, base, modules)
+
     if not make_task.takes("model"):
         task = make_task(Task)
         return _model(make_model, content, task), task
     if make_model.takes("task"):
-        raise InputError("[task] and [model]: each of the two functions asks for what the other makes")
+        raise InputError("[task] and [model]: each of the two functions needs what the other makes")
     model = _model(make_model, content, None)
     return model, make_task(Task, {"model": model})
 
@@ -87,7 +86,7 @@ class _Maker:
 
         Args:
             result: what it must return.
-            made: what the other table has made; given to a function that asks for it.
+            made: by the function of the other table, for a parameter of that name.
         """
         kind, parameters = self.kind, self.parameters
         winning = _MODEL_KEYS if kind == "model" else ()
@@ -95,13 +94,15 @@ class _Maker:
             _check_type(f"{kind}.{key}", value, parameters.get(key))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             reject_unknown(kind, self.given, [*(p for p in parameters if p != _OTHER[kind]), *winning])
+
         arguments = {key: value for key, value in self.given.items() if key not in winning or key in parameters}
         arguments |= {key: value for key, value in (made or {}).items() if key in parameters}
         missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments
                    and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]  # fmt: skip
         if missing:
             raise InputError(f"{kind}.{missing[0]} is missing")
-        value = _run(f"{kind}: {getattr(self.function, '__name__', 'function')} failed", self.function, arguments)
+
+        value = call(f"{kind}: {getattr(self.function, '__name__', 'function')} failed", self.function, arguments)
         if not isinstance(value, result):
             raise InputError(f"{kind}: the function returned {type(value).__name__}, not mfpde.{result.__name__}")
         return value
@@ -119,17 +120,18 @@ def _maker(
     named = [way for way in ways if way in table]
     if len(named) != 1:
         raise InputError(f"[{kind}] needs exactly one of {', '.join(ways)}; it has {' and '.join(named) or 'none'}")
+
     way = named[0]
     value, others = table[way], {key: v for key, v in table.items() if key != way}
     if way == "npz":
         archive = base / file_name("task.npz", value, "a file name")
         return _Maker(kind, lambda: datasets.from_npz(archive), {}, others)
     if way == "name":
-        one_of(f"{kind}.name", value, list(shipped))
-        function, where = shipped[value], ""
+        function, where = shipped[one_of(f"{kind}.name", value, list(shipped))], ""
     else:
         where = f"{kind}.python = {show(value)}"
-        function = _from_file(where, value, base, modules)
+        function = function_of(where, value, base, modules)
+
     try:
         return _Maker(kind, function, inspect.signature(function).parameters, others)
     except (TypeError, ValueError) as error:  # some built-in ones
@@ -168,95 +170,15 @@ def _with_law(family: Family, given: object, layers: int) -> Family:
 
 def _law(table: Mapping[str, Any], where: str) -> Law:
     reject_unknown(where, table, ("law", "mean", "std"))
-    kind = table.get("law", "normal")
-    one_of(f"{where}.law", kind, list(_LAWS))
+    law = _LAWS[one_of(f"{where}.law", table.get("law", "normal"), list(_LAWS))]
     for key in ("mean", "std"):
         if key not in table:
             raise InputError(f"{where}.{key} is missing")
     with inside(where):
-        return _LAWS[str(kind)](table["mean"], table["std"])
-
-
-def _from_file(where: str, text: object, base: Path, modules: dict[Path, ModuleType]) -> Callable[..., Any]:
-    name, colon, attribute = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if not colon or not name or not attribute.isidentifier():
-        raise InputError(f'{where}: must look like "file.py:function"')
-    path = existing(where.partition(" ")[0], base / name)
-    if path not in modules:
-        modules[path] = _module(where, path)
-    function = getattr(modules[path], attribute, None)
-    if not callable(function):
-        raise InputError(f"{where}: the file has no function {attribute!r}")
-    return function
-
-
-def _module(where: str, path: Path) -> ModuleType:
-    """Run a user's file, as a script would: it may import what stands beside it, now or when it is called."""
-    name = f"{_USER}{path.stem}"
-    loader = _AsItStands(name, str(path)) if path.suffix == ".py" else None
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{where}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    _make_importable(path.resolve().parent)
-    sys.modules[spec.name] = module  # dataclasses and pickles look there
-    _run(f"{where}: failed to import", spec.loader.exec_module, {"module": module})
-    return module
-
-
-class _AsItStands(SourceFileLoader):
-    """Compiles a file at every run.
-
-    Python takes bytecode for that of a source of the same size and second, which a file that was just changed may have.
-    """
-
-    def path_stats(self, path: str) -> Mapping[str, Any]:
-        """Without the time of the source bytecode is neither read nor written."""
-        raise OSError(path)
-
-
-def _make_importable(folder: Path) -> None:
-    """Put a folder first among those that imports look into.
-
-    What another user's file of this process has imported from beside itself must not pass for a file of the same name
-    that stands here.
-    """
-    files = {name: getattr(module, "__file__", None) or "" for name, module in list(sys.modules.items())}
-    others = {Path(file).resolve().parent for name, file in files.items() if name.startswith(_USER)} - {folder}
-    stale = {
-        name for name in files if _beside(folder, name) and files[name] in (_beside(other, name) for other in others)
-    }
-    for name in files:
-        if name.partition(".")[0] in stale:
-            del sys.modules[name]
-    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
-
-
-def _beside(folder: Path, name: str) -> str:
-    """The file of a module or package of this name in a folder; empty where there is none."""
-    files = (folder / f"{name}.py", folder / name / "__init__.py")
-    return next((str(file) for file in files if file.is_file()), "")
-
-
-def _run(failing: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call the user's own code, or a shipped function with values that no annotation describes."""
-    try:
-        return function(**arguments)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{failing}: {type(error).__name__}{f': {text[:200]}' if text else ''}") from error
+        return law(table["mean"], table["std"])
 
 
 def _check_type(key: str, value: object, parameter: inspect.Parameter | None) -> None:
     annotation = parameter.annotation if parameter is not None else ""
-    if annotation in ("int", int):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputError(f"{key} = {show(value)}: must be a whole number")
-    elif annotation in ("float", float):
-        real(key, value)
-    elif annotation in ("str", str) and not isinstance(value, str):
-        raise InputError(f"{key} = {show(value)}: must be a text")
-    elif annotation in ("bool", bool) and not isinstance(value, bool):
-        raise InputError(f"{key} = {show(value)}: must be true or false")
+    if check := _TYPES.get(str(getattr(annotation, "__name__", annotation))):
+        check(key, value)

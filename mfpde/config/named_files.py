@@ -1,11 +1,12 @@
 """The files that a run file names (archives, meshes, users' functions), and what becomes of their names elsewhere.
 
 A run file's paths are relative to its own folder. So its copy in a run directory has other paths to the same files, and
-what says whether two runs are the same goes by what is in the files, and not by the way to them.
+whether two runs are the same depends on what is in the files, and not on the way to them.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -27,32 +28,27 @@ def families(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def contents(content: Mapping[str, Any], base: Path) -> Iterator[tuple[str, str, bytes]]:
     """(table, name without its folders, content) of the files that are there; a second of one name has a number."""
     seen: dict[str, int] = {}
-    for table, name in _names(content):
-        path = base / name
+    for (table, *_), key, value in _named(content):
+        path = base / (value.rpartition(":")[0] if key == "python" else value)
         if _is_file(path):
             seen[path.name] = count = seen.get(path.name, 0) + 1
             yield table, path.name if count == 1 else f"{path.name} ({count})", path.read_bytes()
 
 
-def _names(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(table, name) of the archive, the meshes and the users' functions."""
-    tables = [(table, content.get(table, {})) for table in _KEYS]
-    tables += [("density", own) for own in families(content).values()]
-    for table, entries in tables:
-        for key in _KEYS[table]:
-            name = entries.get(key)
-            if isinstance(name, str):
-                yield table, name.rpartition(":")[0] if key == "python" else name
-
-
 def renamed(content: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The tables of a run file with every name of a file changed."""
-    found = {
-        k: _renamed(v, _KEYS[k], change) if k in _KEYS and isinstance(v, Mapping) else v for k, v in content.items()
-    }
-    for family, own in families(content).items():
-        found["density"][family] = _renamed(own, _KEYS["density"], change)
+    found = copy.deepcopy(dict(content))
+    for place, key, value in _named(content):
+        table = found
+        for part in place:
+            table = table[part]
+        table[key] = _changed(key, value, change)
     return found
+
+
+def without_folders(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables with the last part of every name of a file."""
+    return renamed(content, lambda name: Path(name).name)
 
 
 def seen_from(folder: Path, base: Path) -> Callable[[str], str]:
@@ -71,25 +67,21 @@ def seen_from(folder: Path, base: Path) -> Callable[[str], str]:
 
 def overrides(content: Mapping[str, Any], other: Mapping[str, Any], change: Callable[[str], str]) -> list[str]:
     """As after `--set`: the names in `other`, changed, of the files that `content` names too."""
-    texts = []
-    theirs = renamed(other, change)
-    for table, keys in _KEYS.items():
-        places = {table: (content.get(table, {}), theirs.get(table, {}))}
-        if table == "density":
-            places |= {f"density.{f}": (own, theirs[table].get(f, {})) for f, own in families(content).items()}
-        for place, (mine, given) in places.items():
-            kept = [key for key in keys if key in mine and isinstance(given.get(key), str)]
-            texts += [f"{place}.{key}={toml.value(given[key])}" for key in kept]
-    return texts
+    theirs = {(place, key): value for place, key, value in _named(other)}
+    shared = [(place, key) for place, key, _ in _named(content) if (place, key) in theirs]
+    return [
+        f"{'.'.join((*place, key))}={toml.value(_changed(key, theirs[place, key], change))}" for place, key in shared
+    ]
 
 
-def without_folders(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables with the last part of every name of a file."""
-    return renamed(content, lambda name: Path(name).name)
-
-
-def _renamed(table: Mapping[str, Any], keys: tuple[str, ...], change: Callable[[str], str]) -> dict[str, Any]:
-    return {k: _changed(k, v, change) if k in keys and isinstance(v, str) else v for k, v in table.items()}
+def _named(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """(table, key, value) of all values that name a file; a family's table is ("density", FAMILY)."""
+    tables: dict[tuple[str, ...], Mapping[str, Any]] = {(table,): content.get(table, {}) for table in _KEYS}
+    tables |= {("density", family): own for family, own in families(content).items()}
+    for place, table in tables.items():
+        for key in _KEYS[place[0]]:
+            if isinstance(table.get(key), str):
+                yield place, key, table[key]
 
 
 def _changed(key: str, value: str, change: Callable[[str], str]) -> str:
@@ -100,7 +92,7 @@ def _changed(key: str, value: str, change: Callable[[str], str]) -> str:
 
 
 def _is_file(path: Path) -> bool:
-    """Is it there? A name that no file can have is not; who opens it will say so."""
+    """Is it there? A name that no file can have is not; whoever opens it reports that."""
     try:
         return path.is_file()
     except OSError:

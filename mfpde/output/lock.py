@@ -1,7 +1,7 @@
-"""One writer a directory: a lock of the operating system's, which ends with its process, however that ends.
+"""One writer a directory: a lock of the operating system, which ends with its process, however that ends.
 
-What a writer leaves behind when it is killed is a file that nobody has locked, and the next one takes it over. Host and
-process stand in it, for the line that another writer gets.
+A writer that is killed leaves a file behind that nobody has locked, and the next one takes it over. The file names host
+and process, for the message that another writer gets.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LOCK = ".mfpde-lock"  # a name that no other program has for a file of its own
 
 @contextmanager
 def only_writer(directory: Path) -> Iterator[None]:
-    """Be the only process that writes into a directory, or say who is; on rank 0.
+    """Be the only process that writes into a directory; on rank 0.
 
     The directory is made if it is not there, and taken away again if nothing was put into it.
 
     Raises:
-        InputError: when another process holds it, or the file system refuses.
+        InputError: when another process holds it, naming that, or when the file system refuses.
     """
     try:
         made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
@@ -36,6 +36,7 @@ def only_writer(directory: Path) -> Iterator[None]:
         handle = _taken(directory)
     except OSError as error:
         raise InputError(f"directory {directory}: {error.strerror or error}") from error
+
     try:
         yield
     finally:
@@ -58,7 +59,8 @@ def _taken(directory: Path) -> int:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # its writer has just ended, and has taken the file away
+        os.close(handle)  # its writer has just ended, and has removed the file
+
     with suppress(OSError):  # a full disk: the lock holds without a name
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()} {platform.node()}".encode(), 0)

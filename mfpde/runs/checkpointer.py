@@ -1,4 +1,4 @@
-"""Checkpoints of a run: when one is due, what is in it, and when the run ends because somebody asked for it."""
+"""Checkpoints of a run: when one is due, what is in it, and when the run ends on request."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
 from mfpde.config.identity import Identity
 from mfpde.errors import ComputationError, InputError, Stopped
-from mfpde.limit.solver import Solver
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import Generations
-from mfpde.output.writer import RunWriter
 from mfpde.parallel.agreement import agree
 from mfpde.parallel.signals import Signals, name
 
-_SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank asks for; to the last the signal's number is added
+if TYPE_CHECKING:
+    from mfpde.limit.solver import Solver
+    from mfpde.output.writer import RunWriter
+
+_SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank requests; to the last the signal's number is added
 _RECENT = 16  # steps and checkpoints whose durations are remembered
 _MOST_SHOWN = 4  # keys that differ
 _CAUTION = 1.5  # by which the longest of them may be exceeded
 
 
 class Schedule:
-    """This rank's wishes: rank 0 looks at the clock, every rank at its signals."""
+    """What this rank requests between two steps: rank 0 looks at the clock, every rank at its signals."""
 
     def __init__(self, every: float, wall_time: float | None, signals: Signals, watches_clock: bool) -> None:
         """Nothing is due.
@@ -48,7 +50,7 @@ class Schedule:
         self._saved = time.monotonic()
 
     def poll(self) -> float:
-        """What this rank asks for now, 0 for nothing; once a step."""
+        """What this rank requests now, 0 for nothing; once a step."""
         self._signals.keep()
         now = time.monotonic()
         if self._asked is not None:  # before the first time the model was compiled, which does not come again
@@ -76,7 +78,7 @@ class Schedule:
 
 @dataclass
 class Checkpointer:
-    """Saves a run, and ends it when asked; `poll` and `pause` are what `Solver.run` calls.
+    """Saves a run, and ends it on request; `poll` and `pause` are what `Solver.run` calls.
 
     Attributes:
         comm: communicator.
@@ -97,17 +99,17 @@ class Checkpointer:
         """See `Schedule.poll`."""
         return self.schedule.poll()
 
-    def pause(self, asked: float) -> None:
-        """Save, and end the run if that was asked for; collective.
+    def pause(self, request: float) -> None:
+        """Save, and end the run if that was requested; collective.
 
         Raises:
             Stopped: on every rank, after a checkpoint.
             ComputationError: on every rank, when the disk refuses.
         """
         self.save()
-        if asked == _SAVE:
+        if request == _SAVE:
             return
-        number = int(asked - _SIGNAL) if asked >= _SIGNAL else 0
+        number = int(request - _SIGNAL) if request >= _SIGNAL else 0
         why = name(number) if number else "--wall-time is up"
         tau = self.solver.stepper.state.tau
         raise Stopped(f"{why}: stopped at tau = {tau:.6g} and saved; --resume goes on from there", number)

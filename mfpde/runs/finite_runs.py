@@ -1,11 +1,11 @@
-"""From a run file to DIR/particles: finite Transformers of many sizes, depths and seeds, dealt out to the ranks."""
+"""From a run file to DIR/particles: finite Transformers of many sizes, depths and seeds, distributed over the ranks."""
 
 from __future__ import annotations
 
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.record_files import Record, load, load_all, path_of, save
 from mfpde.finite.training import TrainerCache
 from mfpde.inputs import inside
-from mfpde.output.directory import check_writable
+from mfpde.output.directory import MANIFEST, RUN_FILE, check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.records.manifest import describe, read_manifest
@@ -30,14 +30,17 @@ from mfpde.problem.transformer import Transformer
 from mfpde.runs.problem_setup import check_same, report_times
 
 FOLDER = "particles"
-MANIFEST, RUN_FILE, HISTORY = "manifest.json", "run.toml", "history.csv"
+HISTORY = "history.csv"
 _KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
-_SLEEP = 0.2  # seconds between looks of a rank that has nothing left to do
+_PAUSE = 0.2  # seconds between looks of a rank that has nothing left to do
+
+type _Problems = Mapping[int, tuple[Transformer, Task]]
+"""Number of layers → model and task."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is to be trained.
+    """The finite Transformers that are to be trained.
 
     Attributes:
         run: the run file.
@@ -70,8 +73,9 @@ class TrainingPlan:
         """
         times = np.array(self.times())
         if self.kept is None:
-            wanted = self.run.training.horizon * np.arange(1, _KEPT + 1) / _KEPT
-            return sorted({float(times[1:][np.abs(times[1:] - t).argmin()]) for t in wanted})
+            even = self.run.training.horizon * np.arange(1, _KEPT + 1) / _KEPT
+            return sorted({float(times[1:][np.abs(times[1:] - t).argmin()]) for t in even})
+
         for tau in self.kept:
             nearest = float(times[np.abs(times - tau).argmin()])
             if not np.isclose(nearest, tau, rtol=1e-9, atol=1e-12):
@@ -87,20 +91,23 @@ def execute(plan: TrainingPlan) -> None:
         ComputationError: after all other jobs are done and kept.
     """
     comm = MPI.COMM_WORLD
+    first = comm.rank == 0
     times, kept = agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
     agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    agree(lambda: _check(plan) if comm.rank == 0 else None)
+    agree(lambda: _check(plan) if first else None)
+
     with ExitStack() as stack:
-        agree(lambda: stack.enter_context(only_writer(plan.folder)) if comm.rank == 0 else None)
+        agree(lambda: stack.enter_context(only_writer(plan.folder)) if first else None)
         todo = from_first(lambda: _todo(plan, times, kept))
-        agree(lambda: _begin(plan, comm.size) if comm.rank == 0 else None)
+        agree(lambda: _begin(plan, comm.size) if first else None)
+
         costs = [job.cost(*problems[job.layers]) for job in todo]
         mine = deal(todo, costs, comm.size)[comm.rank]
-        watch = _Watch(plan.folder, todo) if comm.rank == 0 else None
-        failure = _train(plan, problems, mine, times, kept, watch)
-        _wait(comm, watch)
-        agree(lambda: _history(plan.folder) if comm.rank == 0 else None)
+        progress = _TrainingProgress(plan.folder, todo) if first else None
+        failure = _train(plan, problems, mine, times, kept, progress)
+        _wait(comm, progress)
+        agree(lambda: _history(plan.folder) if first else None)
     agree(lambda: _raise(failure))
 
 
@@ -121,14 +128,14 @@ def _check(plan: TrainingPlan) -> None:
     """
     folder = plan.folder
     check_writable(folder)
-    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-    if manifest is None and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+    if (folder / MANIFEST).is_file():
+        if not plan.run.identity().shares_problem_of(read_manifest(folder / MANIFEST)):
+            raise InputError(
+                f"directory {folder}: holds particles of another run file (another task, model, initial law, weight "
+                "decay or temperature); --directory chooses another"
+            )
+    elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"directory {folder}: holds files but no particles of mfpde (no {MANIFEST}); choose another")
-    if manifest is not None and not plan.run.identity().shares_problem_of(manifest):
-        raise InputError(
-            f"directory {folder}: holds particles of another run file (another task, model, initial law, weight decay "
-            "or temperature); --directory chooses another"
-        )
 
 
 def _todo(plan: TrainingPlan, times: Sequence[float], kept: Sequence[float]) -> list[Job]:
@@ -156,16 +163,17 @@ def _begin(plan: TrainingPlan, ranks: int) -> None:
 
 def _train(
     plan: TrainingPlan,
-    problems: dict[int, tuple[Transformer, Task]],
+    problems: _Problems,
     jobs: Sequence[Job],
     times: Sequence[float],
     kept: Sequence[float],
-    watch: _Watch | None,
+    progress: _TrainingProgress | None,
 ) -> ComputationError | None:
     """Train this rank's jobs; the first failure, after all of them were tried."""
     failure: ComputationError | None = None
     training = plan.run.training
     caches = {n: TrainerCache(*both, training.weight_decay, training.temperature) for n, both in problems.items()}
+
     for job in jobs:
         try:
             with np.errstate(all="ignore"):
@@ -174,20 +182,21 @@ def _train(
                 save(plan.folder, record)
         except ComputationError as error:
             failure = failure or error
-        if watch is not None:
-            watch.look()
+        if progress is not None:
+            progress.update()
     return failure
 
 
-def _wait(comm: MPI.Intracomm, watch: _Watch | None) -> None:
+def _wait(comm: MPI.Intracomm, progress: _TrainingProgress | None) -> None:
     """Until every rank is done; a sleeping rank takes no core from a working one."""
     request = comm.Ibarrier()
-    while not request.Test():
-        time.sleep(_SLEEP)
-        if watch is not None:
-            watch.look()
-    if watch is not None:
-        watch.look()
+    done = False
+    while not done:
+        done = request.Test()
+        if progress is not None:
+            progress.update()
+        if not done:
+            time.sleep(_PAUSE)
 
 
 def _raise(failure: ComputationError | None) -> None:
@@ -195,7 +204,7 @@ def _raise(failure: ComputationError | None) -> None:
         raise failure
 
 
-class _Watch:
+class _TrainingProgress:
     """Rank 0's view of all ranks' work, by the files that appear."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
@@ -205,8 +214,8 @@ class _Watch:
         self._start = time.time()
         say(f"{self._count} finite Transformers to train")
 
-    def look(self) -> None:
-        """Show the jobs that were done since the last look."""
+    def update(self) -> None:
+        """Show the jobs that were done since the last update."""
         for job in [job for job in self._open if self._is_new(path_of(self._folder, job))]:
             self._open.remove(job)
             risk = load(path_of(self._folder, job)).columns["risk"][-1]
@@ -227,15 +236,14 @@ def _history(folder: Path) -> None:
     table.writerow(["initial", "units", "layers", "seed", "method", *columns])
     for record in records:
         table.writerows(_rows(record, columns))
+
     with failing_clearly(folder):
         write_text(folder / HISTORY, text.getvalue())
 
 
-def _rows(record: Record, columns: Sequence[str]) -> list[list[str]]:
+def _rows(record: Record, columns: Sequence[str]) -> Iterator[list[str]]:
     job = record.job
     about = [job.initial, "x".join(map(str, job.size)), str(job.layers), str(job.seed), job.method.name]
-    value: Callable[[str, int], str] = lambda name, k: repr(float(record.columns[name][k]))  # noqa: E731
-    return [
-        [*about, *(value(name, k) if name in record.columns else "nan" for name in columns)]
-        for k in range(len(record.tau))
-    ]
+    missing = np.full(len(record.tau), np.nan)
+    for values in zip(*(record.columns.get(name, missing) for name in columns), strict=True):
+        yield [*about, *(repr(float(value)) for value in values)]

@@ -61,7 +61,7 @@ def check_compiler() -> None:
     """Does numba compile here? The solver's kernels are written for processors, and Python cannot run them.
 
     Raises:
-        InputError: if it was told not to.
+        InputError: if NUMBA_DISABLE_JIT is set.
     """
     from numba.core import config  # noqa: PLC0415  (a study of finite Transformers does without)
 

@@ -24,7 +24,7 @@ USERS = {
     "def model(): sys.exit(0)": ("model: model failed: SystemExit: 0",),
     "def model(): 1 / 0": ("model: model failed: ZeroDivisionError: division by zero",),
     "def model(): return family()": ("the function returned Family, not mfpde.Transformer",),
-    "task, model = (lambda model: 0), (lambda task: 0)": ("each of the two functions asks for what the other makes",),
+    "task, model = (lambda model: 0), (lambda task: 0)": ("each of the two functions needs what the other makes",),
     "def task(): return np.ones((4, 3, 2)), np.ones(4)": ("the function returned tuple, not mfpde.Task",),
     "def task(): return mfpde.Task(np.full((4, 3, 2), np.nan), np.ones(4))": ("tokens holds 24 values", "not finite"),
     "def task(): return mfpde.Task(np.ones((4, 3, 2)), np.ones((3, 1)))": ("targets has shape (3, 1)", "(4, outputs)"),
