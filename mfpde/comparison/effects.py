@@ -25,7 +25,6 @@ from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
-CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to find unless another change is given
 _ENOUGH = 400  # units in all layers of a family, from which Δ is known to some 5 %
 
 

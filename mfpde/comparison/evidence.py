@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.effects import CHANGE, Effect
+from mfpde.comparison.checks import CHANGE
 from mfpde.finite.record_files import Record, has_time
-from mfpde.problem.transformer import Transformer
+
+if TYPE_CHECKING:
+    from mfpde.comparison.effects import Effect
+    from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
 type Course = tuple[Array, Array]

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mfpde.comparison.checks import Check
+from mfpde.comparison.checks import CHANGE, Check
 from mfpde.comparison.depth_error import DepthRow
-from mfpde.comparison.effects import CHANGE
 from mfpde.comparison.exponents import SlopeRow
 from mfpde.comparison.slopes import Governed
 from mfpde.comparison.verdict import Verdict, decide

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from mfpde.comparison.effects import CHANGE
+from mfpde.comparison.checks import CHANGE
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.findings import Findings
 from mfpde.comparison.verdict import Verdict

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mfpde.comparison.checks import Check
-from mfpde.comparison.effects import CHANGE, Effect, effects, witness
+from mfpde.comparison.checks import CHANGE, Check
+from mfpde.comparison.effects import Effect, effects, witness
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.exponents import risk_slopes, slope_checks
 from mfpde.comparison.grids import grid_checks, refinement_checks

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from mfpde.compare import main as compare
-from mfpde.comparison.checks import Check
-from mfpde.comparison.effects import CHANGE, Effect
+from mfpde.comparison.checks import CHANGE, Check
+from mfpde.comparison.effects import Effect
 from mfpde.comparison.exponents import SlopeRow, slope_checks
 from mfpde.comparison.slopes import Slope, floor, slope
 from mfpde.comparison.verdict import decide

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mfpde.comparison.checks import CONFIDENCE, SYMBOLS, Check, percent
 from mfpde.comparison.depth_error import ORDER, ORDER_WITHIN, DepthRow
 from mfpde.comparison.exponents import SlopeRow
-from mfpde.comparison.findings import Findings
 from mfpde.comparison.slopes import Governed, Slope
 from mfpde.figures.pages.renderer import inline_pictures, render
+
+if TYPE_CHECKING:
+    from mfpde.comparison.findings import Findings
 
 _OUTCOMES = {True: "agrees", False: "differs", None: "undecided"}
 type Row = Sequence[str]
