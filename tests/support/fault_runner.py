@@ -34,6 +34,7 @@ _BROKEN_IN_A_CHILD = re.compile(
     r"^(?:\[\d+\] )?(?:E\s+)?(?:AssertionError: )?"
     r"(NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError|IndentationError|AttributeError): "
 )
+_ERROR = re.compile(r"(\[\d+\] )?[\w.]+(Error|Exception)\b")
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,12 @@ def is_broken(failure: dict[str, Any]) -> bool:
 
 
 def _first_line(failure: dict[str, Any]) -> str:
-    """The first line of the error, without numbers of memory and folders that are others in the next run."""
-    line = failure["reason"][0] if failure["reason"] else failure["errors"][0]
+    """The first line of the error, or of the error of a child whose traceback the error shows.
+
+    Without numbers of memory and folders, which are others in the next run.
+    """
+    lines = failure["reason"] or failure["errors"]
+    line = lines[0]
+    if line.endswith(":"):
+        line = next(filter(_ERROR.match, lines[1:]), line)
     return re.sub(r"/\S*/faults-\w+/|0x[0-9a-f]+", "…", line)
