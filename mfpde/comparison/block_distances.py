@@ -64,6 +64,7 @@ def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) 
             snapshot = run.snapshot(tau=tau, family=family)
             mean = value_at(means_of(moments, family, snapshot.dim), tau)
             covariance = value_at(covariances_of(moments, family, snapshot.dim), tau)
+
             for layer in range(snapshot.layers):
                 density = _Density(snapshot, layer, *nodes(snapshot, layer), mean[layer], covariance[layer])
                 found += [density.distance(record, family, tau) for record in kept]

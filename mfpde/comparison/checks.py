@@ -25,10 +25,10 @@ class Check:
         expected: from the limit, or from theory.
         allowed: largest |value − expected| that passes.
         passed: whether it does; None where the figures cannot decide.
-        note: what the figures are.
+        note: what the figures rest on.
         seen: the smallest true difference that the check would have found.
         seen_in: the same as a relative change of each parameter; empty where it is not translated.
-        more: what would make an undecided check decide.
+        more: what would let an undecided check decide.
     """
 
     name: str

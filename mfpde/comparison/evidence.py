@@ -87,7 +87,7 @@ def course(table: History, column: str) -> Course:
 
 
 def value_at(values: Course, tau: float) -> Array:
-    """What it is at the report at τ, which exists."""
+    """The value at the report at τ, which exists."""
     return np.asarray(values[1][int(np.abs(values[0] - tau).argmin())])
 
 

@@ -91,6 +91,7 @@ def slope_checks(rows: Sequence[SlopeRow], change: float) -> list[Check]:
     judged = [row for row in rows if row.seeds >= _SEEDS and row.wanted == RATE]
     for row in sorted(judged, key=lambda r: (len(r.sizes), r.tau)):
         best[row.of, row.layers] = row
+
     confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(best))
     return [_slope_check(row, row.slope.interval(row.seeds, confidence), change) for row in best.values()]
 

@@ -153,6 +153,6 @@ def deviations(record: Record, model: Transformer) -> Array:
         shift = record.means[family.name][0] - np.array([law.mean for law in laws])
         second = record.covariances[family.name][0] + np.einsum("li,lj->lij", shift, shift)
         second = second - np.stack([np.diag(np.square(law.std)) for law in laws])
-        upper = np.triu_indices(family.dim)
-        found += [shift.mean(axis=0), second.mean(axis=0)[upper]]
+
+        found += [shift.mean(axis=0), second.mean(axis=0)[np.triu_indices(family.dim)]]
     return np.concatenate(found)

@@ -144,7 +144,7 @@ def check_memory(jobs: Iterable[tuple[Job, Transformer, Task]], ranks: int, free
         free: bytes; those of this machine unless given.
 
     Raises:
-        InputError: naming the largest size, what it needs and what there is.
+        InputError: naming the largest size, the memory that it needs and the memory that is free.
     """
     share = (memory.available() if free is None else free) / ranks
     needed, job = max(((job.memory(model, task), job) for job, model, task in jobs), key=lambda pair: pair[0])

@@ -88,6 +88,7 @@ def load(path: Path) -> Record:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+
         groups: dict[str, dict[str, Array]] = {attribute: {} for attribute in _GROUPS.values()}
         for path_in_file, values in arrays.items():
             group, _, name = path_in_file.partition("/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import SupportsFloat
 
 import jax
 import numpy as np
@@ -92,13 +91,8 @@ class TrainerCache:
     def _row(self, snapshot: TrainingSnapshot, test_risk: TestRisk | None) -> dict[str, float]:
         """The columns of one report; accuracies are those of a classification only."""
         test = test_risk(*split(snapshot.units)) if test_risk is not None else None
-        row: dict[str, SupportsFloat] = {
-            "tau": snapshot.tau,
-            "risk": snapshot.risk,
-            "penalty": snapshot.penalty,
-            "energy": snapshot.energy,
-            "steps": snapshot.steps,
-        }
+        row = {name: getattr(snapshot, name) for name in ("tau", "risk", "penalty", "energy", "steps")}
+
         if test is not None:
             row["test_risk"] = test[0]
         if self.task.classification:

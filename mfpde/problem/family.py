@@ -99,6 +99,7 @@ class Family:
                 law = self.initial(layer)
             except Exception as error:  # the user's own code
                 raise InputError(f"family {self.name!r}: initial failed for layer {layer}: {brief(error)}") from error
+
         if not isinstance(law, Law):
             raise InputError(f"family {self.name!r}: initial of layer {layer} is {law!r}, not a law such as Normal")
         if law.dim != self.dim:

@@ -1,7 +1,7 @@
 """Before a run: does the model take the task's samples, and can JAX differentiate what the user wrote?
 
-`try_out` asks for both, from the model to its families, laws and readout, and then of the targets. `fingerprint` says
-whether all ranks have built the same.
+`try_out` checks the families with their laws, the readout, and the targets, in this order. By `fingerprint` the ranks
+find out whether all of them have built the same.
 """
 
 from __future__ import annotations

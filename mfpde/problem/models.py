@@ -24,6 +24,7 @@ _MOST_CHANNELS, _MOST_FAMILIES = 4096, 1000
 
 type Initial = Law | Callable[[int], Law]
 type Activation = Literal["tanh", "gelu", "softplus"]
+type Loss = Literal["squared", "cross_entropy"]
 _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
     "gelu": jax.nn.gelu,
@@ -32,11 +33,7 @@ _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def attention(
-    channels: int = 2,
-    w: ArrayLike | None = None,
-    u: ArrayLike | None = None,
-    layers: int = 4,
-    seed: int = 0,
+    channels: int = 2, w: ArrayLike | None = None, u: ArrayLike | None = None, layers: int = 4, seed: int = 0
 ) -> Transformer:
     """One attention head a layer; the output is all channels but the first of the last token.
 
@@ -50,6 +47,7 @@ def attention(
     whole("model.channels", channels, 2, _MOST_CHANNELS)
     rng = generator("model.seed", seed)
     score, out = _matrix("model.w", w, channels, rng), _matrix("model.u", u, channels, rng)
+
     head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
     return Transformer([[head]], layers, _tail_of_last_token)
 
@@ -62,6 +60,7 @@ def attention_mlp(
     rng = generator("model.seed", seed)
     score, out = (rng.normal(size=(channels, channels)) / np.sqrt(channels) for _ in range(2))
     inward, outward = (rng.normal(size=channels) / np.sqrt(channels) for _ in range(2))
+
     head = softmax_head("attention", score, out, Normal([0.5, 0.0], [0.5, 0.5]))
     start = Normal([0.0, 0.5, 0.0], [0.5, 0.5, 0.5]) if bias else Normal([0.0, 0.5], [0.5, 0.5])
     unit = neuron("mlp", inward, outward, start, activation, bias)
@@ -73,7 +72,7 @@ def image_transformer(
     heads: int = 12,
     neurons: int = 4,
     layers: int = 4,
-    loss: Literal["squared", "cross_entropy"] = "squared",
+    loss: Loss = "squared",
     sharpness: float = 4.0,
     seed: int = 1,
 ) -> Transformer:
@@ -115,7 +114,7 @@ def class_attention(
     heads: int = 40,
     neurons: int = 24,
     layers: int = 6,
-    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
+    loss: Loss = "cross_entropy",
     contrast: float = 3.0,
     reading: float = 0.7,
     shift: float = 0.1,

@@ -81,13 +81,14 @@ def _forms(run: Callable[..., Any], held: tuple[Any, ...], arguments: tuple[Any,
         yield reading.program(traced.jaxpr)
         if not reading.has_rules:
             return
+
         # Next its value and its derivative along all arguments; the held arrays stay as they are.
         run = lambda held, given, motion, run=run: jax.jvp(partial(run, held), given, motion)  # noqa: E731
         arguments = (arguments, jax.tree.map(jnp.zeros_like, arguments))
 
 
 class _Reading:
-    """Programs as values that are equal where all that determines them is, up to the names of their variables.
+    """Programs as values that are equal where all that determines them is equal, up to names of variables.
 
     Attributes:
         has_rules: whether one of them has its own rule for its derivative in forward mode.

@@ -42,7 +42,7 @@ class Task:
     def __post_init__(self) -> None:
         if (self.test_tokens is None) != (self.test_targets is None):
             raise InputError("task: test_tokens and test_targets come together, or neither")
-        kinds = ("",) if self.test_tokens is None else ("", "test_")  # what the names of their arrays begin with
+        kinds = ("",) if self.test_tokens is None else ("", "test_")  # prefixes of the arrays' names
 
         tokens = {kind: _tokens(f"{kind}tokens", getattr(self, f"{kind}tokens")) for kind in kinds}
         targets = {k: _targets(f"{k}targets", getattr(self, f"{k}targets"), len(tokens[k])) for k in kinds}
