@@ -15,7 +15,7 @@ from mfpde.limit.energy import entropy_rate
 from mfpde.limit.fem.finite_elements import FiniteElements
 from mfpde.limit.gradient_flow import GradientFlow, Potential, Rate
 from mfpde.limit.state import FemPart, State
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.parallel.exact_sum import share_of
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import real
 from mfpde.limit.discretisation import AnyDiscretisation
 from mfpde.limit.state import State
-from mfpde.output.checkpoint.checkpoint import CellRows, StateDict, fitting
+from mfpde.output.checkpoint.state_dict import CellRows, StateDict, fitting
 
 
 def saved_state(discretisations: Sequence[AnyDiscretisation], state: State) -> StateDict:

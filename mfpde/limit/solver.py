@@ -29,7 +29,7 @@ from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.step_control import same_time
 from mfpde.limit.timestepping.stepper import Stepper
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Report
 from mfpde.parallel.agreement import agree
 

@@ -39,7 +39,7 @@ def write_xml(path: Path, root: ElementTree.Element) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to the file, and hand it to the system at once."""
+    """Append to the file, and flush at once."""
     with naming(path), path.open("ab") as file:
         file.write(text.encode("utf-8"))
 

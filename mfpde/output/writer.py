@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mfpde.errors import ComputationError
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mpi4py import MPI
 
 from mfpde.config.identity import Identity
-from mfpde.errors import ComputationError, InputError, Stopped
+from mfpde.errors import DiskError, InputError, Stopped
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import Generations
+from mfpde.output.checkpoint.state_dict import checkpoint_errors
 from mfpde.parallel.agreement import agree
 from mfpde.parallel.signals import Signals, name
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 _SAVE, _TIME_UP, _SIGNAL = 1.0, 2.0, 100.0  # what a rank requests; to the last the signal's number is added
 _RECENT = 16  # steps and checkpoints whose durations are remembered
-_MOST_SHOWN = 4  # keys that differ
 _CAUTION = 1.5  # by which the longest of them may be exceeded
+_MOST_SHOWN = 4  # keys that differ
 
 
 class Schedule:
@@ -43,19 +44,21 @@ class Schedule:
         self._every = every
         self._signals = signals
         self._watches_clock = watches_clock
+
         self._deadline = math.inf if wall_time is None else signals.started + wall_time
         self._steps: deque[float] = deque(maxlen=_RECENT)
         self._saves: deque[float] = deque(maxlen=_RECENT)
-        self._asked: float | None = None
+        self._polled: float | None = None
         self._saved = time.monotonic()
 
     def poll(self) -> float:
         """What this rank requests now, 0 for nothing; once a step."""
         self._signals.keep()
         now = time.monotonic()
-        if self._asked is not None:  # before the first time the model was compiled, which does not come again
-            self._steps.append(now - self._asked)
-        self._asked = now
+        if self._polled is not None:  # the model is compiled before the first time, which does not come again
+            self._steps.append(now - self._polled)
+        self._polled = now
+
         if self._signals.ending:
             return _SIGNAL + self._signals.ending
         if self._watches_clock and now + self._ahead() > self._deadline:
@@ -69,7 +72,7 @@ class Schedule:
         self._signals.save = False
         self._saves.append(seconds)
         self._saved = time.monotonic()
-        self._asked = None if self._asked is None else self._saved
+        self._polled = None if self._polled is None else self._saved
 
     def _ahead(self) -> float:
         """How long one more step, and then a checkpoint, may take."""
@@ -82,8 +85,8 @@ class Checkpointer:
 
     Attributes:
         comm: communicator.
-        solver: what is saved.
-        schedule: when.
+        solver: the solver to save.
+        schedule: of this rank.
         identity: what a run that goes on from here must have in common with this one.
         generations, writer: of the run directory, on rank 0.
     """
@@ -104,7 +107,7 @@ class Checkpointer:
 
         Raises:
             Stopped: on every rank, after a checkpoint.
-            ComputationError: on every rank, when the disk refuses.
+            DiskError: on every rank, when the disk refuses.
         """
         self.save()
         if request == _SAVE:
@@ -118,19 +121,21 @@ class Checkpointer:
         """Write a checkpoint; collective.
 
         Raises:
-            ComputationError: on every rank, when the disk refuses; the checkpoints before are as they were.
+            DiskError: on every rank, when the disk refuses; the checkpoints before are as they were.
         """
         start = time.monotonic()
         solver = self.solver.state_dict()
         output = agree(lambda: self.writer.state_dict() if self.writer else None)
         part = agree(lambda: self.generations.new_name() if self.generations else None)
+
         try:
             checkpoint.write(self.comm, part, solver, {"identity": asdict(self.identity), "output": output})
             agree(lambda: self.generations.accept(part) if self.generations and part else None)
-        except ComputationError:
+        except DiskError:
             if part is not None:
                 part.unlink(missing_ok=True)
             raise
+
         self.schedule.saved(time.monotonic() - start)
 
 
@@ -144,7 +149,8 @@ def find(generations: Generations, identity: Identity) -> tuple[Path, dict[str, 
         path, facts, damaged = generations.newest()
     except LookupError as error:
         raise InputError(f"--resume: no checkpoint is sound: {'; '.join(map(str, error.args))}") from error
-    with checkpoint.checkpoint_errors():
+
+    with checkpoint_errors():
         differing = identity.differences(Identity(**facts["identity"]))
     if differing:
         more = len(differing) - _MOST_SHOWN

@@ -22,8 +22,9 @@ from mfpde.limit.certificate.certificate import gap_kind
 from mfpde.limit.memory_estimate import check as check_memory
 from mfpde.limit.solver import STEPS, Solver
 from mfpde.limit.specification import Problem, refined
-from mfpde.output.checkpoint.checkpoint import StateDict, checkpoint_errors, read_state
+from mfpde.output.checkpoint.checkpoint import read_state
 from mfpde.output.checkpoint.generations import Generations
+from mfpde.output.checkpoint.state_dict import StateDict, checkpoint_errors
 from mfpde.output.directory import MANIFEST, check_resumable, prepare
 from mfpde.output.fields.pvd import series_name
 from mfpde.output.fields.series import write_pieces

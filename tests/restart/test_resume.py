@@ -16,8 +16,9 @@ from mpi4py import MPI
 
 import mfpde
 from mfpde import open_run
-from mfpde.output.checkpoint.checkpoint import CellRows, DamagedError, read_facts, read_state
+from mfpde.output.checkpoint.checkpoint import DamagedError, read_facts, read_state
 from mfpde.output.checkpoint.checkpoint import write as write_checkpoint
+from mfpde.output.checkpoint.state_dict import CellRows
 from mfpde.runs.checkpointer import Schedule
 from mfpde.solve import main
 from support.restarts import assert_same, told_tau, write

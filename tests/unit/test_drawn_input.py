@@ -29,6 +29,7 @@ from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.output.checkpoint import checkpoint
 from mfpde.output.checkpoint.generations import CHECKPOINTS, Generations
+from mfpde.output.checkpoint.state_dict import checkpoint_errors
 from mfpde.problem.datasets import from_npz
 from mfpde.problem.tasks import Task
 from mfpde.runs.checkpointer import find
@@ -228,7 +229,7 @@ def test_checkpoints_whose_checksums_fit(count: int, sound: Path, folder: Path) 
         def resume() -> None:
             found, read, _ = find(Generations(folder / "case"), Identity(**said["identity"]))
             solver = Solver(MPI.COMM_SELF, problem)
-            with closing(solver), checkpoint.checkpoint_errors():
+            with closing(solver), checkpoint_errors():
                 solver.load_state_dict(checkpoint.read_state(found, read))
 
         with mangled.guarded():

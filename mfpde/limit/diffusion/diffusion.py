@@ -23,7 +23,7 @@ from petsc4py import PETSc
 from mfpde.errors import ComputationError, InputError
 from mfpde.limit.diffusion.interior_penalty import Coefficients, InteriorPenalty
 from mfpde.limit.transport.transport import Transport
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]

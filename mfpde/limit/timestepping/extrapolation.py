@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.inputs import real
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 
 Array = NDArray[np.float64]
 POINTS = 3  # a parabola: stable for any potential that the density drives back, and of the order of the pair

@@ -26,7 +26,7 @@ from mfpde.limit.state import State
 from mfpde.limit.timestepping.right_hand_side import ImplicitRightHandSide
 from mfpde.limit.timestepping.state_vector import common_values, packed
 from mfpde.limit.timestepping.stepper import Stepper
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 
 Array = NDArray[np.float64]
 GAMMA = 1767732205903 / 4055673282236

@@ -45,7 +45,7 @@ from mfpde.limit.timestepping.ssp43 import ssp43_step
 from mfpde.limit.timestepping.state_vector import packed
 from mfpde.limit.timestepping.step_control import same_time
 from mfpde.limit.timestepping.stepper import Stepper
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 
 Array = NDArray[np.float64]
 

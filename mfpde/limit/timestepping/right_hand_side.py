@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mfpde.limit.backprop import Outcome
 from mfpde.limit.gradient_flow import Potential, Rate
 from mfpde.limit.state import State
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.parallel.exact_sum import Share
 
 Array = NDArray[np.float64]

@@ -25,7 +25,7 @@ from mfpde.limit.timestepping.right_hand_side import RightHandSide
 from mfpde.limit.timestepping.ssp43 import LIMITS, ssp43_step, stable_step
 from mfpde.limit.timestepping.state_vector import cell_values, common_values, packed, vector_of
 from mfpde.limit.timestepping.step_control import StepControl, equal_steps, same_time
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import collapse, share_of
 from mfpde.parallel.petsc_callbacks import unwrapped

@@ -1,9 +1,8 @@
 """The checkpoint file: complete or absent, with a checksum over all of it, for any number of ranks.
 
-A state dict is a nesting of mappings and lists with plain values and arrays as leaves. Its file is a `.npz` that NumPy
-reads: `facts.npy` is the nesting as JSON, and each array has a member named by its path in the nesting. An array that
-is distributed over the ranks by cells (`CellRows`) has its cells in any order, and beside it `cells/…` with the number
-of each cell in the mesh's own order.
+The file of a state dict (`state_dict`) is a `.npz` that NumPy reads: `facts.npy` is the nesting as JSON, and each array
+has a member named by its path in the nesting. An array that is distributed over the ranks by cells has its cells in any
+order, and beside it `cells/…` with the number of each cell in the mesh's own order.
 
 Rank 0 writes what it receives rank by rank, and reads and broadcasts in parts, so that it needs memory for one rank's
 share. Zip keeps a CRC-32 of every array. HDF5 through PETSc has neither checksums nor a way to survive a full disk.
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,10 +24,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.errors import DiskError, InputError
+from mfpde.output.checkpoint.state_dict import CellRows, StateDict, fitting, mapped
 from mfpde.output.files import failing_clearly, naming
 from mfpde.parallel.agreement import agree
-
-type StateDict = dict[str, Any]
 
 FORMAT = 2
 _FACTS = "facts"
@@ -37,37 +35,8 @@ _CHUNK = 2**25  # bytes that are read and broadcast at once
 _TAG = 77
 
 
-@dataclass(frozen=True)
-class CellRows:
-    """A leaf of a state dict: this rank's rows of an array that is distributed by the cells of a mesh.
-
-    Attributes:
-        cells: number of this rank's cells in the mesh's own order, (owned,).
-        rows: (owned, …).
-    """
-
-    cells: NDArray[np.int64]
-    rows: NDArray
-
-
 class DamagedError(ValueError):
     """A file that is not, or no longer, a checkpoint."""
-
-
-@contextmanager
-def checkpoint_errors() -> Iterator[None]:
-    """Turn whatever fails on the content of a checkpoint into one line; the content is the same on every rank.
-
-    Raises:
-        InputError: when the body raised one, or an exception that a value of another kind causes.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"--resume: the checkpoint cannot be used: {error}") from error
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise InputError(f"--resume: the checkpoint cannot be used ({reason})") from error
 
 
 def write(comm: MPI.Intracomm, path: Path | None, solver: StateDict, facts: Mapping[str, Any]) -> None:
@@ -94,7 +63,7 @@ def write(comm: MPI.Intracomm, path: Path | None, solver: StateDict, facts: Mapp
             return _REPLICATED
         return value
 
-    plain = _mapped(solver, leaf)
+    plain = mapped(solver, leaf)
     counts = comm.gather([len(rows) for rows in distributed.values()], root=0)
 
     def send_or_write() -> None:
@@ -103,6 +72,7 @@ def write(comm: MPI.Intracomm, path: Path | None, solver: StateDict, facts: Mapp
                 if len(rows):
                     comm.Send(np.ascontiguousarray(rows), dest=0, tag=_TAG)
             return
+
         arrays = 1 + len(replicated) + len(distributed)
         text = json.dumps({**facts, "solver": plain, "format": FORMAT, "arrays": arrays})
         whole = {_FACTS: np.frombuffer(text.encode(), dtype=np.uint8), **replicated}
@@ -116,15 +86,6 @@ def write(comm: MPI.Intracomm, path: Path | None, solver: StateDict, facts: Mapp
             raise
 
     agree(send_or_write)
-
-
-def _mapped(value: Any, leaf: Callable[[str, Any], Any], name: str = "") -> Any:
-    """The same nesting with `leaf(path, value)` in place of its leaves."""
-    if isinstance(value, Mapping):
-        return {key: _mapped(inner, leaf, f"{name}/{key}" if name else str(key)) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mapped(inner, leaf, f"{name}/{place}") for place, inner in enumerate(value)]
-    return leaf(name, value)
 
 
 type _Member = tuple[str, tuple[int, ...], str]  # name, shape and dtype of an array
@@ -207,7 +168,7 @@ def read_state(path: Path, facts: Mapping[str, Any]) -> StateDict:
         with _naming_array(name), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
             return np.lib.format.read_array(file)
 
-    return dict(_mapped(facts["solver"], leaf))
+    return dict(mapped(facts["solver"], leaf))
 
 
 @contextmanager
@@ -268,12 +229,14 @@ class StoredRows:
             InputError: on every rank, when rank 0 cannot read them.
         """
         parts = self._parts() if comm.rank == 0 else iter(())
+
         while True:
             got: Any = None
             try:
                 got = next(parts, None)
             except InputError as error:
                 got = error
+
             got = comm.bcast(got, root=0)
             if isinstance(got, InputError):
                 raise got
@@ -292,6 +255,7 @@ class StoredRows:
             shape, dtype = _header(data)
             if _header(cells) != (shape[:1], np.dtype(np.int64)):
                 raise ValueError("no row for each cell")
+
             size = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
             count = max(1, _CHUNK // max(1, size))
             for first in range(0, shape[0], count):
@@ -305,16 +269,3 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     return shape, dtype
-
-
-def fitting(name: str, array: NDArray, like: NDArray) -> NDArray:
-    """An array of a checkpoint, if it has the shape and dtype that it must have; without cells it may be empty.
-
-    Raises:
-        InputError: if it has not.
-    """
-    if array.size and array.shape != like.shape:
-        raise InputError(f"its array {name} has shape {array.shape}, not {like.shape}")
-    if array.dtype != like.dtype:
-        raise InputError(f"its array {name} is of type {array.dtype}, not {like.dtype}")
-    return array.reshape(like.shape)

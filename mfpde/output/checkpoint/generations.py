@@ -1,4 +1,4 @@
-"""The two generations of checkpoints of a run directory: which files they are, how a new one takes its place."""
+"""The two generations of checkpoints in a run directory: which files they are, and how one replaces the oldest."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ class Generations:
         self._good: Path | None = None  # the newest that is known to be complete
 
     def newest(self) -> tuple[Path, dict[str, Any], list[str]]:
-        """The newest file that is sound, what it says, and a line for every newer one that is not.
+        """The newest file that is sound, its facts, and a line for every newer one that is not.
 
         Raises:
             LookupError: when there is none; its arguments are the lines.
         """
-        lines = []
+        lines: list[str] = []
+
         for path in reversed(present(self._directory)):
             try:
-                said = read_facts(path)
+                facts = read_facts(path)
             except DamagedError as error:
                 lines.append(f"checkpoint {path.name}: {error}")
-                continue
-            self._good = path
-            return path, said, lines
+            else:
+                self._good = path
+                return path, facts, lines
+
         raise LookupError(*lines)
 
     def new_name(self) -> Path:
         """The temporary name to write the next generation to.
 
         Raises:
-            ComputationError: when the disk refuses.
+            DiskError: when the disk refuses.
         """
         numbers = [int(path.stem) for path in present(self._directory)]
         folder = self._directory / CHECKPOINTS
@@ -54,13 +56,14 @@ class Generations:
         """Give the file that was written to `new_name` its name, once it has reached the disk; drop the oldest.
 
         Raises:
-            ComputationError: when the disk refuses; the generations are then as they were.
+            DiskError: when the disk refuses; the generations are then as they were.
         """
         path = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
         with failing_clearly(self._directory), naming(path):
             sync(part)
             part.replace(path)
             sync(path.parent)
+
             kept, self._good = self._good, path
             for old in checkpoint_files(self._directory):
                 if old not in (path, kept):
@@ -73,6 +76,6 @@ def present(directory: Path) -> list[Path]:
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
-    """The checkpoint files of a run directory, those that were cut off while they were written too."""
+    """The checkpoint files of a run directory, among them those that were cut off while they were written."""
     folder = directory / CHECKPOINTS
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []

@@ -1,7 +1,7 @@
 """Where is θ? The cell that holds a point, and the point's coordinates in the reference cell.
 
-Bounding boxes sorted into a uniform grid of bins give a few candidate cells a point; Newton's method inverts the map of
-each (one step suffices for simplices and parallelepipeds), and the candidate that holds the point best wins.
+Bounding boxes sorted into a uniform grid of bins give a few candidate cells for a point. Newton's method inverts the
+map of each (one step suffices for simplices and parallelepipeds), and the candidate in which the point is deepest wins.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Locator:
         self._degree = degree if curved else 1
         self._nodes = points if curved else points[:, :corners]
         self._affine = not curved and self._is_affine()
+
         # a curved cell can leave the box of its nodes a little
         margin = (0.25 if curved else 1e-8) * size[:, None]
         self._low, self._high = points.min(axis=1) - margin, points.max(axis=1) + margin
+
         self._origin = self._low.min(axis=0)
         extent = np.maximum(self._high.max(axis=0) - self._origin, np.finfo(float).tiny)
         self._bins = np.full(points.shape[2], max(1, round(len(points) ** (1 / points.shape[2]))))
@@ -104,6 +106,7 @@ class Locator:
         size = np.ptp(nodes, axis=1).max(axis=1)
         x = np.broadcast_to(element(self._cell, 1).points.mean(axis=0), theta.shape).copy()
         todo = np.arange(len(cells))
+
         for _ in range(2 if self._affine else _STEPS):  # the second step takes back the rounding of the first
             if not len(todo):
                 break
@@ -111,9 +114,10 @@ class Locator:
             residual = theta[todo] - np.einsum("mn,mnd->md", tabulate(self._cell, self._degree, place), here)
             jacobian = np.einsum("amn,mnd->mda", gradients(self._cell, self._degree, place), here)
             step = _solve(jacobian, residual)
-            # iterates far outside a curved cell say nothing of points inside, and may run away
+            # outside a curved cell its map is meaningless, and iterates may diverge
             x[todo] = place + step if self._affine else np.clip(place + step, -0.5, 1.5)
             todo = todo[np.abs(step).max(axis=1) > 1e-13]
+
         final = np.einsum("mn,mnd->md", tabulate(self._cell, self._degree, x), nodes)
         found = np.abs(final - theta).max(axis=1, initial=0.0) <= 1e-9 * size + 1e-14 * np.abs(theta).max(axis=1)
         return np.where(found, insideness(self._cell, x), -np.inf), x

@@ -32,6 +32,7 @@ def write_pvtu(path: Path, ranks: Sequence[int], degree: int) -> None:
         "PCellData": _NUMBERS if can_have_cell_arrays(degree) else (),
         "PPoints": (("Points", "Float64", 3),),
     }
+
     root = ET.Element("VTKFile", type="PUnstructuredGrid", version="1.0")
     grid = ET.SubElement(root, "PUnstructuredGrid", GhostLevel="0")
     for place, members in arrays.items():
@@ -39,6 +40,7 @@ def write_pvtu(path: Path, ranks: Sequence[int], degree: int) -> None:
         for name, kind, size in members:
             ET.SubElement(found, "PDataArray", type=kind, Name=name, NumberOfComponents=str(size))
     grid[0].set("Scalars", "density")
+
     for rank in ranks:
         ET.SubElement(grid, "Piece", Source=piece_name(path, rank))
     write_xml(path, root)
@@ -56,6 +58,7 @@ def read_pvtu(path: Path) -> list[Path]:
         raise InputError(f"{path} does not exist") from error
     except (ET.ParseError, KeyError) as error:
         raise InputError(f"{path} is not a density file: {error}") from error
+
     if not pieces:
         raise InputError(f"{path} is not a density file: it names no pieces")
     return pieces

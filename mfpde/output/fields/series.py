@@ -1,7 +1,7 @@
 """The density files of one family: a .vtu per report, or a .pvtu with a piece per rank where one would be too large.
 
-Pieces are written by the ranks that hold them, all else by rank 0, and the collection last: whoever looks at it while
-it grows finds nothing in it that is not complete.
+Pieces are written by the ranks that hold them, all else by rank 0, and the collection last: all that it names while it
+grows is complete.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class DensitySeries:
         Args:
             directory: the run's.
             family: name of the family.
-            count: of density files to continue; later ones are overwritten, or taken away by `cut`.
+            count: of density files to continue; later ones are overwritten, or removed by `cut`.
 
         Raises:
             InputError: when they are not there.
         """
         self.path = directory / series_name(family)
+
         there = read_pvd(self.path)[:count] if count else []
-        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
         missing = [part for _, file in there for part in parts(file) if not part.is_file()]
         if missing or len(there) < count:
-            raise InputError(
-                f"{missing[0] if missing else self.path}: a density file is missing; it cannot be continued"
-            )
+            where = missing[0] if missing else self.path
+            raise InputError(f"{where}: a density file is missing; it cannot be continued")
+        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
 
     def cut(self) -> None:
-        """Take away the files that are later than those to continue."""
+        """Remove the files that are later than those to continue."""
         write_pvd(self.path, self._entries)
         for number, file in density_files(self.path):
             if number >= len(self._entries):
@@ -53,7 +53,7 @@ class DensitySeries:
         return len(self._entries)
 
     def write(self, tau: float, snapshot: Snapshot) -> Path:
-        """Add a snapshot, or name the pieces of one that are written; returns the new file's path.
+        """Add a snapshot, or the names of its pieces, which are there already; returns the new file's path.
 
         Raises:
             OSError: when the disk refuses.
@@ -64,6 +64,7 @@ class DensitySeries:
             write_vtu(target, snapshot)
         else:
             write_pvtu(target, snapshot.piece.ranks, snapshot.degree)
+
         self._entries.append((tau, f"{FOLDER}/{target.name}"))
         write_pvd(self.path, self._entries)
         return target
@@ -80,16 +81,17 @@ def write_pieces(directory: Path, snapshots: Iterable[Snapshot], numbers: Mappin
     Args:
         directory: of the run.
         snapshots: whole ones are left to rank 0.
-        numbers: of the files to come, by family; what is not named is left out.
+        numbers: of the next files, by family; a family that is not named is left out.
         rank: this one.
 
     Raises:
-        ComputationError: when the disk refuses.
+        DiskError: when the disk refuses.
     """
     with failing_clearly(directory):
         for snapshot in snapshots:
             if snapshot.piece is None or rank not in snapshot.piece.ranks or snapshot.family not in numbers:
                 continue
+
             target = _target(directory, snapshot, numbers[snapshot.family])
             target.parent.mkdir(exist_ok=True)
             part = target.with_name(piece_name(target, rank))
@@ -103,9 +105,8 @@ def parts(path: Path) -> list[Path]:
     Raises:
         InputError: for a .pvtu that is none.
     """
-    if path.suffix == ".vtu" or not path.is_file():
-        return [path]
-    return [path, *read_pvtu(path)]
+    is_divided = path.suffix == ".pvtu" and path.is_file()
+    return [path, *read_pvtu(path)] if is_divided else [path]
 
 
 def read_density(path: Path) -> Snapshot:
@@ -116,8 +117,8 @@ def read_density(path: Path) -> Snapshot:
     """
     if path.suffix == ".vtu":
         return read_vtu(path)
-    pieces = [read_vtu(part) for part in read_pvtu(path)]
-    for part, piece in zip(read_pvtu(path), pieces, strict=True):
-        if piece.piece is None:
+    pieces = {part: read_vtu(part) for part in read_pvtu(path)}
+    for part, snapshot in pieces.items():
+        if snapshot.piece is None:
             raise InputError(f"{part} is not a piece of a density file")
-    return merged(pieces)
+    return merged(list(pieces.values()))

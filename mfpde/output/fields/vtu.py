@@ -1,8 +1,8 @@
 """One snapshot, or one rank's piece of it, as a .vtu file, written and read back through VTK.
 
-Each layer stands in its own true θ. For d < 3 the layers are stacked along the next axis at (layer + ½)/L; for d = 3
-they overlap, and `layer` chooses. Points are not shared between cells, so that jumps are seen; and the layer of a cell
-is that of its points, too, where every filter keeps it, glyphs and resampling among them.
+Each layer has its own true θ. For d < 3 the layers are stacked along the next axis at (layer + ½)/L; for d = 3 they
+overlap, and the array `layer` selects one. Points are not shared between cells, so that jumps are visible. The layer of
+a cell is an array at its points as well, where every filter keeps it, glyphs and resampling among them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def write_vtu(path: Path, snapshot: Snapshot) -> None:
         writer.SetCompressorTypeToZLib()  # unlike LZ4 it has a checksum; level 1 is fast, and all other ranks wait
         writer.SetCompressionLevel(1)
         writer.SetInputData(grid)
+
         done, code = writer.Write(), writer.GetErrorCode()
         if done != 1 or code != 0 or complaints.GetOutput():
             raise OSError(code, vtkErrorCode.GetStringFromErrorCode(code) if code else "VTK failed", str(part))
@@ -69,18 +70,22 @@ def _grid(snapshot: Snapshot) -> vtkUnstructuredGrid:
     points = _three(snapshot.points, order)
     if dim < 3:
         points[..., dim] = ((np.arange(layers) + 0.5) / layers)[:, None, None]
+
     grid = vtkUnstructuredGrid()
     places = vtkPoints()
     places.SetData(numpy_to_vtk(points.reshape(-1, 3)))  # VTK's arrays keep NumPy's alive, and copy nothing
     grid.SetPoints(places)
+
     connectivity = vtkCellArray()
     connectivity.SetData(size, numpy_to_vtkIdTypeArray(np.arange(layers * cells * size)))
     grid.SetCells(vtk_type(snapshot.cell, snapshot.degree), connectivity)
+
     for name in FIELDS[1:]:
         array = getattr(snapshot, name)
         flat = array[:, :, order].reshape(-1) if array.ndim == 3 else _three(array, order).reshape(-1, 3)
         _add(grid.GetPointData(), name, flat)
     grid.GetPointData().SetActiveScalars("density")
+
     _number(grid, snapshot, LAYER, np.repeat(np.arange(layers, dtype=np.int32), cells))
     if snapshot.piece is not None:
         _number(grid, snapshot, CELL, np.tile(snapshot.piece.cells.astype(np.int64), layers))
@@ -98,7 +103,7 @@ def _three(vectors: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.
 
 
 def _number(grid: vtkUnstructuredGrid, snapshot: Snapshot, name: str, numbers: NDArray[np.integer]) -> None:
-    """A number of each cell (L·cells,), at its points and, where VTK's filters can bear it, at the cell itself."""
+    """A number of each cell (L·cells,), at its points and, where VTK's filters keep it, at the cell itself."""
     _add(grid.GetPointData(), name, np.repeat(numbers, snapshot.points.shape[2]))
     if can_have_cell_arrays(snapshot.degree):
         _add(grid.GetCellData(), name, numbers)
@@ -111,7 +116,7 @@ def _add(data: object, name: str, values: NDArray) -> None:
 
 
 def _name(grid: vtkUnstructuredGrid, title: str, names: tuple[str, ...] | list[str]) -> None:
-    """Text as field data, in bytes with a 0 after each name: there are readers (meshio) that stop at VTK's strings."""
+    """Text as field data, in bytes with a 0 after each name: some readers (meshio) stop at VTK's strings."""
     _add(grid.GetFieldData(), title, np.frombuffer("".join(f"{name}\0" for name in names).encode(), np.uint8).copy())
 
 
@@ -123,6 +128,7 @@ def read_vtu(path: Path) -> Snapshot:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
+
     with _complaints() as complaints:
         reader = vtkXMLUnstructuredGridReader()
         reader.SetFileName(str(path))
@@ -130,6 +136,7 @@ def read_vtu(path: Path) -> Snapshot:
     grid = reader.GetOutput()
     if complaints.GetOutput() or not _is_complete(grid):
         raise InputError(f"{path} is not a density file")
+
     cell, degree = degree_of(grid.GetCellType(0), grid.GetCell(0).GetNumberOfPoints())
     layers = int(_numbers(grid, LAYER).max()) + 1
     back, dim = np.argsort(vtk_order(cell, degree)), KINDS[cell].dim

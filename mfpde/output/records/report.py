@@ -1,4 +1,4 @@
-"""What the solver says of one τ, and what all the files of a run directory are made of."""
+"""What the solver reports at one τ: the content of all files of a run directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BlockMoments:
 
 @dataclass(frozen=True)
 class BlockIndicators:
-    """Signs of trouble in one layer's density of one family.
+    """Indicators of numerical trouble in one layer's density of one family.
 
     Attributes:
         family: name of the family.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.files import append_text, naming, refusing, write_text
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 

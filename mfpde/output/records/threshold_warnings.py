@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mfpde.output.checkpoint.checkpoint import StateDict
+from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import BlockIndicators, Report
 
 
@@ -16,7 +16,7 @@ class Threshold:
 
     Attributes:
         name: the indicator, a column of indicators.csv.
-        most: largest value that needs no word.
+        most: largest value without a warning.
         remedy: what to do, after the name of the family.
         severe: the same for ten times the bound and more; `remedy` unless given.
     """
