@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mfpde.output.checkpoint.checkpoint import read_facts
+from mfpde.output.checkpoint.checkpoint import FORMAT, read_facts
 from mfpde.solve import main
 from support.launch import run
 from support.restarts import assert_same, write
@@ -47,7 +47,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(tmp_path, capsys):
     assert re.fullmatch(rf"mfpde: {folder}: \d+.npz cannot be written: File too large\n", line)
     kept = sorted(folder.iterdir())
     assert len(kept) == 2
-    assert [read_facts(file)["format"] for file in kept] == [1, 1]
+    assert [read_facts(file)["format"] for file in kept] == [FORMAT, FORMAT]
     assert main([str(path), *rare, "--resume"]) == 0
     assert_same(tmp_path / "straight" / "tiny", tmp_path / "tiny")
 
