@@ -38,7 +38,7 @@ def interrupted(path: Path, number: int, seconds: float, *words: str) -> int:
     rows = len(history.read_text().splitlines()) if history.exists() and "--resume" in words else 0
 
     def send() -> None:
-        end = time.monotonic() + 100.0
+        end = time.monotonic() + 600.0  # a signal before the first step would end this process
         while time.monotonic() < end:
             time.sleep(0.01)
             if history.exists() and len(history.read_text().splitlines()) > max(rows, 1):
