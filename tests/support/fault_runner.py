@@ -200,10 +200,10 @@ def is_broken(failure: dict[str, Any]) -> bool:
 def _first_line(failure: dict[str, Any]) -> str:
     """The first line of the error, or of the error of a child whose traceback the error shows.
 
-    Without numbers of memory and folders, which are others in the next run.
+    Without addresses in memory and folders, which are others in the next run.
     """
     lines = failure["reason"] or failure["errors"]
     line = lines[0]
     if line.endswith(":"):
         line = next(filter(_ERROR.match, lines[1:]), line)
-    return re.sub(r"/\S*/faults-\w+/|0x[0-9a-f]+", "…", line)
+    return re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+|0x[0-9a-f]+", "…", line)
