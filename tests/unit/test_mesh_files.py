@@ -5,7 +5,10 @@ from __future__ import annotations
 import meshio
 import numpy as np
 import pytest
+from mpi4py import MPI
 
+from mfpde.errors import InputError
+from mfpde.limit.fem import mesh as meshes
 from support.run_files import MESHES, refused, write
 
 SQUARE = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
@@ -31,17 +34,26 @@ def test_a_mesh_that_cannot_be_solved_on(kind, tmp_path, capsys):
     mesh = meshio.Mesh(np.array(points, dtype=float), [(name, np.array(block)) for name, block in cells])
     meshio.gmsh.write(tmp_path / "mesh.msh", mesh, fmt_version="2.2", binary=False)
     capsys.readouterr()  # its warnings
-    line = refused(write(tmp_path, density="mesh = 'mesh.msh'"), whole=True)
+    with pytest.raises(InputError) as caught:
+        meshes.read(MPI.COMM_SELF, tmp_path / "mesh.msh", 2)
     for part in (f"density.mesh = '{tmp_path / 'mesh.msh'}'", *reasons):
-        assert part in line
+        assert part in str(caught.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_on_such_a_mesh_writes_nothing(tmp_path, capsys):
+    (tmp_path / "cut.msh").write_bytes((MESHES / "disk_quads.msh").read_bytes()[:200])
+    line = refused(write(tmp_path, density="mesh = 'cut.msh'"), whole=True)
+    assert f"density.mesh = '{tmp_path / 'cut.msh'}': " in line
     assert capsys.readouterr().err == ""
 
 
 def test_a_mesh_file_that_is_cut_anywhere(tmp_path, capsys):
     whole = (MESHES / "disk_quads.msh").read_bytes()
-    end = whole.rindex(b"$End")
-    path, file = write(tmp_path, density="mesh = 'cut.msh'"), tmp_path / "cut.msh"
+    end, file = whole.rindex(b"$End"), tmp_path / "cut.msh"
     for cut in (0, 5, 30, 200, len(whole) // 2, *range(end - 9, end)):
         file.write_bytes(whole[:cut])
-        assert f"density.mesh = '{file}': " in refused(path, whole=True)
+        with pytest.raises(InputError) as caught:
+            meshes.read(MPI.COMM_SELF, file, 2)
+        assert str(caught.value).startswith(f"density.mesh = '{file}': ")
     assert capsys.readouterr().err == ""
