@@ -1,1 +1,1 @@
-"""Pictures and pages of a run directory; no picture's module is imported before the picture is asked for."""
+"""Pictures and pages of a run directory; Matplotlib is imported with the first of them."""

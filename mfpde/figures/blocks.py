@@ -96,7 +96,7 @@ def chosen(run: RunReader, family: str | None, tau: float | None) -> tuple[str, 
 
 
 def no_report(run: RunReader) -> InputError:
-    """The error of a picture that is asked for before the first report."""
+    """The error of a picture of a run before its first report."""
     return InputError(f"run directory {run.directory}: holds no report yet; there is nothing to draw")
 
 

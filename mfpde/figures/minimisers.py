@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
-from mfpde.figures.raster import Evaluator, mesh_box, rasterise
+from mfpde.figures.raster import mesh_box, rasterise
+from mfpde.output.fields.evaluator import Evaluator
 from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
@@ -80,7 +81,7 @@ def _candidates(values: Array, axes: tuple[Array, ...]) -> list[Array]:
 
 
 def _zoom(evaluate: Evaluator, start: Array, pixel: Array) -> tuple[Array, float]:
-    """Look at ever smaller grids around the lowest point so far."""
+    """Search ever smaller grids around the lowest point so far."""
     dim = len(start)
     line = np.linspace(-1.0, 1.0, _GRID[dim])
     offsets = np.stack(np.meshgrid(*[line] * dim, indexing="ij"), axis=-1).reshape(-1, dim)

@@ -25,7 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mfpde.output.files import failing_clearly, replacing
 
@@ -33,7 +33,7 @@ WIDTH = 6.3  # inches, of a page's text
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
-CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)  # of curves that stand for no quantity of their own
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)  # of the curves of one quantity
 POTENTIAL_MAP, LAYER_MAP, SIZE_MAP = "cividis", "viridis_r", "viridis"
 NOTE_SIZE = 6.5  # points, of what is written beside a title or a colour bar
 MARGIN_NOTE = "0.35"  # the grey of such a note
@@ -61,7 +61,7 @@ class Curve:
     width: float | None = None
 
     def draw(self, axes: Axes, x: ArrayLike, y: ArrayLike, *, label: str = "", mark: str = "") -> None:
-        """Draw values with this curve's look; another label or mark may take the place of its own."""
+        """Draw values in the style of this curve; another label or mark may take the place of its own."""
         marker = mark or self.mark
         axes.plot(
             x, y, linestyle=self.line, color=self.colour, linewidth=self.width, label=label or self.label,
@@ -112,7 +112,7 @@ class StyledFigure(Figure):
             layout: as Matplotlib has it.
         """
         super().__init__(figsize=(width, height), layout=layout)
-        FigureCanvasAgg(self)
+        self._agg = FigureCanvasAgg(self)
         self._style = _FOLDER / f"{style}.mplstyle"
 
     def draw(self, renderer: RendererBase) -> None:
@@ -135,6 +135,11 @@ class StyledFigure(Figure):
                     self.savefig(part, format=kind, metadata=stamp)
 
         return written
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """RGB, (height, width, 3)."""
+        self._agg.draw()
+        return np.array(self._agg.buffer_rgba(), dtype=np.uint8)[..., :3]
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()

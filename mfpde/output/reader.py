@@ -13,8 +13,7 @@ from mfpde.config import toml
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
-from mfpde.output.fields.lattice import tabulate
-from mfpde.output.fields.locate import Locator
+from mfpde.output.fields.evaluator import Evaluator
 from mfpde.output.fields.pvd import read_pvd, series_family, series_name
 from mfpde.output.fields.series import read_density
 from mfpde.output.fields.snapshot import Snapshot
@@ -37,14 +36,14 @@ class RunReader:
         """
         path = Path(directory)
         if not path.is_dir():
-            found = "is a file" if path.exists() else f"does not exist{_meant(path)}"
+            found = "is a file" if path.exists() else f"does not exist{_near_name(path)}"
             raise InputError(f"run directory {path}: {found}")
         if not (path / MANIFEST).is_file():
             raise InputError(f"run directory {path}: holds no run of mfpde ({MANIFEST} is missing)")
 
         self.directory = path
         self._snapshots: dict[str, tuple[Path, Snapshot]] = {}  # the last of each family
-        self._locators: dict[tuple[str, int], Locator] = {}
+        self._evaluators: dict[tuple[str, int], Evaluator] = {}  # of those
 
         # A damaged file is reported here, and not when half of the figures have been drawn.
         for part in ("manifest", "run_file", "summary"):
@@ -121,6 +120,7 @@ class RunReader:
         """
         if family not in self.families:
             raise InputError(f"family {family!r}: unknown; allowed: {', '.join(self.families) or 'none yet'}")
+
         entries = read_pvd(self.directory / series_name(family))
         if not entries:
             raise InputError(f"{self.directory / series_name(family)}: names no density file")
@@ -128,10 +128,12 @@ class RunReader:
         nearest = int(np.abs(times - tau).argmin()) if np.isfinite(tau) else 0
         if not np.isclose(times[nearest], tau, rtol=1e-9, atol=1e-12):
             raise InputError(f"tau = {tau!r}: no report there; the nearest is {float(times[nearest])!r}")
+
         path = entries[nearest][1]
         if self._snapshots.get(family, (None,))[0] != path:
             self._snapshots[family] = (path, read_density(path))
-            self._locators = {key: value for key, value in self._locators.items() if key[0] != family}
+            self._evaluators = {key: value for key, value in self._evaluators.items() if key[0] != family}
+
         return self._snapshots[family][1]
 
     def density(self, *, tau: float, family: str, layer: int, theta: ArrayLike) -> Array:
@@ -154,17 +156,15 @@ class RunReader:
             raise InputError(f"layer = {layer!r}: unknown; allowed: 0 to {snapshot.layers - 1}")
         points = np.asarray(theta, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != snapshot.dim or not np.isfinite(points).all():
-            raise InputError(f"theta: wanted finite numbers of shape (n, {snapshot.dim}), got shape {points.shape}")
+            raise InputError(f"theta: must be finite numbers of shape (n, {snapshot.dim}), got shape {points.shape}")
+
         key = (family, int(layer))
-        if key not in self._locators:
-            self._locators[key] = Locator(snapshot.cell, snapshot.degree, snapshot.points[key[1]])
-        cells, reference = self._locators[key].locate(points)
-        basis = tabulate(snapshot.cell, snapshot.degree, reference)
-        values = np.einsum("mn,mn->m", basis, snapshot.density[key[1]][cells])
-        return np.where(cells >= 0, values, 0.0)
+        if key not in self._evaluators:
+            self._evaluators[key] = Evaluator(snapshot, key[1])
+        return self._evaluators[key](points)[0]
 
 
-def _meant(path: Path) -> str:
+def _near_name(path: Path) -> str:
     """A run beside it whose name is nearly the same, as the end of a message."""
     runs = [file.parent.name for file in path.parent.glob(f"*/{MANIFEST}")]
     near = difflib.get_close_matches(path.name, runs, n=1)

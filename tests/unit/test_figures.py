@@ -17,7 +17,7 @@ from PIL import Image
 from mfpde import InputError
 from mfpde.figures.blocks import Block, blocks_of
 from mfpde.figures.minimisers import minimisers
-from mfpde.figures.pages.live_view import curve, look, render, watch
+from mfpde.figures.pages.live_view import curve, read_view, render, watch
 from mfpde.figures.plots import movie, volume
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
@@ -208,7 +208,7 @@ class Screen(io.StringIO):
 
 def test_the_live_view_of_a_run_that_goes_on_and_ends(tmp_path):
     run = make_run(tmp_path, taus=(0.0, 0.25, 0.5), ended=False)
-    view = look(run)
+    view = read_view(run)
     assert view.left() == pytest.approx(5.0)  # 10 s per unit of τ, half a unit left
     text = render(view)
     assert "running on 2 ranks" in text
@@ -219,7 +219,7 @@ def test_the_live_view_of_a_run_that_goes_on_and_ends(tmp_path):
     assert "no report for" not in text
     late = time.time() - 300.0
     os.utime(run.directory / "history.csv", (late, late))
-    assert "no report for 5 min 00 s" in render(look(run))
+    assert "no report for 5 min 00 s" in render(read_view(run))
     waits = []
 
     def end_it(seconds):

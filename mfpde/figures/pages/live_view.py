@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -35,7 +34,7 @@ class View:
         name: of the run's directory.
         taus, risk, accuracy, wall: of the reports so far, wall in seconds; accuracy may be empty.
         last: columns of the last report that are shown as numbers, where they are known.
-        horizon: final τ; nan when the run file does not say.
+        horizon: final τ; nan where the run file has none.
         ranks: number of processes, 0 when unknown.
         outcome: how it ended, empty while it goes on.
         silence: seconds since the last report was written.
@@ -68,7 +67,7 @@ class View:
         return float(max(self.horizon - self.taus[-1], 0.0) * pace)
 
 
-def look(run: RunReader) -> View:
+def read_view(run: RunReader) -> View:
     """The view of a run from what its files hold by now."""
     history, summary = run.history, run.summary
     training, ranks = run.run_file[1].get("training"), run.manifest.get("ranks")
@@ -79,6 +78,8 @@ def look(run: RunReader) -> View:
     high = [(t, last[t.name]) for t in THRESHOLDS if last.get(t.name, 0) > t.most]
     current = [f"warning: {t.name} = {value:.3g}: {t.advice(value)}" for t, value in high]
     issued = (summary or {}).get("warnings")
+
+    written = run.directory / "history.csv"
 
     def column(name: str) -> Array:
         return np.asarray(history.get(name, ()), dtype=np.float64)
@@ -93,7 +94,7 @@ def look(run: RunReader) -> View:
         horizon=float(horizon) if isinstance(horizon, int | float) else float("nan"),
         ranks=ranks if isinstance(ranks, int) else 0,
         outcome="" if summary is None else str(summary.get("outcome", "done")),
-        silence=_silence(run.directory / "history.csv"),
+        silence=time.time() - written.stat().st_mtime if written.is_file() else 0.0,
         warnings=tuple(map(str, issued)) if isinstance(issued, list) else tuple(current),
     )
 
@@ -174,7 +175,7 @@ def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.
 
     try:
         while True:
-            view = look(run)
+            view = read_view(run)
             news = len(view.taus) != seen or bool(view.outcome)
             if live or news:
                 width = min(shutil.get_terminal_size().columns, 100) if live else 80
@@ -187,11 +188,6 @@ def watch(run: RunReader, stream: TextIO, sleep: Callable[[float], None] = time.
             sleep(_PAUSE)
     except KeyboardInterrupt:
         stream.write("the view ends here; the run goes on\n")
-
-
-def _silence(path: Path) -> float:
-    """Seconds since a file was written; 0 for one that is not there yet."""
-    return time.time() - path.stat().st_mtime if path.is_file() else 0.0
 
 
 def _duration(seconds: float) -> str:

@@ -51,8 +51,8 @@ def draw_energies(axes: Axes, table: Mapping[str, Column]) -> None:
 
     error = np.asarray(table.get("risk_error", ()), dtype=np.float64)
     if np.isfinite(error).any():
-        risk, look = np.asarray(table["risk"], dtype=np.float64), CURVES["risk_error"]
-        axes.fill_between(table["tau"], risk - error, risk + error, color=look.colour, alpha=0.2, label=look.label)
+        risk, curve = np.asarray(table["risk"], dtype=np.float64), CURVES["risk_error"]
+        axes.fill_between(table["tau"], risk - error, risk + error, color=curve.colour, alpha=0.2, label=curve.label)
 
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.legend()

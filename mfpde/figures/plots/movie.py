@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,10 +40,13 @@ def animate(run: RunReader, folder: Path) -> list[Path]:
     Raises:
         ComputationError: when the disk refuses, or ffmpeg fails.
     """
-    taus = _frames(run)
+    taus = run.taus
     if len(taus) < 2:
         return []
-    frames = list(_drawn(run, taus))
+
+    # Where there are many reports, they are thinned evenly.
+    kept = np.unique(np.linspace(0, len(taus) - 1, min(len(taus), _MOST)).round().astype(int))
+    frames = list(_drawn(run, taus[kept].tolist()))
     pause = min(0.5, _SECONDS / len(frames))
     with failing_clearly(folder):
         written = [_gif(folder / "animation.gif", frames, pause)]
@@ -65,27 +67,15 @@ def ffmpeg() -> str | None:
     return str(get_ffmpeg_exe())
 
 
-def _frames(run: RunReader) -> list[float]:
-    """τ of the reports, evenly thinned where there are many."""
-    taus = run.taus
-    if not len(taus):
-        return []
-    kept = np.unique(np.linspace(0, len(taus) - 1, min(len(taus), _MOST)).round().astype(int))
-    return [float(taus[k]) for k in kept]
-
-
 def _drawn(run: RunReader, taus: Sequence[float]) -> Iterator[Frame]:
     """RGB pictures (height, width, 3) of even sizes, as video codecs want them."""
     small = SmallMultiples(run, taus, run.families[:_FAMILIES])
     figure = small.figure(taus[0])
     figure.set_dpi(_DPI)
-    canvas = figure.canvas
-
     for tau in taus:
         small.move(tau)
-        canvas.draw()
-        picture = np.asarray(canvas.buffer_rgba() if isinstance(canvas, FigureCanvasAgg) else ())[..., :3]
-        yield picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2].copy()
+        picture = figure.pixels()
+        yield picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
 
 def _gif(path: Path, frames: Sequence[Frame], pause: float) -> Path:
