@@ -17,7 +17,7 @@ from exact.test_shipped_runs import NAMES, RUNS
 from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.config.settings import Density
-from mfpde.limit.certificate.potential_probes import Prober
+from mfpde.limit.certificate.potential_probes import PotentialProbes
 from mfpde.limit.solver import Solver
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
@@ -47,7 +47,7 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
     families = solver.flow.model.families
     places = tuple(k for k, family in enumerate(families) if family.nonlinear)
     points = [theta[k][:, :: families[k].directions, families[k].nonlinear] for k in places]
-    jets = Prober(solver.flow.backprop, places, decay, theta, weights)(points, derivatives=True)
+    jets = PotentialProbes(solver.flow.backprop, places, decay, theta, weights)(points, derivatives=True)
     expected = []
     for k in places:
         table = data[k].reshape(len(data[k]), -1, families[k].directions)

@@ -2,14 +2,14 @@
 
 The minimum is over all of R^d. Jointly linear coordinates are eliminated exactly, min_v [v·G(q) + λ/2 |v|²] =
 −|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates
-(`limit.certificate.minimisation`). The gap is then that to the least value *found*, with a margin by which, as far as
-curvature between the points tells, it may be too small. Where V has no lower bound the gap is infinite, as it is for λ
-= 0 unless the data part of V vanishes.
+(`limit.certificate.minimisation`). The gap is then that to the least value *found*, with a margin: an estimate, from the
+curvature between the points, of how much it may be too small. Where V has no lower bound the gap is infinite, as it is
+for λ = 0 unless the data part of V vanishes.
 
 Where Q is convex in ρ (one layer, one stage, affine readout) the gap to the true minimum bounds Q − Q*: it is called a
 bound where all coordinates are jointly linear, so that the minimum is known in closed form, and "best found" elsewhere
-(`gap_kind`). Where Q is not convex the gap is a *stationarity gap*: zero at global minimisers, small near stationary
-points that are none too, and no bound. Source: docs/equations.md.
+(`gap_kind`). Where Q is not convex the gap is a *stationarity gap*: zero at global minimisers, small also near other
+stationary points, and no bound. Source: docs/equations.md.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.certificate.minimisation import UNSEEN, Search, descend, survey
+from mfpde.limit.certificate.minimisation import GAIN_MARGIN, Search, descend, search_outward
 from mfpde.limit.certificate.partition_function import gaussian, log_partition
-from mfpde.limit.certificate.potential_probes import Prober, reduce_linear
+from mfpde.limit.certificate.potential_probes import PotentialProbes, eliminate_linear
 from mfpde.limit.gradient_flow import GradientFlow, Potential
 from mfpde.limit.state import State
 from mfpde.parallel.exact_sum import Share
@@ -82,13 +82,14 @@ class Certificate:
 def certify(flow: GradientFlow, state: State, potential: Potential) -> Certificate:
     """The certificate at a state whose potential is known; collective, with one pass over the samples.
 
-    How many points are looked at after that is decided on one rank.
+    After that pass, one rank decides how many points are evaluated.
     """
     model, decay = flow.model, flow.weight_decay
     theta, weights, _ = flow.moments(state)
     summed = flow.backprop.sum_over_ranks(weights)
     data = potential.outcome.gradient or ()
     entropy = _entropies(flow, state, potential)
+
     means = []
     for place in range(len(model.families)):
         mean = (data[place] * summed[place]).sum(axis=1) + 0.5 * decay * potential.outcome.square[place]
@@ -105,16 +106,17 @@ def certify(flow: GradientFlow, state: State, potential: Potential) -> Certifica
 
 
 def gap_kind(model: Transformer, tokens: Array) -> str:
-    """Say what the gap is: "bound", "best found" or "stationarity".
+    """The meaning of the gap: "bound", "best found" or "stationarity".
 
-    Where Q is convex in ρ, the gap to the least V there is bounds Q − Q*. That value is known, and the gap a "bound",
+    Where Q is convex in ρ, the gap to the minimum of V bounds Q − Q*. That minimum is known, and the gap a "bound",
     where all coordinates of all families are jointly linear. Elsewhere V may be lower than the "best found".
 
     Both losses are convex in the output. The output is affine in ρ for one residual layer of one stage and an affine
-    readout; the latter is tried on samples (n, N, D) and random tokens of their size.
+    readout; the latter is tested on samples (n, N, D) and random tokens of their size.
     """
     if model.layers > 1 or len(model.stages) > 1 or model.depth != "residual":
         return "stationarity"
+
     rng = np.random.default_rng(0)
     scale = max(float(np.abs(tokens).max()), 1.0)
     for size in (0.1, 1.0, 10.0):
@@ -127,7 +129,7 @@ def gap_kind(model: Transformer, tokens: Array) -> str:
 
 
 def _entropies(flow: GradientFlow, state: State, potential: Potential) -> list[Array]:
-    """Per family ∫ρ log ρ (L,); zero where temperature is, and nothing is computed."""
+    """Per family ∫ρ log ρ (L,); zeros without temperature, where they are not computed."""
     layers = flow.model.layers
     entropies = [np.zeros(layers)] * len(flow.model.families)
     if flow.temperature > 0.0:
@@ -153,34 +155,36 @@ def _least(
     for family, place, gradient in zip(families, theta, data, strict=True):
         points = place[:, :: family.directions, family.nonlinear]
         table = gradient.reshape(*points.shape[:2], family.directions, 1)
-        searches.append(Search(points, reduce_linear(bool(family.linear), decay, points, table), decay))
+        searches.append(Search(points, eliminate_linear(bool(family.linear), decay, points, table), decay))
 
-    prober = None
+    probes = None
     places = tuple(place for place, search in enumerate(searches) if search.m)
     if places:
         searched = [searches[place] for place in places]
-        prober = Prober(flow.backprop, places, decay, theta, weights)
-        survey(prober, searched)
+        probes = PotentialProbes(flow.backprop, places, decay, theta, weights)
+        search_outward(probes, searched)
         if temperature == 0.0:
-            descend(prober, searched, [means[place] for place in places])
+            descend(probes, searched, [means[place] for place in places])
+
     if temperature > 0.0:
-        return _free(flow, searches, prober), exact
+        return _free(flow, searches, probes), exact
     least = [np.where(search.unbounded, -np.inf, search.best) for search in searches]
     return least, [search.margin for search in searches]
 
 
-def _free(flow: GradientFlow, searches: list[Search], prober: Prober | None) -> list[Array]:
-    """Per family −β⁻¹ log ∫e^{−βV} (L,), −∞ where a search could not tell how far out V matters."""
+def _free(flow: GradientFlow, searches: list[Search], probes: PotentialProbes | None) -> list[Array]:
+    """Per family −β⁻¹ log ∫e^{−βV} (L,), −∞ where the search found no region outside which e^{−βV} is negligible."""
     families, temperature = flow.model.families, flow.temperature
     free = [
         search.best - temperature * gaussian(family.dim, temperature, flow.weight_decay)
         for family, search in zip(families, searches, strict=True)
     ]  # of families without nonlinear coordinates; for the others W has to be integrated
-    if prober is not None:
-        searched = [searches[place] for place in prober.places]
-        linear = [len(families[place].linear) for place in prober.places]
-        gains = [UNSEEN * search.gain for search in searched]
-        sums = log_partition(prober, temperature, linear, [search.best for search in searched], gains)
-        for place, search, logarithm in zip(prober.places, searched, sums, strict=True):
+
+    if probes is not None:
+        searched = [searches[place] for place in probes.places]
+        linear = [len(families[place].linear) for place in probes.places]
+        gains = [GAIN_MARGIN * search.gain for search in searched]
+        sums = log_partition(probes, temperature, linear, [search.best for search in searched], gains)
+        for place, search, logarithm in zip(probes.places, searched, sums, strict=True):
             free[place] = np.where(search.open, -np.inf, -logarithm)
     return free

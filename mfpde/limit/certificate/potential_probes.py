@@ -1,8 +1,8 @@
 """The potential anywhere in parameter space, with its derivatives.
 
-A pass forwards and backwards at a fixed measure gives the tokens T that the families of each layer see and the answer
-L ∂R/∂S of the risk to what they add (`mfpde.problem.transformer.costates`). The data part of the potential is their
-pairing with the update,
+A forward and reverse pass at a fixed measure gives the tokens T in front of the families of each layer, and the
+co-states L ∂R/∂S of what they add (`mfpde.problem.transformer.costates`). The data part of the potential pairs these
+with the update,
 
     V(θ) = Σ_n Σ_k ⟨L ∂R/∂S^n_k, f(T^n_k, θ)⟩,
 
@@ -42,8 +42,8 @@ class Jet:
 
     Attributes:
         value: W (L, u).
-        gain: what the data can win there, in W = λ/2 |q|² − gain (L, u).
-        derivatives: of W and of the gain, or None if they were not asked for.
+        gain: the decrease of W by the data, W = λ/2 |q|² − gain (L, u).
+        derivatives: of W and of the gain, or None if not requested.
     """
 
     value: Array
@@ -68,7 +68,7 @@ class Derivatives:
     gain_curvature: Array
 
 
-def reduce_linear(linear: bool, weight_decay: float, points: Array, table: Array) -> Jet:
+def eliminate_linear(linear: bool, weight_decay: float, points: Array, table: Array) -> Jet:
     """Eliminate the linear coordinates.
 
     Args:
@@ -86,21 +86,24 @@ def reduce_linear(linear: bool, weight_decay: float, points: Array, table: Array
     value, gain = np.where(sound, value, np.inf), np.where(sound, gain, 0.0)
     if table.shape[3] == 1:
         return Jet(value, gain)
+
     slope = table[..., 1 : m + 1]  # (L, u, a, m)
     second = np.empty((*slope.shape, m))
     for column, (i, j) in enumerate(_pairs(m)):
         second[..., i, j] = second[..., j, i] = table[..., m + 1 + column]
+
     if linear:
         gain_slope = np.einsum("lua,luai->lui", data, slope) / decay
         curved = np.einsum("luai,luaj->luij", slope, slope) + np.einsum("lua,luaij->luij", data, second)
         gain_curvature = curved / decay
     else:
         gain_slope, gain_curvature = -slope[:, :, 0], -second[:, :, 0]
+
     parts = (decay * points - gain_slope, decay * np.eye(m) - gain_curvature, gain_slope, gain_curvature)
     return Jet(value, gain, Derivatives(*(np.nan_to_num(part) for part in parts)))
 
 
-class Prober:
+class PotentialProbes:
     """Evaluates W of some families of a model at a fixed measure; each call is one reduction."""
 
     def __init__(
@@ -110,7 +113,7 @@ class Prober:
 
         Args:
             backprop: of the training samples.
-            places: of the families that are asked for, which have nonlinear coordinates.
+            places: of the families to evaluate, which have nonlinear coordinates.
             weight_decay: λ > 0.
             theta: the measure's units, per family (L, u, d).
             weights: this rank's share of their weights, per family (L, u).
@@ -119,7 +122,7 @@ class Prober:
         self._costates = backprop.costates(theta, weights)
 
     def agree(self, more: bool) -> bool:
-        """What rank 0 says: ranks whose numbers differed by rounding must not run different numbers of calls."""
+        """The answer of rank 0: ranks whose numbers differ by rounding must not make different numbers of calls."""
         return bool(self.backprop.comm.bcast(more, root=0))
 
     def __call__(self, points: Sequence[Array], derivatives: bool) -> list[Jet]:
@@ -131,7 +134,7 @@ class Prober:
         jets = []
         for family, q, table in zip(families, points, tables, strict=True):
             shaped = table.reshape(*q.shape[:2], family.directions, -1)
-            jets.append(reduce_linear(bool(family.linear), self.weight_decay, q, shaped))
+            jets.append(eliminate_linear(bool(family.linear), self.weight_decay, q, shaped))
         return jets
 
 
