@@ -361,8 +361,8 @@ FAULTS = (
     Fault("minimum-not-polished", MINIMUM, "_STEPS = 8", "_STEPS = 0", NEURON_GAP),
     Fault("boxes-never-divided", MINIMUM, "np.flatnonzero(~self.unbounded)", "()", FOUND),
     Fault("tails-as-flat-as-their-curvature", COVER, "_TAIL = 0.75", "_TAIL = np.inf", FOUND),
-    Fault("nothing-seen-is-nothing-there", COVER, "np.where(_uninformative(boxes) & wide, -np.inf", "np.where(False, -np.inf",
-          FOUND),
+    Fault("nothing-seen-is-nothing-there", COVER, "np.where(_uninformative(boxes) & wide, -np.inf",
+          "np.where(False, -np.inf", FOUND),
     Fault("gap-half-lost", PROBES, "/ (2.0 * decay)", "/ decay", HEAD_GAP),
     Fault("gap-without-penalty", GAP, "0.5 * decay * potential.outcome", "0.0 * decay * potential.outcome", HEAD_GAP),
     # The finite Transformer.

@@ -76,7 +76,11 @@ class Case:
         units, square = [family.parameters(q[None])], [(mass @ (theta**2).sum(axis=1))[None]]
         outcome = sweep(units, [weights[None]], square)
         flow = SimpleNamespace(
-            model=model, weight_decay=DECAY, temperature=0.0, sweep=sweep, units=lambda _: (units, [weights[None]], [])
+            model=model,
+            weight_decay=DECAY,
+            temperature=0.0,
+            backprop=sweep,
+            moments=lambda _: (units, [weights[None]], []),
         )
         block = certify(flow, None, SimpleNamespace(outcome=outcome)).blocks[0]  # type: ignore[arg-type]
         assert gap_kind(model, self.tokens) == "best found"

@@ -2,9 +2,9 @@
 
 The minimum is over all of R^d. Jointly linear coordinates are eliminated exactly, min_v [v·G(q) + λ/2 |v|²] =
 −|G(q)|²/(2λ); what remains, W(q) = λ/2 |q|² − gain(q), is searched in the other coordinates
-(`limit.certificate.minimisation`). The gap is then that to the least value *found*, with a margin: an estimate, from the
-curvature between the points, of how much it may be too small. Where V has no lower bound the gap is infinite, as it is
-for λ = 0 unless the data part of V vanishes.
+(`limit.certificate.minimisation`). The gap is then that to the least value *found*, with a margin: an estimate, from
+the curvature between the points, of how much it may be too small. Where V has no lower bound the gap is infinite, as
+it is for λ = 0 unless the data part of V vanishes.
 
 Where Q is convex in ρ (one layer, one stage, affine readout) the gap to the true minimum bounds Q − Q*: it is called a
 bound where all coordinates are jointly linear, so that the minimum is known in closed form, and "best found" elsewhere

@@ -36,7 +36,7 @@ _AGREE = 1e-8  # of two sums' logarithms
 def log_partition(
     probes: PotentialProbes, temperature: float, linear: Sequence[int], least: Sequence[Array], gain: Sequence[Array]
 ) -> list[Array]:
-    """β⁻¹ log ∫e^{−βV} dθ per family of the probes and layer, (L,); collective, with a pass over the samples for each spacing.
+    """β⁻¹ log ∫e^{−βV} dθ per family of the probes and layer, (L,); collective, with one reduction for each spacing.
 
     Args:
         probes: of families with nonlinear coordinates; λ > 0.
