@@ -9,8 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.effects import Effect
-from mfpde.comparison.evidence import Errors, by_size, covariances_of, means_of, value_at
+from mfpde.comparison.evidence import Effect, Errors, by_size, covariances_of, means_of, value_at
 from mfpde.comparison.exponents import SlopeRow, slope_row
 from mfpde.comparison.wasserstein import draws, exact, nodes, rate, sliced
 from mfpde.finite.record_files import Record, has_time

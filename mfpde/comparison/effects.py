@@ -11,13 +11,12 @@ not used, since it is what is judged. A difference δ of the risk is the effect 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
+from mfpde.comparison.evidence import Effect
 from mfpde.config.settings import Training
 from mfpde.finite.record_files import Record
 from mfpde.finite.training import TrainerCache
@@ -26,43 +25,6 @@ from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
 _ENOUGH = 400  # units in all layers of a family, from which Δ is known to some 5 %
-
-
-@dataclass(frozen=True, eq=False)
-class Effect:
-    """The change along training when p (1 + c) takes the place of p.
-
-    Attributes:
-        tau: τ (t,).
-        risk: Δ_p (t,).
-        means: per family the change of E θ (t, L, d).
-    """
-
-    tau: Array
-    risk: Array
-    means: Mapping[str, Array]
-
-    def of_risk(self, tau: float) -> float:
-        """|Δ_p| at the report nearest to τ."""
-        return float(abs(self.risk[self._at(tau)]))
-
-    def of_means(self, family: str, tau: float) -> float:
-        """The largest change of a mean, over layers and coordinates."""
-        return float(np.abs(self.means[family][self._at(tau)]).max())
-
-    def of_distance(self, family: str, tau: float) -> float:
-        """A lower bound of the sliced W₁ by which a family's density moves, root mean square over layers.
-
-        W₁ between two laws on a line is at least the difference of their means (Kantorovich and Rubinstein); over the
-        directions e of a sliced distance that is |E θ' − E θ| E|e₁|, E|e₁| = Γ(d/2)/(√π Γ((d+1)/2)).
-        """
-        moved = self.means[family][self._at(tau)]
-        dim = moved.shape[-1]
-        share = np.exp(gammaln(0.5 * dim) - gammaln(0.5 * (dim + 1.0))) / np.sqrt(np.pi)
-        return float(share * np.sqrt(np.mean(np.sum(moved**2, axis=-1))))
-
-    def _at(self, tau: float) -> int:
-        return int(np.abs(self.tau - tau).argmin())
 
 
 def witness(records: Sequence[Record], model: Transformer) -> Record:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from mfpde.comparison.checks import CHANGE
 from mfpde.finite.record_files import Record, has_time
-
-if TYPE_CHECKING:
-    from mfpde.comparison.effects import Effect
-    from mfpde.problem.transformer import Transformer
+from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
 type Course = tuple[Array, Array]
@@ -79,6 +76,43 @@ class Evidence:
     def risk_effects(self, layers: int, tau: float) -> dict[str, float]:
         """|Δ_p| of the risk per parameter p; empty where it was not measured."""
         return {name: effect.of_risk(tau) for name, effect in self.effects.get(layers, {}).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """The change along training when p (1 + c) takes the place of a parameter p (measured in `effects`).
+
+    Attributes:
+        tau: τ (t,).
+        risk: Δ_p (t,).
+        means: per family the change of E θ (t, L, d).
+    """
+
+    tau: Array
+    risk: Array
+    means: Mapping[str, Array]
+
+    def of_risk(self, tau: float) -> float:
+        """|Δ_p| at the report nearest to τ."""
+        return float(abs(self.risk[self._at(tau)]))
+
+    def of_means(self, family: str, tau: float) -> float:
+        """The largest change of a mean, over layers and coordinates."""
+        return float(np.abs(self.means[family][self._at(tau)]).max())
+
+    def of_distance(self, family: str, tau: float) -> float:
+        """A lower bound of the sliced W₁ by which a family's density moves, root mean square over layers.
+
+        W₁ between two laws on a line is at least the difference of their means (Kantorovich and Rubinstein); over the
+        directions e of a sliced distance that is |E θ' − E θ| E|e₁|, E|e₁| = Γ(d/2)/(√π Γ((d+1)/2)).
+        """
+        moved = self.means[family][self._at(tau)]
+        dim = moved.shape[-1]
+        share = np.exp(gammaln(0.5 * dim) - gammaln(0.5 * (dim + 1.0))) / np.sqrt(np.pi)
+        return float(share * np.sqrt(np.mean(np.sum(moved**2, axis=-1))))
+
+    def _at(self, tau: float) -> int:
+        return int(np.abs(self.tau - tau).argmin())
 
 
 def course(table: History, column: str) -> Course:

@@ -12,8 +12,8 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.comparison.checks import CHANGE, Check
-from mfpde.comparison.effects import Effect, effects, witness
-from mfpde.comparison.evidence import Evidence
+from mfpde.comparison.effects import effects, witness
+from mfpde.comparison.evidence import Effect, Evidence
 from mfpde.comparison.exponents import risk_slopes, slope_checks
 from mfpde.comparison.grids import grid_checks, refinement_checks
 from mfpde.comparison.infinite_width import mean_checks

@@ -14,7 +14,7 @@ from scipy import stats
 
 from mfpde.compare import main as compare
 from mfpde.comparison.checks import CHANGE, Check
-from mfpde.comparison.effects import Effect
+from mfpde.comparison.evidence import Effect
 from mfpde.comparison.exponents import SlopeRow, slope_checks
 from mfpde.comparison.slopes import Slope, floor, slope
 from mfpde.comparison.verdict import decide
