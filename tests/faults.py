@@ -442,7 +442,7 @@ FAULTS = (
     Fault("memory-of-one-rank", "mfpde/limit/memory_estimate.py", "ranks * self.rank +", "self.rank +",
           "tests/unit/test_memory_estimate.py::test_estimate_follows_the_sizes"),
     Fault("preconditioner-not-remembered", "mfpde/limit/timestepping/imex.py",
-          '        self._implicit.load_state_dict(saved["diffusion"])\n', "",
+          '        self.flow.load_state_dict(saved["diffusion"])\n', "",
           RESUME + "test_a_hot_run_goes_on_bit_for_bit"),
     Fault("lagrange-cells-of-every-degree", LATTICE, "types[min(degree, 3) - 1]", "types[-1]", CUT),
     Fault("cell-arrays-at-lagrange-cells", LATTICE, "return degree <= 2", "return degree <= 9", CUT),

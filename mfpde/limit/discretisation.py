@@ -7,9 +7,10 @@ layer: L layers, u distinct nodes, d coordinates of θ.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,36 +80,31 @@ class Instant:
     risk: float
 
 
-class Discretisation[Part, Values](Protocol):
+class Discretisation[Part, Values](ABC):
     """Densities in space. `Part` is its part of a state or of a rate, `Values` the potential as it needs it.
 
     Methods are collective only where they say so. Lists are in the order of `members`.
+
+    Attributes:
+        cfl_bound: does the speed of the transport bound explicit steps?
+        degree: the polynomial degree p on which that bound depends.
+        members: the places of its families in `Transformer.families`.
+        follows: does it move with the density?
+        cell_order: (owned,) a number for each row of `Part.cells()` that does not depend on the ranks.
     """
 
-    @property
-    def members(self) -> tuple[int, ...]:
-        """The places of its families in `Transformer.families`."""
+    cfl_bound = False
+    degree = 0
+    members: tuple[int, ...]
+    follows: bool
+    cell_order: NDArray[np.int64]
 
     @property
+    @abstractmethod
     def unknowns(self) -> int:
         """Unknowns of the density on all ranks."""
 
-    @property
-    def degree(self) -> int:
-        """The polynomial degree p on which the CFL bound depends."""
-
-    @property
-    def follows(self) -> bool:
-        """Does it move with the density?"""
-
-    @property
-    def cfl_bound(self) -> bool:
-        """Does the speed of the transport bound explicit steps?"""
-
-    @property
-    def cell_order(self) -> NDArray[np.int64]:
-        """(owned,) a number for each row of `Part.cells()` that does not depend on the ranks."""
-
+    @abstractmethod
     def initial(self, warn: Warn) -> Part:
         """The initial laws; collective.
 
@@ -116,18 +112,23 @@ class Discretisation[Part, Values](Protocol):
             InputError: on every rank, where they do not fit into it; `warn` gets a line where a law is cut off.
         """
 
+    @abstractmethod
     def moments(self, part: Part) -> list[Moments]:
         """The moments of each family."""
 
+    @abstractmethod
     def moment_rates(self, part: Part, rate: Part) -> list[MomentRates]:
         """The moments of each family, and their change along a rate."""
 
+    @abstractmethod
     def potential(self, part: Part, gradient: Sequence[Array], weight_decay: float) -> Values:
         """V from L ∂R/∂w of the moments of all families of the model, and λ."""
 
-    def frame_share(self, part: Part, potential: Values) -> Share:
+    def frame_share(self, part: Part, potential: Values) -> Share:  # noqa: ARG002
         """This rank's share of the integrals that move the frames; empty where there is none to move."""
+        return NOTHING
 
+    @abstractmethod
     def rate(self, part: Part, potential: Values, integrals: Array, instant: Instant) -> tuple[Part, float]:
         """The rate by transport, and this rank's largest CFL speed; collective.
 
@@ -141,24 +142,31 @@ class Discretisation[Part, Values](Protocol):
             ComputationError: on every rank alike, where a frame cannot follow its density.
         """
 
+    @abstractmethod
     def dissipation(self, part: Part, potential: Values) -> Share:
         """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log|ρ|)|²."""
 
+    @abstractmethod
     def error_shares(self, part: Part, difference: Part) -> list[MomentErrors]:
         """Of each family, what `error` needs to be summed over ranks."""
 
+    @abstractmethod
     def error(self, part: Part, difference: Part, sums: Sequence[tuple[Array, Array, Array]]) -> float:
         """The largest relative size of a difference, from the sums of `error_shares`."""
 
     def limited(self, part: Part) -> Part:
         """The part with densities that are nonnegative, where that is asked for; collective."""
+        return part
 
     def regrid(self, part: Part) -> Part:
         """A part to go on from in the place of this one, the same object where nothing is to be done; collective."""
+        return part
 
+    @abstractmethod
     def diagnose(self, part: Part, potential: Values) -> BlockDiagnostics:
         """What reports say of its blocks; collective."""
 
+    @abstractmethod
     def snapshot(self, member: int, part: Part, potential: Values) -> Snapshot | None:
         """The density of its family number `member`, complete on rank 0 or in pieces on all; collective."""
 

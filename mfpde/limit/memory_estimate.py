@@ -1,7 +1,7 @@
 """The memory that a run will need at its peak, from the sizes in its run file, before anything large is made.
 
 Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
-the units with what a tile of samples leaves behind for its way back through the layers, and on rank 0 the densities of
+moments with what a tile of samples keeps for the reverse pass, and on rank 0 the densities of
 all ranks on their way to a file. The numbers of copies below are counted in `stepper`, `gradient_flow`,
 `reporter`, `sampled_fields` and `vtu`; what libraries take is measured (docs/validation.md).
 """
@@ -107,17 +107,17 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     families, hot = problem.model.families, problem.training.temperature > 0.0
     meshes = [[families[place] for place in places] for places in problem.shared_meshes()]
     moving = [family for family in families if problem.densities[family.name].frame == "lagrangian"]
-    sizes: list[_Sizes] = [
-        *(_Cells(members, problem, ranks) for members in meshes),
-        *(_Nodes(family, problem.densities[family.name], problem.model.layers) for family in moving),
+    sizes = [
+        *(_of_elements(members, problem, ranks) for members in meshes),
+        *(_of_nodes(family, problem.densities[family.name], problem.model.layers) for family in moving),
     ]
 
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
     step += sum(s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes) + _of_costates(problem, ranks)
-    looking = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
-    kept = sum(s.geometry for s in sizes) + _of_sweep(problem)
-    usual = max(step, report + looking)
+    sampling = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
+    kept = sum(s.geometry for s in sizes) + _of_passes(problem)
+    usual = max(step, report + sampling)
     every = max(usual, report + _of_output([s for s in sizes if s.in_pieces]))
     return Need(kept + every, max(0.0, report + _of_output(sizes) - every))
 
@@ -128,64 +128,64 @@ def _of_output(sizes: Sequence[_Sizes]) -> float:
     return held + max((_WRITTEN * s.points for s in sizes), default=0.0)
 
 
+@dataclass(frozen=True)
 class _Sizes:
-    """Bytes of one group's arrays on a rank.
+    """Bytes on a rank of the arrays of one discretisation.
 
     Attributes:
         dim: d.
         coefficients: a copy of the density.
         nodal: of the potential.
         points: of the density on its way to a file.
-        in_pieces: does every rank write its own part of that?
-        solved: the inverses that precondition diffusion.
         geometry: what does not change.
+        in_pieces: does every rank write its own part of the points?
+        solved: the inverses that precondition diffusion.
     """
 
     dim: int
     coefficients: float
     nodal: float
     points: float
-    in_pieces: bool
-    solved: float
     geometry: float
+    in_pieces: bool = False
+    solved: float = 0.0
 
 
-class _Nodes(_Sizes):
-    """Of a family that the flow carries: every rank has all nodes; a file has the corners of the cells between them."""
-
-    def __init__(self, family: Family, density: Density, layers: int) -> None:
-        nodes = _NUMBER * float(np.prod(node_sizes(family, density)[0], dtype=np.float64))
-        self.dim = family.dim
-        self.coefficients = self.nodal = nodes * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
-        self.points = nodes * layers * 2.0**family.dim
-        self.in_pieces, self.solved, self.geometry = False, 0.0, nodes * (family.dim + 1.0)
+def _of_nodes(family: Family, density: Density, layers: int) -> _Sizes:
+    """Of Lagrangian nodes: every rank has all of them; a file has the corners of the cells between them."""
+    nodes = _NUMBER * float(np.prod(node_sizes(family, density)[0], dtype=np.float64))
+    numbers = nodes * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
+    return _Sizes(family.dim, numbers, numbers, nodes * layers * 2.0**family.dim, nodes * (family.dim + 1.0))
 
 
-class _Cells(_Sizes):
+def _of_elements(members: Sequence[Family], problem: Problem, ranks: int) -> _Sizes:
     """Of the families on one mesh, whose cells the ranks share."""
+    density, dim = problem.densities[members[0].name], members[0].dim
+    simplex, p, k = density.cell_type == "simplex" and dim > 1, density.degree, potential_degree(density)
+    layers, whole = problem.model.layers, cells(members[0], density)
+    own = whole / ranks
+    if ranks > 1:
+        own += 2.0 * dim * own ** ((dim - 1) / dim)  # ghosts
 
-    def __init__(self, members: Sequence[Family], problem: Problem, ranks: int) -> None:
-        density, dim = problem.densities[members[0].name], members[0].dim
-        simplex, p, k = density.cell_type == "simplex" and dim > 1, density.degree, potential_degree(density)
-        whole = cells(members[0], density)
-        own = whole / ranks
-        if ranks > 1:
-            own += 2.0 * dim * own ** ((dim - 1) / dim)  # ghosts
-        basis, nodes, at = (_points(n, dim, simplex) for n in (p, k, max(p, 1)))
-        blocks = problem.model.layers * len(members)
-        facets = dim + 1 if simplex else 2 * dim
-        corners, across = (dim + 1 if simplex else 2**dim), (p + k // 2 + 1) ** (dim - 1)
-        self.dim = dim
-        self.coefficients = _NUMBER * own * basis * blocks
-        self.nodal = _NUMBER * own * nodes * blocks
-        self.in_pieces = in_pieces(ranks, whole * at * problem.model.layers)
-        written = whole / ranks if self.in_pieces else whole
-        self.points = _NUMBER * written * at * problem.model.layers  # of one family
-        self.solved = 3.0 * basis * self.coefficients  # cells' blocks and their inverses
-        numbers = corners * dim + nodes * dim + dim * dim + 2 + 0.5 * facets * (3 + across) + 0.5 * nodes
-        if density.mesh is not None and not simplex:
-            numbers += (dim * dim + 1) * ((p + k // 2 + 1) ** dim + facets * across) + basis * (basis + nodes)
-        self.geometry = own * (_MESHED * dim + _NUMBER * numbers)
+    basis, nodes, at = (_points(n, dim, simplex) for n in (p, k, max(p, 1)))
+    coefficients = _NUMBER * own * basis * layers * len(members)
+    pieces = in_pieces(ranks, whole * at * layers)
+
+    facets, corners = (dim + 1, dim + 1) if simplex else (2 * dim, 2**dim)
+    across = (p + k // 2 + 1) ** (dim - 1)
+    numbers = corners * dim + nodes * dim + dim * dim + 2 + 0.5 * facets * (3 + across) + 0.5 * nodes
+    if density.mesh is not None and not simplex:
+        numbers += (dim * dim + 1) * ((p + k // 2 + 1) ** dim + facets * across) + basis * (basis + nodes)
+
+    return _Sizes(
+        dim=dim,
+        coefficients=coefficients,
+        nodal=_NUMBER * own * nodes * layers * len(members),
+        points=_NUMBER * (whole / ranks if pieces else whole) * at * layers,  # of one family
+        geometry=own * (_MESHED * dim + _NUMBER * numbers),
+        in_pieces=pieces,
+        solved=3.0 * basis * coefficients,  # cells' blocks and their inverses
+    )
 
 
 def _points(degree: int, dim: int, simplex: bool) -> float:
@@ -193,28 +193,28 @@ def _points(degree: int, dim: int, simplex: bool) -> float:
     return float(comb(degree + dim, dim) if simplex else (degree + 1) ** dim)
 
 
-def _of_sweep(problem: Problem) -> float:
+def _of_passes(problem: Problem) -> float:
     model, task = problem.model, problem.task
     samples = _NUMBER * (task.tokens.size + task.targets.size)
-    return samples + sum(_of_units(model, task, family, problem.densities) for family in model.families)
+    return samples + sum(_of_moments(model, task, family, problem.densities) for family in model.families)
 
 
 def _of_costates(problem: Problem, ranks: int) -> float:
-    """What the certificate keeps of a rank's samples: what the families of every layer see, and the risk's answer."""
+    """Of the certificate, for a rank's samples: the tokens that the families of every layer see, and co-states."""
     model, tokens = problem.model, problem.task.tokens
     places = len(model.stages) if model.depth == "residual" else DEPTH_STAGES
     return 2.0 * _NUMBER * model.layers * places * tokens.size / ranks
 
 
-def _of_units(model: Transformer, task: Task, family: Family, densities: Mapping[str, Density]) -> float:
-    """Their tables, and what their updates of a tile of samples leave behind in every layer."""
+def _of_moments(model: Transformer, task: Task, family: Family, densities: Mapping[str, Density]) -> float:
+    """Tables of the distinct nodes, and what their updates of a tile of samples keep in every layer."""
     density = densities[family.name]
     nonlinear = family.dim - len(family.linear)
     along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
     if density.frame == "lagrangian":
         along = float(max(node_sizes(family, density)[1], default=1))
-    units = along**nonlinear * max(1, len(family.linear)) * model.layers
+    count = along**nonlinear * max(1, len(family.linear)) * model.layers
     _, tokens, width = task.tokens.shape
-    left = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)
+    kept = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)
     passes = 1 if model.depth == "residual" else DEPTH_STAGES
-    return _NUMBER * units * (family.dim + 16.0 + passes * min(TILE, task.samples) * left)
+    return _NUMBER * count * (family.dim + 16.0 + passes * min(TILE, task.samples) * kept)

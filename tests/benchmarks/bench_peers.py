@@ -72,13 +72,16 @@ def ours(degree: int, blocks: int, gaussian: Gaussian, cells: int) -> tuple[floa
         rate, fastest = transport.rate(state.parts[0].density, potential, motion)
         return Rate((FemPart(rate, still),), float(fastest.max()), outcome=None)
 
+    def values(state: State) -> np.ndarray:
+        return packed(slope(state).parts)
+
     def march(horizon: float) -> State:
         state = State(0.0, (FemPart(_project(space, gaussian, blocks), frame),))
         while state.tau < horizon * (1.0 - 1e-12):
             rate = slope(state)
-            left = horizon - state.tau
+            left, first = horizon - state.tau, packed(rate.parts)
             step = left / np.ceil(left / stable_step(degree, rate.speed))
-            end, _ = ssp43_step(vector, state.tau, packed(state.parts), step, packed(rate.parts), slope)
+            end, _ = ssp43_step(vector, state.tau, packed(state.parts), step, first, values)
             state = vector.state(state.tau + step, end)
         return state
 

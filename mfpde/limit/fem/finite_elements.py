@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose, dissipation
 from mfpde.limit.diagnostics.sampled_fields import gather
-from mfpde.limit.discretisation import NOTHING, Instant, MomentErrors, MomentRates, Moments
+from mfpde.limit.discretisation import NOTHING, Discretisation, Instant, MomentErrors, MomentRates, Moments
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.collapse import check_width, covariance_lost
 from mfpde.limit.fem.frame import Frame, Motion, at_rest, follow
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FiniteElements:
+class FiniteElements(Discretisation[FemPart, Array]):
     """DG_p densities of several families on one mesh, all their layers side by side as blocks.
 
     Attributes:
@@ -39,7 +39,7 @@ class FiniteElements:
         moment_maps: of each family.
         laws: the initial ones.
         temperature: β⁻¹.
-        comoving: do the frames follow the densities?
+        follows: do the frames follow the densities?
         nonnegative_copies: are densities in files made nonnegative?
         limiter: of positivity = "scheme".
     """
@@ -50,9 +50,10 @@ class FiniteElements:
     moment_maps: tuple[MomentMap, ...]
     laws: InitialLaws
     temperature: float = 0.0
-    comoving: bool = False
+    follows: bool = False
     nonnegative_copies: bool = False
     limiter: Limiter | None = None
+    cfl_bound = True
 
     @property
     def linear(self) -> list[tuple[int, ...]]:
@@ -65,22 +66,12 @@ class FiniteElements:
         return self.space.global_cells * self.space.size * self.transport.blocks
 
     @property
-    def degree(self) -> int:
+    def degree(self) -> int:  # type: ignore[override]
         """p."""
         return self.space.degree
 
     @property
-    def follows(self) -> bool:
-        """Do the frames move?"""
-        return self.comoving
-
-    @property
-    def cfl_bound(self) -> bool:
-        """The time a density takes to cross a cell bounds explicit steps."""
-        return True
-
-    @property
-    def cell_order(self) -> NDArray[np.int64]:
+    def cell_order(self) -> NDArray[np.int64]:  # type: ignore[override]
         """(owned,) the number of each cell in an order that does not depend on the ranks."""
         return self.space.cell_order
 
@@ -116,11 +107,11 @@ class FiniteElements:
 
     def frame_share(self, part: FemPart, potential: Array) -> Share:
         """See `Transport.gradient_moments`; empty for frames at rest."""
-        return self.transport.gradient_moments(part.density, potential) if self.comoving else NOTHING
+        return self.transport.gradient_moments(part.density, potential) if self.follows else NOTHING
 
     def rate(self, part: FemPart, potential: Array, integrals: Array, instant: Instant) -> tuple[FemPart, float]:
         """∂_τ ρ̂ and (ċ, Ȧ), without diffusion; one neighbour exchange."""
-        motion = self._follow(part.frame, integrals, instant) if self.comoving else at_rest(part.frame)
+        motion = self._follow(part.frame, integrals, instant) if self.follows else at_rest(part.frame)
         rate, speeds = self.transport.rate(part.density, potential, motion)
         return FemPart(rate, motion.rate(part.frame)), float(speeds.max())
 
@@ -174,11 +165,7 @@ class FiniteElements:
         """See `positivity.limiter`."""
         if self.limiter is None:
             return part
-        return FemPart(*self.limiter(part.density, part.frame, self.linear if self.comoving else None))
-
-    def regrid(self, part: FemPart) -> FemPart:
-        """A mesh is never made anew."""
-        return part
+        return FemPart(*self.limiter(part.density, part.frame, self.linear if self.follows else None))
 
     def diagnose(self, part: FemPart, potential: Array) -> BlockDiagnostics:
         """Integrals over the whole mesh."""
@@ -221,7 +208,7 @@ def _on_one_mesh(comm: MPI.Intracomm, problem: Problem, places: Sequence[int]) -
         ),
         laws=InitialLaws(families, densities, layers, problem.margin),
         temperature=problem.training.temperature,
-        comoving=density.frame == "comoving",
+        follows=density.frame == "comoving",
         nonnegative_copies=density.positivity != "off",
         limiter=build_limiter(space) if density.positivity == "scheme" else None,
     )

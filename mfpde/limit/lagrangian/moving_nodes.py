@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mfpde.config.settings import Density
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
-from mfpde.limit.discretisation import NOTHING, Instant, MomentErrors, MomentRates, Moments
+from mfpde.limit.discretisation import NOTHING, Discretisation, Instant, MomentErrors, MomentRates, Moments
 from mfpde.limit.fem.law_coverage import judge
 from mfpde.limit.lagrangian.grid import Field, LagrangianGrid, build_grid
 from mfpde.limit.lagrangian.initial_nodes import held, initial_nodes
@@ -26,52 +26,29 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MovingNodes:
+class MovingNodes(Discretisation[NodesPart, Field]):
     """The nodes of one family; every rank has all of them, and rank 0 adds them to sums over ranks.
 
     Attributes:
         comm: communicator.
-        place: of the family in `Transformer.families`.
+        members: the place of the family in `Transformer.families`.
         grid: of the nodes.
         density: the family's settings.
         margin: by which the initial grid is wider than they say.
     """
 
     comm: MPI.Intracomm
-    place: int
+    members: tuple[int, ...]
     grid: LagrangianGrid
     density: Density
     margin: float = 1.0
-
-    @property
-    def members(self) -> tuple[int, ...]:
-        """The family's place."""
-        return (self.place,)
+    follows = True
+    cell_order = np.empty(0, dtype=np.int64)
 
     @property
     def unknowns(self) -> int:
         """Nodes of all layers."""
         return self.grid.nodes * self.grid.layers
-
-    @property
-    def degree(self) -> int:
-        """There are no polynomials."""
-        return 0
-
-    @property
-    def follows(self) -> bool:
-        """The nodes move with the density."""
-        return True
-
-    @property
-    def cfl_bound(self) -> bool:
-        """Nodes may come as close to each other as they like."""
-        return False
-
-    @property
-    def cell_order(self) -> NDArray[np.int64]:
-        """No array is distributed over the ranks."""
-        return np.empty(0, dtype=np.int64)
 
     def initial(self, warn: Callable[[str], None]) -> NodesPart:
         """See `Discretisation.initial`."""
@@ -92,11 +69,7 @@ class MovingNodes:
 
     def potential(self, part: NodesPart, gradient: Sequence[Array], weight_decay: float) -> Field:
         """V, ∇V and ΔV at the nodes."""
-        return self.grid.field(part, gradient[self.place], weight_decay)
-
-    def frame_share(self, _part: NodesPart, _potential: Field) -> Share:
-        """There is no frame."""
-        return NOTHING
+        return self.grid.field(part, gradient[self.members[0]], weight_decay)
 
     def rate(self, part: NodesPart, potential: Field, _integrals: Array, _instant: Instant) -> tuple[NodesPart, float]:
         """Ẋ = −∇V and d/dτ log ρ = ΔV at the nodes; the other fields are those of the state."""
@@ -116,10 +89,6 @@ class MovingNodes:
         moved = np.sqrt(np.einsum("ln,lnd->l", part.mass, difference.position**2) / self.grid.square(part))
         log = np.where(part.mass > 0.0, difference.log_density, 0.0)
         return max(0.0, float(moved.max()), float(np.sqrt((part.mass * log**2).sum(axis=1)).max()))
-
-    def limited(self, part: NodesPart) -> NodesPart:
-        """The densities of nodes are never negative."""
-        return part
 
     def regrid(self, part: NodesPart) -> NodesPart:
         """A table that suits the nodes, and fresh nodes where the old ones sample the density badly; collective.
@@ -158,5 +127,5 @@ def build_moving_nodes(comm: MPI.Intracomm, problem: Problem) -> tuple[MovingNod
         density = problem.densities[family.name]
         if density.frame == "lagrangian":
             grid = build_grid(family, model.layers, density)
-            found.append(MovingNodes(comm, place, grid, density, problem.margin))
+            found.append(MovingNodes(comm, (place,), grid, density, problem.margin))
     return tuple(found)

@@ -17,13 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.config.settings import Time
+from mfpde.limit.diffusive_flow import DiffusiveFlow
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
-from mfpde.limit.timestepping.right_hand_side import ImplicitRightHandSide
 from mfpde.limit.timestepping.state_vector import common_values, packed
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.state_dict import StateDict
@@ -56,28 +54,16 @@ class ImexStepper(Stepper):
     """Advances a state whose density diffuses."""
 
     name = "ARK3(2)4L[2]SA"
+    flow: DiffusiveFlow
     limits = (1.832, 0.596, 0.308, 0.191)  # ν_p of the explicit stages, as in `limit.timestepping.stepper`
-
-    def __init__(
-        self,
-        comm: MPI.Intracomm,
-        flow: ImplicitRightHandSide,
-        state: State,
-        time: Time,
-        horizon: float,
-        stationary: float | None = None,
-    ) -> None:
-        """See `Stepper`; collective."""
-        super().__init__(comm, flow, state, time, horizon, stationary)
-        self._implicit = flow
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
         f, g = [packed(rate.parts)], [self._diffused(begin)]
         stage = begin
         for node, explicit, implicit in zip(NODES[1:], EXPLICIT[1:], IMPLICIT[1:], strict=True):
             right = self._vector.state(begin.tau + node * step, start + step * (_sum(explicit, f) + _sum(implicit, g)))
-            stage = self._implicit.implicit(right, GAMMA * step, stage)
-            f.append(packed(self.flow.rate(stage).parts))
+            stage = self.flow.implicit(right, GAMMA * step, stage)
+            f.append(self._slope(stage))
             g.append(self._diffused(stage))
 
         both = [a + b for a, b in zip(f, g, strict=True)]
@@ -87,17 +73,17 @@ class ImexStepper(Stepper):
 
     def state_dict(self) -> StateDict:
         """See `Stepper.state_dict`; with it, for what the preconditioners were made."""
-        return {**super().state_dict(), "diffusion": self._implicit.state_dict()}
+        return {**super().state_dict(), "diffusion": self.flow.state_dict()}
 
     def load_state_dict(self, saved: StateDict, state: State) -> None:
         """See `Stepper.load_state_dict`."""
         super().load_state_dict(saved, state)
-        self._implicit.load_state_dict(saved["diffusion"])
+        self.flow.load_state_dict(saved["diffusion"])
 
     def _diffused(self, state: State) -> Array:
         """g, which does not move the frames."""
         still = np.zeros_like(common_values(state.parts))
-        return np.concatenate([*(d.ravel() for d in self._implicit.diffuse(state)), still])
+        return np.concatenate([*(d.ravel() for d in self.flow.diffuse(state)), still])
 
 
 def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:

@@ -36,11 +36,10 @@ from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
 from mfpde.inputs import real
 from mfpde.limit.backprop import Outcome
-from mfpde.limit.gradient_flow import Rate
+from mfpde.limit.gradient_flow import GradientFlow, Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.direct_steps import DirectCounters, DirectSteps
 from mfpde.limit.timestepping.extrapolation import Extrapolation
-from mfpde.limit.timestepping.right_hand_side import SlowRightHandSide
 from mfpde.limit.timestepping.ssp43 import ssp43_step
 from mfpde.limit.timestepping.state_vector import packed
 from mfpde.limit.timestepping.step_control import same_time
@@ -56,7 +55,7 @@ class MultirateStepper(Stepper):
     def __init__(
         self,
         comm: MPI.Intracomm,
-        flow: SlowRightHandSide,
+        flow: GradientFlow,
         state: State,
         time: Time,
         horizon: float,
@@ -64,7 +63,6 @@ class MultirateStepper(Stepper):
     ) -> None:
         """See `Stepper`; collective."""
         super().__init__(comm, flow, state, time, horizon, stationary)
-        self._slow = flow
         self._extrapolation = Extrapolation()
         self._known: tuple[float, Outcome] | None = None  # τ of the last pass that began or ended a step
         self._failed = False  # the numbers of the last trial
@@ -84,7 +82,7 @@ class MultirateStepper(Stepper):
     def load_state_dict(self, saved: StateDict, state: State) -> None:
         """See `Stepper.load_state_dict`."""
         super().load_state_dict(saved, state)
-        shapes = [theta.shape[:2] for theta in self._slow.moments(self.state)[0]]
+        shapes = [theta.shape[:2] for theta in self.flow.moments(self.state)[0]]
         self._extrapolation = Extrapolation.restored(saved["extrapolation"], shapes)
         self._counters = DirectCounters.restored(saved["direct_steps"])
         if saved["known"] is not None:
@@ -117,7 +115,7 @@ class MultirateStepper(Stepper):
     def _rate(self, begin: State) -> Rate:
         self._record(begin.tau)
         if self._known is not None and same_time(self._known[0], begin.tau):
-            return self._slow.driven(begin, self._known[1])
+            return self.flow.driven(begin, self._known[1])
         rate = self.flow.rate(begin)
         self._known = (begin.tau, rate.outcome)
         self._record(begin.tau)
@@ -143,8 +141,8 @@ class MultirateStepper(Stepper):
         """The state at τ = end, and the sum of the pair's differences on the way there."""
         base, (fastest, _) = rate.outcome, self._begin(begin)
 
-        def slope(state: State) -> Rate:
-            return self._extrapolated(state, base)
+        def slope(state: State) -> Array:
+            return packed(self._extrapolated(state, base).parts)
 
         tau, first, sum_of_differences = begin.tau, packed(rate.parts), None
         while True:
@@ -162,7 +160,7 @@ class MultirateStepper(Stepper):
             tau, kept = after.tau, self.flow.limited(after)
             if kept is not after:
                 start = packed(kept.parts)
-            rate = slope(kept)
+            rate = self._extrapolated(kept, base)
             first = packed(rate.parts)
             fastest = self._comm.allreduce(rate.speed, op=MPI.MAX)
             del difference, after, kept, rate  # copies of the density that the next step does not need
@@ -184,9 +182,9 @@ class MultirateStepper(Stepper):
 
     def _correction(self, end: State) -> tuple[Outcome, Array]:
         """The outcome of a pass at a state, and the rate's vector there less that by extrapolation."""
-        potential = self._slow.potential(end)
+        potential = self.flow.potential(end)
         outcome = potential.outcome
-        correction = packed(self._slow.transport(end, potential).parts)
+        correction = packed(self.flow.transport(end, potential).parts)
         del potential
         correction -= packed(self._extrapolated(end, outcome).parts)
         return outcome, correction
@@ -201,7 +199,7 @@ class MultirateStepper(Stepper):
 
     def _extrapolated(self, state: State, base: Outcome) -> Rate:
         """The rate at a state in the potential extrapolated to its time; of the rest, the base's outcome."""
-        rate = self._slow.driven(state, replace(base, gradient=self._extrapolation.at(state.tau)))
+        rate = self.flow.driven(state, replace(base, gradient=self._extrapolation.at(state.tau)))
         return replace(rate, potential=())  # a copy of the density's size, which is not needed
 
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
-from mfpde.limit.timestepping.state_vector import StateVector, packed
+from mfpde.limit.timestepping.state_vector import StateVector
 
 Array = NDArray[np.float64]
 LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the pair's four stages, p = 0 … 3
@@ -24,7 +23,7 @@ _SAFETY = 0.9
 
 
 def ssp43_step(
-    vector: StateVector, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Rate]
+    vector: StateVector, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Array]
 ) -> tuple[Array, Array]:
     """The values after a step, and how far the pair's other method is from them.
 
@@ -36,13 +35,13 @@ def ssp43_step(
         start: u, which is not changed.
         step: Δ.
         first: f(u), which is overwritten.
-        slope: f.
+        slope: f, the values of the rate at a state.
     """
     half, total = 0.5 * step, first  # of the first three rates only the sum is needed later
     stage = half * first
     stage += start
     for ahead in (half, step):
-        k = packed(slope(vector.state(tau + ahead, stage)).parts)
+        k = slope(vector.state(tau + ahead, stage))
         total += k
         k *= half
         stage += k
@@ -50,7 +49,7 @@ def ssp43_step(
 
     stage *= 1.0 / 3.0
     stage += (2.0 / 3.0) * start
-    k = packed(slope(vector.state(tau + half, stage)).parts)
+    k = slope(vector.state(tau + half, stage))
     stage += half * k
 
     k *= 3.0

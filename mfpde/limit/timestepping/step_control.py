@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 _SAME = 1e-12  # relative distance of times that are one
 
 
@@ -29,6 +31,25 @@ class StepControl:
         """The step after one with this error."""
         growth = self.caution * (tolerance / max(error, 1e-300)) ** (1.0 / 3.0)
         return step * float(np.clip(growth, self.least_factor, self.most_factor if accepted else 1.0))
+
+
+@dataclass
+class Trial:
+    """The step under way.
+
+    Attributes:
+        proposed: the step to try next.
+        step: its size.
+        bound: what bounds it.
+        error: the estimate.
+        common: the part of the vector at its end that is common to all ranks.
+    """
+
+    proposed: float
+    step: float = 0.0
+    bound: str = ""
+    error: float = float("nan")
+    common: Array = field(default_factory=lambda: np.empty(0))
 
 
 def same_time(one: float, other: float) -> bool:

@@ -8,7 +8,7 @@ estimates and has no hook between stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -18,13 +18,12 @@ from petsc4py import PETSc
 from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
 from mfpde.inputs import real, whole
-from mfpde.limit.gradient_flow import Rate
+from mfpde.limit.gradient_flow import GradientFlow, Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.petsc_ts import MOST_STEPS, create_ts
-from mfpde.limit.timestepping.right_hand_side import RightHandSide
 from mfpde.limit.timestepping.ssp43 import LIMITS, ssp43_step, stable_step
 from mfpde.limit.timestepping.state_vector import cell_values, common_values, packed, vector_of
-from mfpde.limit.timestepping.step_control import StepControl, equal_steps, same_time
+from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import collapse, share_of
@@ -54,7 +53,7 @@ class Stepper:
     def __init__(
         self,
         comm: MPI.Intracomm,
-        flow: RightHandSide,
+        flow: GradientFlow,
         state: State,
         time: Time,
         horizon: float,
@@ -63,7 +62,7 @@ class Stepper:
         self.flow = flow
         self.good = state
         self.watch: Callable[[float], None] | None = None
-        self.poll: Callable[[], float] = _never
+        self.poll: Callable[[], float] = float  # 0: no pause
         self.pause_request = 0.0
         self.steps = self._good_steps = 0
         self.step_size = float("nan")
@@ -77,7 +76,7 @@ class Stepper:
         self._vector = vector_of(state.parts)
         self._common = common_values(state.parts)  # the same on every rank, and advanced by the same stages
         self._first: tuple[float, Rate] | None = None  # the rate at the present state, kept when a step is rejected
-        self._trial = _Trial(horizon if time.step is None else time.step)
+        self._trial = Trial(horizon if time.step is None else time.step)
         self._failure: ComputationError | None = None
         local = cell_values(state.parts)
         self._vec = PETSc.Vec().createMPI((len(local), PETSc.DETERMINE), comm=comm)
@@ -231,8 +230,11 @@ class Stepper:
             step: Δ.
             rate: of the state.
         """
-        end, difference = ssp43_step(self._vector, begin.tau, start, step, packed(rate.parts), self.flow.rate)
+        end, difference = ssp43_step(self._vector, begin.tau, start, step, packed(rate.parts), self._slope)
         return self._vector.state(begin.tau + step, end), self._vector.state(begin.tau, difference)
+
+    def _slope(self, state: State) -> Array:
+        return packed(self.flow.rate(state).parts)
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         """The state that is kept of a step from `begin` to `end`, and its error, nan for fixed steps."""
@@ -300,32 +302,8 @@ class Stepper:
         return np.concatenate([cells, self._common])
 
 
-@dataclass
-class _Trial:
-    """The step under way.
-
-    Attributes:
-        proposed: the step to try next.
-        step: its size.
-        bound: what bounds it.
-        error: the estimate.
-        common: the part of the vector at its end that is common to all ranks.
-    """
-
-    proposed: float
-    step: float = 0.0
-    bound: str = ""
-    error: float = float("nan")
-    common: Array = field(default_factory=lambda: np.empty(0))
-
-
 def _speeds_shares_and_requests(
     one: tuple[float, Array, float], other: tuple[float, Array, float]
 ) -> tuple[float, Array, float]:
     """MPI operator: largest speed, summed dissipation, strongest pause request."""
     return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])
-
-
-def _never() -> float:
-    """No pause is requested."""
-    return 0.0
