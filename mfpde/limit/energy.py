@@ -16,8 +16,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.elements import tabulate
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import Space, tabulate
+from mfpde.limit.fem.space import Space
 
 Array = NDArray[np.float64]
 _UNRESOLVED = 0.1  # ε, relative to the largest |ρ̂| in a cell

@@ -31,8 +31,9 @@ import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
 from mfpde.limit.fem import mesh as meshes  # noqa: E402
+from mfpde.limit.fem.elements import tabulate  # noqa: E402
 from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
-from mfpde.limit.fem.space import Space, build_space, tabulate  # noqa: E402
+from mfpde.limit.fem.space import Space, build_space  # noqa: E402
 from mfpde.limit.gradient_flow import Rate  # noqa: E402
 from mfpde.limit.state import FemPart, State  # noqa: E402
 from mfpde.limit.timestepping.ssp43 import ssp43_step, stable_step  # noqa: E402

@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
-from mfpde.limit.fem.space import tabulate
+from mfpde.limit.fem.elements import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import State

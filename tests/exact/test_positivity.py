@@ -15,8 +15,9 @@ from exact import test_reference_risks as reference_risks
 from mfpde import open_run
 from mfpde.config import run_file
 from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.elements import density_element, potential_element
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import Space, build_space, density_element, potential_element
+from mfpde.limit.fem.space import Space, build_space
 from mfpde.limit.positivity.bernstein import lower_bound, nonnegative
 from mfpde.limit.positivity.limiter import Limiter, build_limiter, weights
 from mfpde.limit.solver import Solver

@@ -17,10 +17,11 @@ from mfpde.config.settings import Time
 from mfpde.limit.backprop import Outcome
 from mfpde.limit.discretisation import limited
 from mfpde.limit.fem import mesh as meshes
+from mfpde.limit.fem.elements import tabulate
 from mfpde.limit.fem.finite_elements import FiniteElements
 from mfpde.limit.fem.frame import Frame, at_rest, box_frame
 from mfpde.limit.fem.projection import InitialLaws
-from mfpde.limit.fem.space import build_space, tabulate
+from mfpde.limit.fem.space import build_space
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.positivity.limiter import build_limiter
 from mfpde.limit.state import FemPart, State

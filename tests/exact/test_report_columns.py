@@ -12,8 +12,8 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
+from mfpde.limit.fem.elements import tabulate
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import FemPart, State

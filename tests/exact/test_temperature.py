@@ -15,7 +15,7 @@ from exact.test_certificate import last_token, potential_at, stream_and_costate,
 from exact.test_identities import DECAY, some_model, some_task
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.certificate.certificate import certify
-from mfpde.limit.fem.space import tabulate
+from mfpde.limit.fem.elements import tabulate
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.output.records.report import Report

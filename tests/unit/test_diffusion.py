@@ -15,7 +15,8 @@ from mpi4py import MPI
 from mfpde.limit.diffusion.diffusion import Diffusion
 from mfpde.limit.diffusion.interior_penalty import InteriorPenalty
 from mfpde.limit.fem import mesh as meshes
-from mfpde.limit.fem.space import Space, build_space, tabulate
+from mfpde.limit.fem.elements import tabulate
+from mfpde.limit.fem.space import Space, build_space
 from mfpde.limit.transport.transport import Transport
 from unit.test_transport import CASES, motion
 

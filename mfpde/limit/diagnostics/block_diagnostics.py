@@ -16,8 +16,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit.energy import flux_dissipation
+from mfpde.limit.fem.elements import ElementTables, density_element, potential_element, tabulate
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import ElementTables, Space, density_element, potential_element, tabulate
+from mfpde.limit.fem.space import Space
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import Share, pack, share_of, unpack
 

@@ -13,8 +13,9 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.elements import density_element, potential_element
 from mfpde.limit.fem.frame import Frame
-from mfpde.limit.fem.space import Space, density_element, potential_element
+from mfpde.limit.fem.space import Space
 from mfpde.limit.positivity.bernstein import nonnegative
 from mfpde.limit.state import FemPart
 from mfpde.output.fields.snapshot import Piece, Snapshot

@@ -27,7 +27,8 @@ import basix
 import numpy as np
 
 from mfpde.limit.diffusion.interior_penalty_kernels import Array, Index, facet_terms, normal_flux, volume_flux
-from mfpde.limit.fem.space import Space, density_element, potential_element
+from mfpde.limit.fem.elements import density_element, potential_element
+from mfpde.limit.fem.space import Space
 from mfpde.limit.transport.transport import Transport
 
 _CHUNK = 512  # columns, so that what is between two products stays in the cache

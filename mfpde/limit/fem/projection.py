@@ -10,9 +10,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.config.settings import Density
+from mfpde.limit.fem.elements import ElementTables, tabulate
 from mfpde.limit.fem.frame import Frame, box_frame
 from mfpde.limit.fem.law_coverage import WHOLE, judge
-from mfpde.limit.fem.space import ElementTables, Space, tabulate
+from mfpde.limit.fem.space import Space
 from mfpde.limit.state import FemPart
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import collapse, share_of

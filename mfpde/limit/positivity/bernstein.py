@@ -18,7 +18,8 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.space import Space, density_element
+from mfpde.limit.fem.elements import density_element
+from mfpde.limit.fem.space import Space
 from mfpde.parallel import reductions
 from mfpde.parallel.exact_sum import pack, share_of, unpack
 

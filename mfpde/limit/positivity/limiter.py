@@ -23,8 +23,9 @@ import basix
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.fem.elements import density_element, tabulate
 from mfpde.limit.fem.frame import Frame, roots
-from mfpde.limit.fem.space import Space, density_element, tabulate
+from mfpde.limit.fem.space import Space
 from mfpde.limit.positivity.bernstein import constant
 from mfpde.limit.positivity.projection_kernels import project_cells
 from mfpde.parallel import reductions

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.space import potential_element
+from mfpde.limit.fem.elements import potential_element
 from mfpde.limit.transport.simd import Memory
 from mfpde.limit.transport.sum_factorisation import AxisOperator, AxisOperators, Tensor, axis_operators
 

@@ -16,7 +16,7 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.space import density_element, potential_element
+from mfpde.limit.fem.elements import density_element, potential_element
 from mfpde.limit.transport.simd import Number, dot
 
 Array = NDArray[np.float64]
