@@ -106,7 +106,7 @@ class _Locator(_CacheLocator):
         return digest(Path(self._py_file))
 
     def get_disambiguator(self) -> str:
-        """What tells functions of one name apart."""
+        """The line of a function, which distinguishes it from others of its name."""
         return str(self._line)
 
 

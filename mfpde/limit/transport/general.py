@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import Motion
 from mfpde.limit.fem.space import Space
-from mfpde.limit.transport import general_kernels, general_moments
+from mfpde.limit.transport import general_arguments, general_kernels, general_moments
 from mfpde.parallel.exact_sum import LEVELS
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ class GeneralTransport:
             motion: metric and frame velocity of the blocks.
             empty: mass below which a cell does not count for the speed.
         """
-        frames = general_kernels.Frames(
+        frames = general_arguments.Frames(
             self._spread(motion.metric), self._spread(motion.drift), self._spread(motion.stretch),
             bool(np.any(motion.drift) or np.any(motion.stretch)),
         )  # fmt: skip
@@ -71,7 +71,7 @@ class GeneralTransport:
         return np.take(values.transpose(*range(1, values.ndim), 0), self._block, axis=-1)
 
 
-def cut(space: Space, blocks: int, per_chunk: int) -> general_kernels.Chunks:
+def cut(space: Space, blocks: int, per_chunk: int) -> general_arguments.Chunks:
     """Divide owned cells and ghosts into chunks, and find out how long the results of each have to be kept."""
     cells, owned = len(space.vertices), space.owned
     first = np.concatenate([np.arange(0, owned, per_chunk), np.arange(owned, cells, per_chunk)])
@@ -92,7 +92,7 @@ def cut(space: Space, blocks: int, per_chunk: int) -> general_kernels.Chunks:
     ring = int((need - oldest).max(initial=0)) + 1
     slot = np.concatenate([np.arange(owned_chunks) % ring, ring + np.arange(len(first) - owned_chunks)])
 
-    return general_kernels.Chunks(
+    return general_arguments.Chunks(
         first=first.astype(np.int32),
         cells=count.astype(np.int32),
         need=need.astype(np.int32),
@@ -101,7 +101,7 @@ def cut(space: Space, blocks: int, per_chunk: int) -> general_kernels.Chunks:
     )
 
 
-def _operators(space: Space) -> general_kernels.Operators:
+def _operators(space: Space) -> general_arguments.Operators:
     """The tables with weights and signs folded in; quadrature points inside first, then facet by facet."""
     tables, facets, size = space.tables, space.facets, space.size
     points = len(tables.weights) + facets.normal.shape[0] * len(facets.weights)
@@ -109,7 +109,7 @@ def _operators(space: Space) -> general_kernels.Operators:
     on_facets = np.swapaxes(facets.potential_gradient, 2, 3).reshape(-1, *slope.shape[1:])
     weighted = tables.weights[:, None, None] * tables.density_gradient  # (q, i, d)
     lift = -facets.weights[:, None] * facets.density  # (f, q, i)
-    return general_kernels.Operators(
+    return general_arguments.Operators(
         value=tables.density,
         trace=facets.density.reshape(-1, size),
         slope=slope.reshape(-1, slope.shape[2]),
@@ -123,12 +123,12 @@ def _operators(space: Space) -> general_kernels.Operators:
     )
 
 
-def _cells(space: Space, chunks: general_kernels.Chunks, columns: int) -> general_kernels.Cells:
+def _cells(space: Space, chunks: general_arguments.Chunks, columns: int) -> general_arguments.Cells:
     """Geometry at the points of `_operators`, and the places of the traces on the other sides."""
     facets, affine = space.facets, space.affine
     inverse, scale = space.inverse_jacobian, space.scale
     weights = np.array([space.tables.weights.sum()]) if affine else space.tables.weights
-    return general_kernels.Cells(
+    return general_arguments.Cells(
         vertices=space.vertices,
         inverse=inverse if affine else np.concatenate([inverse, facets.inverse_jacobian], axis=1),
         scale=scale if affine else np.concatenate([scale, facets.scale], axis=1),
@@ -138,8 +138,8 @@ def _cells(space: Space, chunks: general_kernels.Chunks, columns: int) -> genera
     )
 
 
-def _across(space: Space, chunks: general_kernels.Chunks, columns: int) -> general_kernels.Index:
-    """(c, f·q) places in `general_kernels.Scratch.traces` as one row; -1 where there is no other side."""
+def _across(space: Space, chunks: general_arguments.Chunks, columns: int) -> general_arguments.Index:
+    """(c, f·q) places in `general_arguments.Scratch.traces` as one row; -1 where there is no other side."""
     facets = space.facets
     cells, points = len(space.vertices), len(facets.weights)
     chunk = np.repeat(np.arange(len(chunks.first)), chunks.cells)
@@ -151,19 +151,19 @@ def _across(space: Space, chunks: general_kernels.Chunks, columns: int) -> gener
     return place.reshape(cells, facets.normal.shape[0] * points).astype(np.int32)
 
 
-def _most_columns(operators: general_kernels.Operators) -> int:
+def _most_columns(operators: general_arguments.Operators) -> int:
     """About as many columns as fit into the cache."""
     scratch = _scratch(operators, 1, 1)
     return int(np.clip(_CACHE // sum(array.nbytes for array in scratch), *_COLUMNS))
 
 
-def _scratch(operators: general_kernels.Operators, columns: int, slots: int) -> general_kernels.Scratch:
+def _scratch(operators: general_arguments.Operators, columns: int, slots: int) -> general_arguments.Scratch:
     """Memory for one chunk, and for the results of several between the passes."""
     (inside, size), (traces, _) = operators.value.shape, operators.trace.shape
     facets, dim = operators.normal.shape
     points, corners = operators.vertex.shape
 
-    return general_kernels.Scratch(
+    return general_arguments.Scratch(
         density=np.zeros((size, columns)),
         potential=np.zeros((operators.gradient.shape[1], columns)),
         inverse=np.zeros((dim, dim, columns)),

@@ -1,10 +1,11 @@
-"""The compiled loops of `transport.general` for the moments that frames follow; memory as in `general_kernels`."""
+"""The compiled loops of `transport.general` for the moments that frames follow; columns as in `general_kernels`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mfpde.limit.transport.general_kernels import Array, Axes, Cells, Chunks, Operators, Scratch, load, spread
+from mfpde.limit.transport.general_arguments import Array, Axes, Cells, Chunks, Operators, Scratch
+from mfpde.limit.transport.general_kernels import load, spread
 from mfpde.parallel.compilation import kernel
 from mfpde.parallel.exact_sum import add_exactly
 
