@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import runpy
 import sys
 
 from mfpde.errors import InputError
+from mfpde.inputs import nearest
 from mfpde.parallel import mpi
 from mfpde.parallel.command import run_command
 
@@ -14,15 +14,15 @@ COMMANDS = {
     "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
     "particles": "train the finite Transformers of a run file, of several sizes and seeds",
     "compare": "the PDE of a run directory against its finite Transformers, in one report",
-    "sweep": "a family of runs that differ in some keys, with its table and figure",
+    "sweep": "a run file for several values of some of its keys, with a table and a figure",
     "plot": "figures, an animation and a report of a run, or a view of it while it goes on",
     "info": "versions, MPI, PETSc, cores, threads and caches: what a bug report needs",
 }
 
 
 def usage() -> str:
-    """One line a command, and where to read on."""
-    lines = [f"  {name:<10} {said}" for name, said in COMMANDS.items()]
+    """One line a command, and where the rest is explained."""
+    lines = [f"  {name:<10} {purpose}" for name, purpose in COMMANDS.items()]
     return (
         "usage: mfpde NAME …, the same as python -m mfpde.NAME …\n\n"
         + "\n".join(lines)
@@ -42,8 +42,8 @@ def main() -> int:
 
 def _explain(name: str) -> int:
     if name not in ("-h", "--help"):
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(name, COMMANDS)
+        hint = f"; did you mean {near}?" if near else ""
         raise InputError(f"{name!r} is no command; allowed: {', '.join(COMMANDS)}{hint}")
     if mpi.start().rank == 0:
         sys.stdout.write(usage())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mfpde.config import toml
-from mfpde.config.identity import identify
+from mfpde.config.identity import Identity, identify
 from mfpde.config.settings import Density, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.figures.run import Run, open_run
@@ -88,12 +88,9 @@ def solve_limit(
         return Problem(model, task, training, densities, steps), output
 
     problem, output = agree(stated)
-    settings = _settings(problem)
-    text = "# model and task were given as Python objects\n" + toml.dumps(settings)
-    origin = RunOrigin(text, identify({**settings, "output": output.given()}))
     quiet = not (progress and sys.stdout)
     options = RunOptions(overwrite=overwrite, resume=resume, estimate_error=estimate_error, quiet=quiet)
-    return open_run(solve_into(problem, output, origin, options))
+    return open_run(solve_into(problem, output, RunOrigin(*_origin(problem, output)), options))
 
 
 def _densities(model: Transformer, density: Density | Mapping[str, Density] | None) -> dict[str, Density]:
@@ -112,7 +109,9 @@ def _of_kind[Settings: (Density, Time)](key: str, value: Settings, kind: type[Se
     return value
 
 
-def _settings(problem: Problem) -> dict[str, Any]:
-    """run.toml of a model and a task that are Python objects: the settings alone."""
+def _origin(problem: Problem, output: Output) -> tuple[str, Identity]:
+    """run.toml and identity of a model and a task that are Python objects: those of the settings alone."""
     densities = {name: density.given() for name, density in problem.densities.items()}
-    return {"training": problem.training.given(), "time": problem.time.given(), "density": densities}
+    settings = {"training": problem.training.given(), "time": problem.time.given(), "density": densities}
+    text = "# model and task were given as Python objects\n" + toml.dumps(settings)
+    return text, identify({**settings, "output": output.given()})

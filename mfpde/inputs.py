@@ -176,6 +176,11 @@ def show(value: object) -> str:
     return short(repr(value), 60)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that a user may have meant; empty where none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
 def reject_unknown(table: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Refuse names that are not known.
 
@@ -185,6 +190,6 @@ def reject_unknown(table: str, given: Iterable[str], known: Sequence[str]) -> No
     for name in given:
         if name not in known:
             where = short(f"{table}.{name}" if table else name)
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
+            near = nearest(name, known)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
             raise InputError(f"{where}: unknown key; {hint}")

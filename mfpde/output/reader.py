@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfpde.config import toml
 from mfpde.errors import InputError
-from mfpde.inputs import inside
+from mfpde.inputs import inside, nearest
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.evaluator import Evaluator
 from mfpde.output.fields.pvd import read_pvd, series_family, series_name
@@ -167,5 +166,5 @@ class RunReader:
 def _near_name(path: Path) -> str:
     """A run beside it whose name is nearly the same, as the end of a message."""
     runs = [file.parent.name for file in path.parent.glob(f"*/{MANIFEST}")]
-    near = difflib.get_close_matches(path.name, runs, n=1)
-    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+    near = nearest(path.name, runs)
+    return f"; did you mean {path.with_name(near)}?" if near else ""

@@ -59,7 +59,7 @@ def compare(
     first = MPI.COMM_WORLD.rank == 0
 
     with ExitStack() as stack:
-        agree(lambda: stack.enter_context(only_writer(folder)) if first else None)
+        from_first(lambda: stack.enter_context(only_writer(folder)))
         own = inputs.run.build(trial=False)[0].layers
         solved = _solve_depths(inputs, own, depths, signals)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +21,7 @@ from mfpde.output.directory import MANIFEST, RUN_FILE, check_writable
 from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.lock import LOCK, only_writer
 from mfpde.output.records.manifest import describe, read_manifest
+from mfpde.output.records.tables import csv_text
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.mpi import say
 from mfpde.problem.tasks import Task
@@ -95,19 +94,19 @@ def execute(plan: TrainingPlan) -> None:
     times, kept = agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
     agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
-    agree(lambda: _check(plan) if first else None)
+    from_first(lambda: _check(plan))
 
     with ExitStack() as stack:
-        agree(lambda: stack.enter_context(only_writer(plan.folder)) if first else None)
+        from_first(lambda: stack.enter_context(only_writer(plan.folder)))
         todo = from_first(lambda: _todo(plan, times, kept))
-        agree(lambda: _begin(plan, comm.size) if first else None)
+        from_first(lambda: _begin(plan, comm.size))
 
         costs = [job.cost(*problems[job.layers]) for job in todo]
         mine = deal(todo, costs, comm.size)[comm.rank]
         progress = _TrainingProgress(plan.folder, todo) if first else None
         failure = _train(plan, problems, mine, times, kept, progress)
         _wait(comm, progress)
-        agree(lambda: _history(plan.folder) if first else None)
+        from_first(lambda: _history(plan.folder))
     agree(lambda: _raise(failure))
 
 
@@ -231,14 +230,10 @@ def _history(folder: Path) -> None:
     """history.csv: a row per record and report, of all records in the folder."""
     records = load_all(folder)
     columns = list(dict.fromkeys(name for record in records for name in record.columns))
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["initial", "units", "layers", "seed", "method", *columns])
-    for record in records:
-        table.writerows(_rows(record, columns))
-
+    header = ["initial", "units", "layers", "seed", "method", *columns]
+    rows = [row for record in records for row in _rows(record, columns)]
     with failing_clearly(folder):
-        write_text(folder / HISTORY, text.getvalue())
+        write_text(folder / HISTORY, csv_text([header, *rows]))
 
 
 def _rows(record: Record, columns: Sequence[str]) -> Iterator[list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +22,8 @@ from mfpde.output.directory import SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import RunReader
-from mfpde.parallel.agreement import agree, from_first
+from mfpde.output.records.tables import csv_text
+from mfpde.parallel.agreement import from_first
 from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
 from mfpde.runs.limit_run import RunOptions
@@ -123,7 +122,7 @@ def execute(plan: SweepPlan, signals: Signals | None = None) -> None:
     first = MPI.COMM_WORLD.rank == 0
     failed = []
     with ExitStack() as stack:
-        agree(lambda: stack.enter_context(only_writer(plan.directory)) if first else None)
+        from_first(lambda: stack.enter_context(only_writer(plan.directory)))
 
         for number, member in enumerate(plan.members, start=1):
             place = f"run {number} of {len(plan.members)}"
@@ -135,7 +134,7 @@ def execute(plan: SweepPlan, signals: Signals | None = None) -> None:
                     _solve(member, signals or Signals())
             except ComputationError as error:
                 failed.append(f"{member.directory.name}: {error}")
-            agree(lambda: _sum_up(plan) if first else None)
+            from_first(lambda: _sum_up(plan))
     if failed:
         raise ComputationError(f"{len(failed)} of {len(plan.members)} runs failed; {failed[0]}")
 
@@ -197,15 +196,11 @@ def _sum_up(plan: SweepPlan) -> None:
     """Write the table and the figure of the runs that are there."""
     rows = list(_rows(plan))
     keys = list(plan.members[0].values)
-    text = io.StringIO(newline="")
     columns = [*keys, *(c for c in _COLUMNS if any(c in row for row in rows)), "ended", "outcome", "directory"]
-    writer = csv.DictWriter(text, columns, restval="nan", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
+    table = [columns, *([row.get(column, "nan") for column in columns] for row in rows)]
     with failing_clearly(plan.directory):
         plan.directory.mkdir(parents=True, exist_ok=True)
-        write_text(plan.directory / TABLE, text.getvalue())
+        write_text(plan.directory / TABLE, csv_text(table))
         draw_sweep(rows, keys, plan.directory / "sweep")
 
 

@@ -36,7 +36,7 @@ class Table:
         self.path = path
         self.columns = tuple(columns)
         self._size = self._checksum = 0
-        header = _encode([self.columns])
+        header = csv_text([self.columns])
         write_text(path, header)
         self._count(header)
 
@@ -76,7 +76,7 @@ class Table:
             if unknown := row.keys() - set(self.columns):
                 raise ValueError(f"{self.path.name} has no column {sorted(unknown)}")
             lines.append([_text(name, row.get(name, float("nan"))) for name in self.columns])
-        text = _encode(lines)
+        text = csv_text(lines)
         append_text(self.path, text)
         self._count(text)
 
@@ -201,7 +201,8 @@ def _text(name: str, value: Value) -> str:
     return str(int(number)) if name in _COUNTS and number.is_integer() else repr(number)
 
 
-def _encode(rows: Iterable[Iterable[str]]) -> str:
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """The rows as CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
