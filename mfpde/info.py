@@ -59,6 +59,7 @@ def sections(comm: MPI.Intracomm) -> dict[str, Section]:
         Title of a section → name → value.
     """
     machine = host()
+
     return {
         "mfpde": {
             "version": version("mfpde") or "not installed",

@@ -41,6 +41,7 @@ def real(key: str, value: object, least: float = -math.inf, above: float = -math
         allowed = f"a finite number above {above:g}"
     elif least > -math.inf:
         allowed = f"a finite number, at least {least:g}"
+
     number = _float(value)
     if not math.isfinite(number) or number < least or number <= above:
         raise InputError(f"{key} = {show(value)}: must be {allowed}")

@@ -76,6 +76,7 @@ class RunFile:
         with inside(self.source):
             model, task = build(self.content, self.base)
             reject_unknown("density", families(self.content), [family.name for family in model.families])
+
             if trial:
                 try_out(model, task)
             return model, task
@@ -129,10 +130,12 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path
     source = "quick start" if path is None else str(existing("run file", path))
     with inside(source):
         content = toml.loads(_source(path))
+
     for text in overrides:
         _make_room(content, text)
     for text in overrides:
         _override(content, text)
+
     with inside(source):
         return dataclasses.replace(_validate(source, path, content, directory), question=question(_source(path)))
 

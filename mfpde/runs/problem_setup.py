@@ -106,6 +106,8 @@ def report_times(training: Training, every: float | None) -> list[float]:
             f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports to training.horizon = {horizon!r}"
             f"{unless}; must be at least {horizon / _MOST_REPORTS:g}"
         )
+
+    # Multiples of `every`; the last gives way to the horizon where rounding alone keeps them apart.
     count = int(np.floor(horizon / every * (1 + 1e-12)))
     inner = [k * every for k in range(1, count + 1)]
     return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]
