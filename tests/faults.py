@@ -312,7 +312,7 @@ FAULTS = (
           CONVEX.format("comoving-0.1-1e-06-0.0001")),
     Fault("gap-below-the-excess", GAP, "return self.mean - self.least", "return 0.8 * (self.mean - self.least)",
           CONVEX.format("comoving-0.1-1e-06-0.0001")),
-    Fault("share-of-one-rank-stops", STEP, "max(one[0], other[0]), one[1] + other[1]",
+    Fault("share-of-one-rank-stops", CONTROL, "max(one[0], other[0]), one[1] + other[1]",
           "max(one[0], other[0]), one[1]", TWO_RANKS),
     # Temperature.
     Fault("diffusion-sign", DIFFUSION, "return -self.temperature *", "return self.temperature *", IMPLICIT),

@@ -71,6 +71,7 @@ class Backprop:
         """
         summed = self.sum_over_ranks([*weights, *square])
         measure, squares = summed[: len(weights)], summed[len(weights) :]
+
         value, gradient = self._run(_value_and_gradient, _pair(theta, measure))
         total, *slopes = self.sum_over_ranks([Share(np.asarray(part)) for part in (value, *gradient)])
         scaled = tuple(self.model.layers * part for part in slopes)

@@ -68,6 +68,7 @@ class DiffusiveFlow(GradientFlow):
             FemPart(operator.solve(part.density, part.frame.metric, step, near.density), part.frame)
             for operator, part, near in parts
         )
+
         self.clock.transport += time.perf_counter() - start
         return State(right.tau, solved)
 

@@ -164,7 +164,7 @@ class Discretisation[Part, Values](ABC):
 
     @abstractmethod
     def diagnose(self, part: Part, potential: Values) -> BlockDiagnostics:
-        """What reports say of its blocks; collective."""
+        """The diagnostics of its blocks for reports; collective."""
 
     @abstractmethod
     def snapshot(self, member: int, part: Part, potential: Values) -> Snapshot | None:

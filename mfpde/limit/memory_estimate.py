@@ -77,10 +77,11 @@ def check(comm: MPI.Intracomm, problems: Sequence[Problem]) -> None:
     def fits() -> None:
         needed = estimate(problems, comm.size).of(ranks, first)
         free = memory.available() + there
+
         if needed > free:
             densities = problems[0].densities
-            dear = max(problems[0].model.families, key=lambda family: cells(family, densities[family.name]))
-            given = densities[dear.name]
+            largest = max(problems[0].model.families, key=lambda family: cells(family, densities[family.name]))
+            given = densities[largest.name]
             what = f"density.cells = {given.cells}" if given.mesh is None else f"density.mesh = {str(given.mesh)!r}"
             among = f" by {ranks} ranks on this machine" if ranks > 1 else ""
             shared = ", and so does a run on more machines" if ranks > 1 else ""
@@ -98,7 +99,7 @@ def cells(family: Family, density: Density) -> float:
     if density.mesh is not None:
         try:
             return max(1.0, density.mesh.stat().st_size / _LINE)
-        except OSError:  # the mesh's reader says what is wrong with the file
+        except OSError:  # the reader of the mesh has a message for it
             return 1.0
     return float(density.cells**family.dim) * (factorial(family.dim) if density.cell_type == "simplex" else 1)
 

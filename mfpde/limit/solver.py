@@ -196,6 +196,7 @@ class Solver:
             certified=certified,
         )
         report = self.reporter.report(state, potential, march)
+
         self._output += wall.perf_counter() - start - (self.flow.clock.counted - counted)
         return replace(report, timings=self._timings(state.tau))
 

@@ -122,6 +122,7 @@ def refined(problem: Problem) -> Problem:
         time = dataclasses.replace(time, step=0.5 * time.step)
     else:
         time = dataclasses.replace(time, tolerance=max(0.1 * time.relative_tolerance, 1e-14))
+
     densities = {name: _finer(density) for name, density in problem.densities.items()}
     training = dataclasses.replace(problem.training, stationary=None)  # it ends where the problem ends
     margin = _WIDER * problem.margin

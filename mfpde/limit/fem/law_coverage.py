@@ -35,6 +35,7 @@ def judge(family: str, density: Density, shares: Array, width: Array, warn: Call
     worst = int(np.argmax(np.where(np.isfinite(shares), np.abs(shares - 1.0), np.inf)))
     share, law = float(shares[worst]), f"the initial law of family {family!r}, layer {worst}"
     place, meaning = _place(density)
+
     if not _LEAST <= share <= _MOST:
         if width[worst] > _WIDEST:
             raise InputError(

@@ -49,6 +49,7 @@ def box(comm: MPI.Intracomm, dim: int, cells: int, simplex: bool = False) -> dme
     kind = (_SIMPLEX if simplex else _TENSOR)[dim]
     low, high, counts = -np.ones(dim), np.ones(dim), [cells] * dim
     ghosts = dmesh.GhostMode.shared_facet
+
     with _decimal_points():
         if dim == 1:
             return dmesh.create_interval(comm, cells, [-1.0, 1.0], ghost_mode=ghosts)
@@ -71,6 +72,7 @@ def read(comm: MPI.Intracomm, path: Path, dim: int) -> dmesh.Mesh:
     name, points, cells = comm.bcast(agree(lambda: _load(path, dim) if comm.rank == 0 else ("", None, None)), root=0)
     if comm.rank != 0:
         points, cells = np.empty((0, dim)), np.empty((0, cells.shape[1]), dtype=np.int64)
+
     element = basix.ufl.element("Lagrange", name, 1, shape=(dim,))
     partitioner = dmesh.create_cell_partitioner(dmesh.GhostMode.shared_facet, 2)
     with _decimal_points():

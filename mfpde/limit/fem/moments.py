@@ -1,9 +1,9 @@
-"""From a density to the Transformer's units, and from the units' gradient back to the potential.
+"""From a density to its moments, and from the gradient in the moments back to the potential.
 
-The moments m_j = ∫ φ_j ρ_h make the Transformer see one unit of signed weight per potential node. If the update is
+By the moments m_j = ∫ φ_j ρ_h the Transformer sees one point of signed weight per potential node. If the update is
 linear in part of θ, f(T, (q, v)) = Σ_a v_a f(T, (q, e_a)), nodes with the same nonlinear coordinate q share their
-evaluation: the weight of the unit (q_g, e_a) is S_ga = Σ_{j: q_j = q_g} m_j v_ja, and with G = L ∂R/∂S the data part of
-the potential is V(θ_j) = Σ_a v_ja G_ga. This is exact. Source: docs/equations.md.
+evaluation: the weight of the distinct node (q_g, e_a) is S_ga = Σ_{j: q_j = q_g} m_j v_ja, and with G = L ∂R/∂S the
+data part of the potential is V(θ_j) = Σ_a v_ja G_ga. This is exact. Source: docs/equations.md.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _SAME = 1e-10  # reference coordinates closer than this are one node's
 
 @dataclass(frozen=True)
 class MomentMap:
-    """The units of one family on one space.
+    """The distinct nodes of one family on one space.
 
     Attributes:
         blocks: this family's blocks (layers) among those of the space, a contiguous range.
         linear: indices of θ in which the update is jointly linear.
         coordinates: (g, d) distinct nonlinear reference coordinates, the linear ones zero; the same on every rank.
-        unit: (c, j) number g of each cell's potential nodes.
+        number: (c, j) number g of each cell's potential nodes.
     """
 
     blocks: slice
     linear: tuple[int, ...]
     coordinates: Array
-    unit: NDArray[np.int32]
+    number: NDArray[np.int32]
 
     @property
     def directions(self) -> int:
-        """MomentMap per distinct nonlinear coordinate: one per linear coordinate, or one."""
+        """Nodes per distinct nonlinear coordinate: one per linear coordinate, or one."""
         return max(1, len(self.linear))
 
     @property
     def count(self) -> int:
-        """MomentMap per layer."""
+        """Distinct nodes per layer."""
         return len(self.coordinates) * self.directions
 
     def theta(self, frame: Frame) -> Array:
-        """Parameters (L, count, d) of the units: (q_g, e_a), a running fastest; (q_g,) alone without linear ones."""
+        """Parameters (L, count, d): (q_g, e_a), a running fastest; (q_g,) alone without linear coordinates."""
         theta = np.moveaxis(frame.theta(self.coordinates)[..., self.blocks], 2, 0)  # (L, g, d)
         theta = np.repeat(theta, self.directions, axis=1)
         if self.linear:
@@ -57,14 +57,14 @@ class MomentMap:
         return np.ascontiguousarray(theta)
 
     def motion(self, rate: Frame) -> Array:
-        """The units' velocities (L, count, d) when the frame moves at (ċ, Ȧ): linear coordinates stay e_a."""
+        """Velocities (L, count, d) when the frame moves at (ċ, Ȧ): linear coordinates stay e_a."""
         velocity = np.moveaxis(rate.theta(self.coordinates)[..., self.blocks], 2, 0)
         velocity = np.repeat(velocity, self.directions, axis=1)
         velocity[:, :, list(self.linear)] = 0.0
         return np.ascontiguousarray(velocity)
 
     def weights(self, space: Space, density: Array, frame: Frame) -> tuple[Share, Share]:
-        """This rank's share of the units' weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
+        """This rank's share of the weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
 
         Args:
             space: the pair of spaces.
@@ -74,9 +74,10 @@ class MomentMap:
         layers = self.blocks.stop - self.blocks.start
         weights = np.zeros((LEVELS, len(self.coordinates), self.directions, layers))
         square = np.zeros((LEVELS, layers))
+
         scale = space.scale[:, 0] if space.affine else np.ones(len(space.scale))
         linear = np.array(self.linear, dtype=np.int64)
-        place = (space.nodes, *self._maps(frame), self.unit, linear)
+        place = (space.nodes, *self._maps(frame), self.number, linear)
         _sum_moments(density, space.moment, scale, *place, self.blocks.start, weights, square)
         return Share(np.swapaxes(weights.reshape(LEVELS, -1, layers), 1, 2)), Share(square)
 
@@ -92,7 +93,7 @@ class MomentMap:
         """
         shaped = np.ascontiguousarray(gradient.T).reshape(len(self.coordinates), self.directions, -1)
         linear = np.array(self.linear, dtype=np.int64)
-        _spread(shaped, space.nodes, *self._maps(frame), self.unit, linear, weight_decay, self.blocks.start, out)
+        _spread(shaped, space.nodes, *self._maps(frame), self.number, linear, weight_decay, self.blocks.start, out)
 
     def _maps(self, frame: Frame) -> tuple[Array, Array]:
         """c (d, L) and A (d, d, L) of this family's blocks: its kernels find θ at a node as they come to it."""
@@ -110,14 +111,16 @@ def build_moment_map(space: Space, linear: tuple[int, ...], blocks: slice) -> Mo
         distinct = _distinct(np.concatenate(space.comm.allgather(np.unique(flat[:, axis]))))
         keys[:, column] = np.clip(np.searchsorted(distinct, flat[:, axis] - _SAME), 0, len(distinct) - 1)
         values.append(distinct)
+
     local = np.unique(keys, axis=0)
     every = np.unique(np.concatenate(space.comm.allgather(local)), axis=0)
     coordinates = np.zeros((len(every), space.dim))
     for column, axis in enumerate(nonlinear):
         coordinates[:, axis] = values[column][every[:, column]]
-    number = {tuple(row): g for g, row in enumerate(every.tolist())}
-    unit = np.array([number[tuple(row)] for row in keys.tolist()], dtype=np.int32)
-    return MomentMap(blocks, linear, coordinates, unit.reshape(space.nodes.shape[:2]))
+
+    place = {tuple(row): g for g, row in enumerate(every.tolist())}
+    number = np.array([place[tuple(row)] for row in keys.tolist()], dtype=np.int32)
+    return MomentMap(blocks, linear, coordinates, number.reshape(space.nodes.shape[:2]))
 
 
 def _distinct(values: Array) -> Array:

@@ -240,6 +240,7 @@ def build_grid(family: Family, layers: int, density: Density) -> LagrangianGrid:
                 f"density.{key} = {str(getattr(density, key))!r}: frame = 'lagrangian' moves the nodes of a uniform "
                 "grid; must be cell_type = 'tensor' without a mesh"
             )
+
     shape, count = sizes(family, density)
     per = (shape[0] - 1) // density.cells
     if min(shape) < 9:
@@ -253,6 +254,7 @@ def build_grid(family: Family, layers: int, density: Density) -> LagrangianGrid:
             f"density.cells = {density.cells}: family {family.name!r} has dim = {family.dim}; at most {most} with "
             f"frame = 'lagrangian' and {per} nodes per cell and direction"
         )
+
     reach = None
     if density.radius is not None:
         reach = tuple(np.broadcast_to(np.asarray(density.radius, dtype=np.float64), (family.dim,)).tolist())

@@ -50,6 +50,7 @@ def renew(grid: LagrangianGrid, part: NodesPart) -> NodesPart:
     torn = distortion(grid, part)
     if torn <= float(part.patience[0]):
         return part
+
     fresh, defect = remap(grid, part)
     if not defect <= DEFECT:
         return replace(part, patience=np.array([np.inf]))
@@ -85,6 +86,7 @@ def remap(grid: LagrangianGrid, part: NodesPart) -> tuple[NodesPart, float]:
     layers = len(mean)
     position, log = np.empty_like(part.position), np.empty_like(part.log_density)
     weight = np.empty_like(part.mass)
+
     for layer in range(layers):
         local = (part.position[layer] - mean[layer]) @ np.linalg.inv(root[layer]).T
         near = part.log_density[layer] > part.log_density[layer].max() - 0.5 * REACH**2
@@ -94,6 +96,7 @@ def remap(grid: LagrangianGrid, part: NodesPart) -> tuple[NodesPart, float]:
         volume = np.prod(0.5 * (high - low)) * np.linalg.det(root[layer])
         weight[layer] = np.exp(log[layer]) * grid.quadrature * volume
         position[layer] = mean[layer] + points @ root[layer].T
+
     total = weight.sum(axis=1)
     if not (total > 0.0).all():
         return part, float("inf")

@@ -1,4 +1,4 @@
-"""How long the next step is: by the estimate of the last one's error, and by the time that is left."""
+"""How long the next step is: by the error of the last one, by the time that is left, and by what all ranks report."""
 
 from __future__ import annotations
 
@@ -64,3 +64,10 @@ def equal_steps(tau: float, target: float, longest: float) -> tuple[float, int]:
     step = remaining / parts
     # The last one must not fall short by rounding: PETSc would add a step of one digit, and the next follow it.
     return (step if parts > 1 or tau + step >= target else float(np.nextafter(step, np.inf))), parts
+
+
+def speeds_shares_and_requests(
+    one: tuple[float, Array, float], other: tuple[float, Array, float]
+) -> tuple[float, Array, float]:
+    """MPI operator: largest speed, summed dissipation, strongest pause request."""
+    return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])

@@ -23,7 +23,7 @@ from mfpde.limit.state import State
 from mfpde.limit.timestepping.petsc_ts import MOST_STEPS, create_ts
 from mfpde.limit.timestepping.ssp43 import LIMITS, ssp43_step, stable_step
 from mfpde.limit.timestepping.state_vector import cell_values, common_values, packed, vector_of
-from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time
+from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time, speeds_shares_and_requests
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import collapse, share_of
@@ -68,6 +68,7 @@ class Stepper:
         self.step_size = float("nan")
         self._history: list[Step] = []
         self.stationary_value: float | None = None
+
         self._stationary = stationary
         self._comm = comm
         self._fixed = time.step
@@ -107,6 +108,7 @@ class Stepper:
             self._ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_ITERATING)
             with unwrapped():
                 self._ts.solve(self._vec)
+
         if self._failure is not None:
             raise self._failure
         if self.stationary_value is not None or not (self._is_at(target) or self._ts.getTime() > target):
@@ -152,6 +154,7 @@ class Stepper:
         self._vector, self._common = vector_of(state.parts), common_values(state.parts)
         self._vec.array[:] = cell_values(state.parts)
         self._ts.setTime(state.tau)
+
         self.steps = self._good_steps = whole("steps", saved["steps"], 0, MOST_STEPS)
         self.step_size = float(saved["step_size"])
         self._trial.proposed = real("proposed", float(saved["proposed"]), above=0.0)
@@ -222,14 +225,7 @@ class Stepper:
         u.array[:] = cell_values(end.parts)
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
-        """The state after a step from one with this rate, and how far the pair's other method is from it.
-
-        Args:
-            begin: the state.
-            start: its vector.
-            step: Δ.
-            rate: of the state.
-        """
+        """The state after a step from `begin`, of vector `start`; and how far the pair's other method is from it."""
         end, difference = ssp43_step(self._vector, begin.tau, start, step, packed(rate.parts), self._slope)
         return self._vector.state(begin.tau + step, end), self._vector.state(begin.tau, difference)
 
@@ -262,7 +258,7 @@ class Stepper:
             rate = self._rate(begin)
             share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
             sums = (rate.speed, share.levels, self.poll())
-            fastest, levels, request = self._comm.allreduce(sums, op=_speeds_shares_and_requests)
+            fastest, levels, request = self._comm.allreduce(sums, op=speeds_shares_and_requests)
             self._first = (fastest, replace(rate, potential=()))  # which the stages do not need
             self.good, self._good_steps = begin, self.steps
 
@@ -300,10 +296,3 @@ class Stepper:
     def _values(self, cells: Array) -> Array:
         """The vector of the present state, of which the TS keeps the part on cells."""
         return np.concatenate([cells, self._common])
-
-
-def _speeds_shares_and_requests(
-    one: tuple[float, Array, float], other: tuple[float, Array, float]
-) -> tuple[float, Array, float]:
-    """MPI operator: largest speed, summed dissipation, strongest pause request."""
-    return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])
