@@ -129,7 +129,7 @@ class Density(Settings):
         remap: with frame "lagrangian", interpolate the density to a fresh grid while that resolves it
             (`limit.lagrangian.remap`).
         frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" moves the nodes of a
-            uniform grid with the flow (`limit.lagrangian.nodes`): nonnegative and with constant mass under every
+            uniform grid with the flow (`limit.lagrangian.grid`): nonnegative and with constant mass under every
             setting of positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes
             are potential_degree (4 unless given) per cell and direction, their radius is in initial standard
             deviations, 5.5 unless given; degree has no effect.
