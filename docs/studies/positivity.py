@@ -59,7 +59,7 @@ def candidates(space: Space) -> dict[str, Candidate | None]:
     return {
         "unlimited": None,
         "scaling, everywhere": lambda d, f, _: (nonnegative(space, d), f),
-        "scaling, frame": lambda d, f, axes: steep.settle(d, nonnegative(space, d), f, axes),
+        "scaling, frame": lambda d, f, axes: steep.restore(d, nonnegative(space, d), f, axes),
         "nearest, all degrees alike": lambda d, f, _: alike(d, f),
         "nearest, low degrees first": lambda d, f, _: steep(d, f),
         "`scheme`: the same, frame": steep,

@@ -47,7 +47,7 @@ class Share:
 
 def share_of(terms: Array, axes: tuple[int, ...] = ()) -> Share:
     """The exact sum of this rank's terms over some axes; not finite where a term is not."""
-    with np.errstate(invalid="ignore"):  # of infinities: the sum is to say so, not the way there
+    with np.errstate(invalid="ignore"):  # infinities give a sum that is not finite, and no warning
         return Share(split(np.asarray(terms, dtype=np.float64)).sum(axis=tuple(axis + 1 for axis in axes)))
 
 
