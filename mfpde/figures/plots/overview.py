@@ -8,8 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
@@ -18,6 +16,7 @@ from mfpde.figures.blocks import Block, blocks_of, chosen, window
 from mfpde.figures.panels import MomentOverlay, draw_density, in_plane, raster_of
 from mfpde.figures.raster import midpoints, rasterise, union
 from mfpde.figures.style import StyledFigure, add_title, print_style, symbol
+from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import RunReader
 
 Array = NDArray[np.float64]
@@ -59,7 +58,7 @@ class SmallMultiples:
         """
         self.families = tuple(families) or run.families
         self._run = run
-        self._panels: dict[tuple[str, int], _Panel] = {}
+        self._panels: dict[tuple[str, int], _ImagePanel | _CurvePanel] = {}
         self._title: Text | None = None
 
         # The first, the middle and the last report stand for all of them.
@@ -96,25 +95,23 @@ class SmallMultiples:
             len(self.families), self._layers, left=_MARGIN[0] / style.WIDTH, right=1 - _MARGIN[1] / style.WIDTH,
             top=1 - 0.45 / height, bottom=0.38 / height, wspace=0.08, hspace=_GAP / self._side,
         )  # fmt: skip
+        pixels = int(np.clip(150 * self._side, 64, 220))
         for row, family in enumerate(self.families):
-            for layer, moments in enumerate(self._blocks[family]):
+            box, curve = self._windows[family], len(self._coordinates[family]) == 1
+            for layer, block in enumerate(self._blocks[family]):
                 axes = figure.add_subplot(grid[row, layer])
-                self._panels[family, layer] = _Panel(axes, self._windows[family], moments)
+                panel = _CurvePanel(axes, box) if curve else _ImagePanel(axes, box, block, pixels)
+                self._panels[family, layer] = panel
                 self._name(axes, family, layer, row)
 
         self.move(tau)
 
     def move(self, tau: float) -> None:
         """Show another report in the panels that are there."""
-        pixels = int(np.clip(150 * self._side, 64, 220))
         for family in self.families:
-            snapshot, box = self._run.snapshot(tau=tau, family=family), self._windows[family]
+            snapshot = self._run.snapshot(tau=tau, family=family)
             for layer in range(snapshot.layers):
-                if snapshot.dim == 1:
-                    values = np.maximum(rasterise(snapshot, layer, box, _CURVE_PIXELS).density, 0.0)
-                else:
-                    values = in_plane(raster_of(snapshot, layer, box, pixels), _PLANE)
-                self._panels[family, layer].show(values, tau)
+                self._panels[family, layer].show(snapshot, layer, tau)
 
         if self._title is not None:
             self._title.set_text(rf"densities at $\tau = {tau:.4g}$")
@@ -123,10 +120,9 @@ class SmallMultiples:
         """Names of layers above, of families and coordinates at the left, of the horizontal coordinate below."""
         lowest = row == len(self.families) - 1
         small = self._layers > 4 or len(self.families) > 4
-        other_below = lowest or not np.allclose(
-            self._windows[family][0], self._windows[self.families[row + 1]][0]
-        )  # another window: its ticks do not serve this row
-        style.show_tick_labels(axes, x=lowest or (other_below and not small), y=layer == 0 and not small)
+        below = self.families[min(row + 1, len(self.families) - 1)]
+        shared = not lowest and np.allclose(self._windows[family][0], self._windows[below][0])
+        style.show_tick_labels(axes, x=lowest or not (shared or small), y=layer == 0 and not small)
         axes.tick_params(labelsize=6)
 
         across, *up = map(symbol, self._coordinates[family])
@@ -139,36 +135,33 @@ class SmallMultiples:
             axes.set_ylabel(f"{family}\n{name}" if len(self.families) > 1 else name, fontsize=7)
 
 
-class _Panel:
-    """One family in one layer: an image or a curve, and its moments."""
+class _ImagePanel:
+    """One family of two or three coordinates in one layer: its density in the first plane, and its moments."""
 
-    def __init__(self, axes: Axes, box: Array, moments: Block) -> None:
-        self._axes, self._box, self._moments = axes, box, moments
-        self._drawn: tuple[AxesImage, MomentOverlay] | None = None
-        self._curve: Line2D | None = None
+    def __init__(self, axes: Axes, box: Array, block: Block, pixels: int) -> None:
+        self._box, self._block, self._pixels = box, block, pixels
+        self._image = draw_density(axes, np.zeros((1, 1)), _PLANE, box, Normalize(0.0, 1.0))
+        self._overlay = MomentOverlay(axes, block, _PLANE, width=0.7)
 
-    def show(self, values: Array, tau: float) -> None:
-        """Draw, or put new values into what is drawn: a curve (n,) or an image (n, n)."""
-        top = float(values.max()) or 1.0
-        if values.ndim == 1:
-            self._show_curve(values, top)
-        else:
-            self._show_image(values, top, self._moments.until(tau))
+    def show(self, snapshot: Snapshot, layer: int, tau: float) -> None:
+        """Put the values of a report into what is drawn."""
+        values = in_plane(raster_of(snapshot, layer, self._box, self._pixels), _PLANE)
+        self._image.set_data(values)
+        self._image.set_clim(0.0, float(values.max()) or 1.0)
+        self._overlay.move(self._block.until(tau))
 
-    def _show_image(self, values: Array, top: float, moments: Block) -> None:
-        if self._drawn is None:
-            image = draw_density(self._axes, values, _PLANE, self._box, Normalize(0.0, top))
-            self._drawn = image, MomentOverlay(self._axes, moments, _PLANE, width=0.7)
-            return
-        image, overlay = self._drawn
-        image.set_data(values)
-        image.set_clim(0.0, top)
-        overlay.move(moments)
 
-    def _show_curve(self, values: Array, top: float) -> None:
-        if self._curve is None:
-            places = midpoints(self._box[0], len(values))
-            (self._curve,) = self._axes.plot(places, values, color=style.BLUE, linewidth=1.0)
-            self._axes.set(xlim=tuple(self._box[0]), yticks=[])
+class _CurvePanel:
+    """One family of one coordinate in one layer: the curve of its density."""
+
+    def __init__(self, axes: Axes, box: Array) -> None:
+        self._axes, self._box = axes, box
+        places = midpoints(box[0], _CURVE_PIXELS)
+        (self._curve,) = axes.plot(places, np.zeros(_CURVE_PIXELS), color=style.BLUE, linewidth=1.0)
+        axes.set(xlim=tuple(box[0]), yticks=[])
+
+    def show(self, snapshot: Snapshot, layer: int, _tau: float) -> None:
+        """Put the values of a report into what is drawn."""
+        values = np.maximum(rasterise(snapshot, layer, self._box, _CURVE_PIXELS).density, 0.0)
         self._curve.set_ydata(values)
-        self._axes.set_ylim(0.0, 1.08 * top)
+        self._axes.set_ylim(0.0, 1.08 * (float(values.max()) or 1.0))
