@@ -272,7 +272,7 @@ FAULTS = (
           CORRECTED),
     Fault("correction-lost", MULTIRATE, "added += packed(end.parts)", "added = packed(end.parts)", CORRECTED),
     Fault("last-sweep-not-saved", MULTIRATE, "[self._known[0], self._known[1].risk]", "None",
-          "tests/restart/test_resume.py::test_a_signal_saves_and_resume_goes_on_bit_for_bit"),
+          "tests/unit/test_multirate.py::test_what_is_saved_is_all_that_determines_the_steps_to_come"),
     Fault("direct-steps-never-tried", DIRECT, "self.cost * proposed >= stable", "self.cost * proposed >= 0.0", STIFF),
     Fault("rejected-step-accepted", STEP, "if not accepted:\n            return trial.proposed, False",
           "if not accepted:\n            return trial.proposed, True", RETRIED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,25 @@ def march(toy: Toy, time: Time, tau: float = HORIZON) -> tuple[np.ndarray, list[
         stepper.close()
 
 
+def halves(toy: Toy, time: Time, *, anew: bool) -> np.ndarray:
+    """The state at the horizon by way of half of it, where another stepper goes on from what the first one saved."""
+    frame = Frame(START[2].reshape(1, 1), START[3].reshape(1, 1, 1))
+    stepper = MultirateStepper(
+        MPI.COMM_SELF, toy, State(0.0, (FemPart(START[:2].reshape(1, 2, 1), frame),)), time, HORIZON
+    )
+    try:
+        assert stepper.advance(0.5 * HORIZON)
+        if anew:
+            saved, state = copy.deepcopy((stepper.state_dict(), stepper.state))
+            stepper.close()
+            stepper = MultirateStepper(MPI.COMM_SELF, toy, state, time, HORIZON)
+            stepper.load_state_dict(saved, state)
+        assert stepper.advance(HORIZON)
+        return flat(stepper.state)
+    finally:
+        stepper.close()
+
+
 def known(times: tuple[float, ...], function: Any) -> Extrapolation:
     extrapolation = Extrapolation()
     for tau in times:
@@ -183,6 +203,14 @@ def test_one_sweep_a_step_whatever_the_speed() -> None:
         counts.append((len(history), toy.transports))
     assert counts[1][1] > 4 * counts[0][1]
     assert counts[1][0] < 2 * counts[0][0]
+
+
+def test_what_is_saved_is_all_that_determines_the_steps_to_come() -> None:
+    """Bit by bit, and without another pass."""
+    straight, resumed = Toy(speed=200.0), Toy(speed=200.0)
+    time = Time(tolerance=1e-5)
+    assert np.array_equal(halves(straight, time, anew=False), halves(resumed, time, anew=True))
+    assert resumed.sweeps == straight.sweeps
 
 
 def test_direct_steps_where_the_potential_is_stiff() -> None:
