@@ -93,7 +93,7 @@ def test_kernels_are_kept_where_files_can_be_written(fresh, tmp_path, monkeypatc
 
 def test_the_modules_that_generate_code_are_among_the_sources():
     files, packages = compilation.sources(Path(tensor_kernels.__file__))
-    assert {"tensor_kernels", "codegen", "simd", "sum_factorisation", "space"} <= {path.stem for path in files}
+    assert {"tensor_kernels", "codegen", "simd", "sum_factorisation", "elements"} <= {path.stem for path in files}
     assert {"basix", "numpy", "llvmlite"} <= packages
 
 
