@@ -68,6 +68,11 @@ class Identity:
         """Of what determines the solution; None likewise."""
         return _digest([getattr(self, part) for part in _SOLUTION]) if self.task else None
 
+    @property
+    def seed(self) -> int | None:
+        """Of the task's draws; None where it has none."""
+        return self.task.get("task.seed")
+
     def refined(self, finer: bool) -> Identity:
         """The identity of the finer problem, `limit.specification.refined`, if it is asked for."""
         return replace(self, discretisation={**self.discretisation, "refined": True}) if finer else self

@@ -157,7 +157,9 @@ def _begin(plan: TrainingPlan, ranks: int) -> None:
         plan.folder.mkdir(parents=True, exist_ok=True)
         if not (plan.folder / MANIFEST).is_file():
             write_text(plan.folder / RUN_FILE, plan.run.text(plan.folder))
-            write_json(plan.folder / MANIFEST, describe(ranks, {"problem_hash": plan.run.identity().problem_hash}))
+            identity = plan.run.identity()
+            hashes = {"run_hash": None, "problem_hash": identity.problem_hash}
+            write_json(plan.folder / MANIFEST, describe(ranks, hashes, identity.seed))
 
 
 def _train(

@@ -265,7 +265,7 @@ def _found(stack: ExitStack, output: Output, identity: Identity) -> _Resumed:
 
 def _manifest(ranks: int, origin: RunOrigin, options: RunOptions, resumed: _Resumed | None) -> dict[str, object]:
     """What the run is made with, and where it was continued before."""
-    manifest = describe(ranks, origin.identity.hashes(), options.petsc)
+    manifest = describe(ranks, origin.identity.hashes(), origin.identity.seed, options.petsc)
     if resumed is None:
         return manifest
     now = {"tau": resumed.solver["tau"], "ranks": ranks}

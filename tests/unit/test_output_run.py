@@ -106,8 +106,8 @@ def test_files_are_replaced_whole(tmp_path):
 def test_manifest_says_what_is_needed_to_repeat_the_run():
     from mpi4py import MPI
 
-    found = manifest.describe(3, {"run_hash": "ab12"}, ["-ts_monitor"])
-    assert (found["ranks"], found["run_hash"], found["options"]) == (3, "ab12", ["-ts_monitor"])
+    found = manifest.describe(3, {"run_hash": "ab12"}, 7, ["-ts_monitor"])
+    assert [found[key] for key in ("ranks", "run_hash", "seed", "options")] == [3, "ab12", 7, ["-ts_monitor"]]
     versions = found["versions"]
     assert versions["python"] == platform.python_version()
     assert all(versions[name] for name in ("mfpde", "numpy", "jax", "numba", "vtk", "mpi4py"))
@@ -119,7 +119,7 @@ def test_manifest_says_what_is_needed_to_repeat_the_run():
 
 def test_manifest_names_no_user_host_or_folder():
     words = ["-log_view", ":/home/someone/log.txt", "-options_file=~/secret/petsc.opts", "-o", "/srv/x/y"]
-    found = manifest.describe(1, {}, words)
+    found = manifest.describe(1, {}, None, words)
     text = "\n".join(leaves(found))
     for private in ("someone", "secret", "/srv", str(Path.home()) + "/", str(Path.cwd()), platform.node() or "-?-"):
         assert private not in text
@@ -172,7 +172,7 @@ def test_a_copy_outside_of_git_has_the_revision_that_its_environment_names(monke
     monkeypatch.delenv("MFPDE_REVISION", raising=False)
     if given is not None:
         monkeypatch.setenv("MFPDE_REVISION", given)
-    assert manifest.describe(1, {})["revision"] == found
+    assert manifest.describe(1, {}, None)["revision"] == found
 
 
 def test_a_line_per_report_without_a_terminal():

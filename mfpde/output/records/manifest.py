@@ -20,7 +20,7 @@ _KINDS = {
 _ABSOLUTE = re.compile(r"(^|[=:,\s])[~/]\S*/")
 
 
-def describe(ranks: int, hashes: Mapping[str, Any], options: Sequence[str] = ()) -> dict[str, object]:
+def describe(ranks: int, hashes: Mapping[str, Any], seed: int | None, options: Sequence[str] = ()) -> dict[str, object]:
     """The content of manifest.json; enters no collective, and imports nothing that starts MPI.
 
     A copy of the source outside of git, as in a container image, takes its revision from `MFPDE_REVISION`.
@@ -28,11 +28,13 @@ def describe(ranks: int, hashes: Mapping[str, Any], options: Sequence[str] = ())
     Args:
         ranks: number of MPI processes.
         hashes: by which the run is known again.
+        seed: of the task; None where nothing is drawn, or the task is a Python object.
         options: words of the command line that are kept, such as PETSc's; absolute paths lose their folders.
     """
     versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     return {
         **hashes,
+        "seed": seed,
         "ranks": ranks,
         "options": [_ABSOLUTE.sub(r"\1", word) for word in options],
         "revision": revision(Path(__file__).parent) or os.environ.get("MFPDE_REVISION") or None,
