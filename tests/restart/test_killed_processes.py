@@ -267,7 +267,7 @@ def kill_again_and_again(folder: Path, kills: int) -> None:
         forks.stdin.flush()
         child = int(forks.stdout.readline())
         if kills > 0:
-            end = time.monotonic() + 600.0
+            end = time.monotonic() + 200.0
             wanted = before + random.randrange(1, 8)
             while newest(folder) < wanted and time.monotonic() < end:
                 time.sleep(0.001)
