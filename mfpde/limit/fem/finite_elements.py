@@ -184,7 +184,11 @@ def build_finite_elements(comm: MPI.Intracomm, problem: Problem) -> tuple[Finite
     Raises:
         InputError: on every rank, for an unsuitable mesh.
     """
-    return tuple(_on_one_mesh(comm, problem, places) for places in problem.shared_meshes())
+    # A list with a name, and no comprehension: see `limit.solver._flow` on meshes that are freed while an error rises.
+    elements: list[FiniteElements] = []
+    for places in problem.shared_meshes():
+        elements.append(_on_one_mesh(comm, problem, places))  # noqa: PERF401
+    return tuple(elements)
 
 
 def _on_one_mesh(comm: MPI.Intracomm, problem: Problem, places: Sequence[int]) -> FiniteElements:
