@@ -243,7 +243,7 @@ from mfpde.solve import main
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        parallel._starter.cache_clear()  # MPI of one process outlives a fork, which mfpde refuses to rely on
+        mpi._starter.cache_clear()  # MPI of one process outlives a fork, which mfpde refuses to rely on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os._exit(main(json.loads(line)))
     print(child, flush=True)
