@@ -133,7 +133,9 @@ def write(rows: list[list[str]], slopes: list[list[str]]) -> None:
 def main() -> None:
     """Measure, and write the page."""
     slopes, rows, found = order(), [], {}
-    names = list(candidates(prescribed.build_space(prescribed.meshes.box(MPI.COMM_SELF, 2, 1, False), 1, 1)))
+    names = list(
+        candidates(prescribed.build_space(MPI.COMM_SELF, prescribed.meshes.box(MPI.COMM_SELF, 2, 1, False), 1, 1))
+    )
     for cells in (24, 32):
         for name in sorted(names, key=lambda n: n not in ("unlimited", "`scheme`: the same, frame")):
             found[cells, name], row = measure(name, cells)

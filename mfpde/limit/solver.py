@@ -262,10 +262,7 @@ class Watch(Protocol):
 def _flow(comm: MPI.Intracomm, problem: Problem) -> GradientFlow:
     """The right-hand side on the discretisations of the problem; collective."""
     model, task, training = problem.model, problem.task, problem.training
-    # One statement each: of a pair, the meshes would be freed while an error of the second half is on its way up, and
-    # mpi4py deadlocks when a communicator is freed then. What has a name lives as long as the error's traceback.
-    elements = build_finite_elements(comm, problem)
-    nodes = build_moving_nodes(comm, problem)
+    elements, nodes = build_finite_elements(comm, problem), build_moving_nodes(comm, problem)
     backprop = Backprop(comm, model, task.tokens, task.targets)
     if training.temperature == 0.0:
         return GradientFlow(model, (*elements, *nodes), backprop, training.weight_decay)

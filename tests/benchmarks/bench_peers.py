@@ -62,7 +62,7 @@ class Row:
 
 def ours(degree: int, blocks: int, gaussian: Gaussian, cells: int) -> tuple[float, float]:
     """Seconds for one of the blocks, and its error: the L² norm of the polynomials' distance to the solution."""
-    space = build_space(meshes.box(MPI.COMM_SELF, 2, cells), degree, 2)
+    space = build_space(MPI.COMM_SELF, meshes.box(MPI.COMM_SELF, 2, cells), degree, 2)
     transport = Transport(space, blocks)
     potential, motion = _field(gaussian, space, blocks)
     frame = Frame(np.zeros((blocks, 2)), np.repeat(np.eye(2)[None], blocks, axis=0))

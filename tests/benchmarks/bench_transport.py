@@ -80,7 +80,7 @@ def prepare(shape: str, degree: int, blocks: int, unknowns: int, peer: bool = Fa
     sizes = {1: (4, 3, 8, 4), 2: (9, 6, 27, 10), 3: (16, 10, 64, 20)}[degree]
     per_cube = sizes[list(SHAPES).index(shape)] * (1 if not simplex else 2 if dim == 2 else 6)
     cells = max(3, round((unknowns / (per_cube * blocks)) ** (1 / dim)))
-    space = build_space(meshes.box(MPI.COMM_SELF, dim, cells, simplex), degree, degree)
+    space = build_space(MPI.COMM_SELF, meshes.box(MPI.COMM_SELF, dim, cells, simplex), degree, degree)
     rng = np.random.default_rng(0)
     density = rng.normal(size=(space.owned, space.size, blocks))
     x = space.nodes[..., None]

@@ -34,9 +34,9 @@ def space(kind: str, degree: int, extra: int = 0) -> Space:
     """A small mesh of one kind of cell; "curved" ones are quadrilaterals whose Jacobian varies."""
     k = max(degree, 1) + extra
     if kind == "curved":
-        return build_space(meshes.read(MPI.COMM_SELF, ROOT / "meshes" / "disk_quads.msh", 2), degree, k)
+        return build_space(MPI.COMM_SELF, meshes.read(MPI.COMM_SELF, ROOT / "meshes" / "disk_quads.msh", 2), degree, k)
     dim, cells, simplex = MESHES[kind]
-    return build_space(meshes.box(MPI.COMM_SELF, dim, cells, simplex), degree, k)
+    return build_space(MPI.COMM_SELF, meshes.box(MPI.COMM_SELF, dim, cells, simplex), degree, k)
 
 
 def oscillating(made: Space) -> np.ndarray:

@@ -107,7 +107,7 @@ def error(
     cells: int, degree: int, potential_degree: int, simplex: bool, landscape: Landscape, positive: bool = False
 ) -> float:
     """Relative L² error over both blocks at the horizon; `positive`: of the scheme that keeps the density so."""
-    space = build_space(meshes.box(MPI.COMM_SELF, 2, cells, simplex), degree, potential_degree)
+    space = build_space(MPI.COMM_SELF, meshes.box(MPI.COMM_SELF, 2, cells, simplex), degree, potential_degree)
     limiter = build_limiter(space) if positive else None
     elements = FiniteElements(space, Transport(space, 2), (0,), (), InitialLaws((), (), 2, 1.0), limiter=limiter)
     frame: Frame = box_frame(CENTRES, np.full((2, 2), landscape.radius))

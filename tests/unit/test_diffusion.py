@@ -73,7 +73,7 @@ def assembled(space: Space, density: np.ndarray, metric: np.ndarray, sigma: floa
 @pytest.mark.parametrize("degree", [1, 2])
 def test_operator_equals_assembled_form(name: str, degree: int) -> None:
     """Same numbers to 1e-12 on every cell type, with a full D of its own in every block."""
-    space, sigma = build_space(CASES[name](), degree, degree), 7.0
+    space, sigma = build_space(MPI.COMM_SELF, CASES[name](), degree, degree), 7.0
     operator, metric = InteriorPenalty(Transport(space, BLOCKS), sigma), metrics(space.dim)
     density = np.random.default_rng(degree).normal(size=(space.owned, space.size, BLOCKS))
     found = operator.apply(operator.coefficients(metric), density)
@@ -98,7 +98,7 @@ def matrices(space: Space, operator: InteriorPenalty, metric: np.ndarray) -> np.
 )
 def test_symmetric_and_coercive(name: str, degree: int) -> None:
     """K = Kᵀ; a(ρ, ρ) ≥ ¼ Σ∫D∇ρ·∇ρ, as the docstring of the penalty has it; only constants have a(ρ, ρ) = 0."""
-    space = build_space(FEW[name](), degree, degree)
+    space = build_space(MPI.COMM_SELF, FEW[name](), degree, degree)
     metric = metrics(space.dim)
     broken = brokens(space, metric)
     for k, inside in zip(matrices(space, InteriorPenalty(Transport(space, BLOCKS)), metric), broken, strict=True):
@@ -127,7 +127,7 @@ def brokens(space: Space, metric: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ["quadrilateral", "kites", "tetrahedron"])
 def test_the_implicit_step_solves_its_system(name: str) -> None:
     """(M + t β⁻¹ K) u = M r to the tolerance; the rate is −β⁻¹ M⁻¹ K ρ; mass is kept by both."""
-    space, time = build_space(FEW[name](), 2, 2), 0.4
+    space, time = build_space(MPI.COMM_SELF, FEW[name](), 2, 2), 0.4
     transport, metric, rng = Transport(space, BLOCKS), metrics(space.dim), np.random.default_rng(5)
     right = rng.normal(size=(space.owned, space.size, BLOCKS))
     diffusion = Diffusion(transport, TEMPERATURE, 1e-12)

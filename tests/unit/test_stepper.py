@@ -207,7 +207,7 @@ def test_the_stable_step_is_nine_tenths_of_the_largest(degree: int) -> None:
 @pytest.mark.parametrize("dim", [1, 2])
 def test_the_speed_is_that_of_a_uniform_flow(dim: int) -> None:
     """Σ_facets ∮a / |K| = 2 Σ_k |u_k| / h in a cell that has all its neighbours."""
-    space = build_space(meshes.box(MPI.COMM_SELF, dim, 5), 1, 1)
+    space = build_space(MPI.COMM_SELF, meshes.box(MPI.COMM_SELF, dim, 5), 1, 1)
     flow = np.array([[0.7, -0.3], [-1.1, 0.4]])[:, :dim]  # (b, d)
     still = Motion(np.zeros((2, dim, dim)), -flow, np.zeros((2, dim, dim)))
     transport = Transport(space, 2)

@@ -71,20 +71,20 @@ def check(space: Space, blocks: int, seed: int, tested: range) -> None:
 @pytest.mark.parametrize(("degree", "extra"), [(1, 0), (2, 0), (2, 1), (3, 0)])
 def test_kernel_equals_assembled_form(name: str, degree: int, extra: int) -> None:
     """Same numbers to 1e-12 on every cell type and degree, with metric, drift and stretch."""
-    check(build_space(CASES[name](), degree, degree + extra), BLOCKS, degree, range(BLOCKS))
+    check(build_space(MPI.COMM_SELF, CASES[name](), degree, degree + extra), BLOCKS, degree, range(BLOCKS))
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("blocks", [1, 17])
 def test_any_number_of_blocks(name: str, blocks: int) -> None:
     """One block, and more than a vector register holds; the last too."""
-    check(build_space(CASES[name](), 2, 2), blocks, blocks, range(0, blocks, max(1, blocks - 1)))
+    check(build_space(MPI.COMM_SELF, CASES[name](), 2, 2), blocks, blocks, range(0, blocks, max(1, blocks - 1)))
 
 
 @pytest.mark.parametrize("name", ["disk", "disk of quadrilaterals"])
 def test_chunks_wait_for_their_neighbours(name: str) -> None:
     """More blocks than columns, so that every cell is a chunk: the same numbers as with a few blocks."""
-    space, blocks = build_space(CASES[name](), 1, 1), 200
+    space, blocks = build_space(MPI.COMM_SELF, CASES[name](), 1, 1), 200
     rng = np.random.default_rng(3)
     density, potential = rng.normal(size=(space.owned, space.size, 2)), nodal(space, 2)
     moving = motion(space.dim, rng, 2)
@@ -108,7 +108,7 @@ def test_boxes_two_ways(slope: float) -> None:
     """Cells that are all alike have loops of their own; they give what the loops for any cells give."""
     mesh, blocks = meshes.box(MPI.COMM_SELF, 2, 9), 5
     mesh.geometry.x[:, 1] += slope * mesh.geometry.x[:, 0]
-    space, rng = build_space(mesh, 2, 2), np.random.default_rng(11)
+    space, rng = build_space(MPI.COMM_SELF, mesh, 2, 2), np.random.default_rng(11)
     jacobian = common_jacobian(space)
     assert jacobian is not None
     density, potential = rng.normal(size=(space.owned, space.size, blocks)), nodal(space, blocks)
@@ -124,17 +124,17 @@ def test_boxes_two_ways(slope: float) -> None:
 
 def test_boxes_are_told_from_other_meshes() -> None:
     """Simplices and cells that differ share no Jacobian; nor do potentials work that the points do not resolve."""
-    found = {name: common_jacobian(build_space(make(), 2, 2)) for name, make in CASES.items()}
+    found = {name: common_jacobian(build_space(MPI.COMM_SELF, make(), 2, 2)) for name, make in CASES.items()}
     assert {name for name, jacobian in found.items() if jacobian is None} == {
         "triangle", "tetrahedron", "disk", "disk of quadrilaterals",
     }  # fmt: skip
-    assert common_jacobian(build_space(CASES["quadrilateral"](), 1, 2)) is None
+    assert common_jacobian(build_space(MPI.COMM_SELF, CASES["quadrilateral"](), 1, 2)) is None
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_velocity_moments(name: str) -> None:
     """∫ρ̂ {1, ξ, ξξᵀ, û₀, û₀ξᵀ} by numpy, in the same quadrature."""
-    space, rng = build_space(CASES[name](), 2, 2), np.random.default_rng(5)
+    space, rng = build_space(MPI.COMM_SELF, CASES[name](), 2, 2), np.random.default_rng(5)
     tables = space.tables
     density, potential = rng.normal(size=(space.owned, space.size, BLOCKS)), nodal(space, BLOCKS)
     metric = motion(space.dim, rng).metric

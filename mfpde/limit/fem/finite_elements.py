@@ -184,11 +184,7 @@ def build_finite_elements(comm: MPI.Intracomm, problem: Problem) -> tuple[Finite
     Raises:
         InputError: on every rank, for an unsuitable mesh.
     """
-    # A list with a name, and no comprehension: see `limit.solver._flow` on meshes that are freed while an error rises.
-    elements: list[FiniteElements] = []
-    for places in problem.shared_meshes():
-        elements.append(_on_one_mesh(comm, problem, places))  # noqa: PERF401
-    return tuple(elements)
+    return tuple(_on_one_mesh(comm, problem, places) for places in problem.shared_meshes())
 
 
 def _on_one_mesh(comm: MPI.Intracomm, problem: Problem, places: Sequence[int]) -> FiniteElements:
@@ -200,7 +196,7 @@ def _on_one_mesh(comm: MPI.Intracomm, problem: Problem, places: Sequence[int]) -
         mesh = meshes.read(comm, density.mesh, dim)
     else:
         mesh = meshes.box(comm, dim, density.cells, simplex=density.cell_type == "simplex")
-    space = build_space(mesh, density.degree, potential_degree(density))
+    space = build_space(comm, mesh, density.degree, potential_degree(density))
 
     return FiniteElements(
         space=space,

@@ -27,6 +27,7 @@ _BATCH = 2**19  # numbers of a batch of cells, 4 MB
 class Space:
     """DG_p and CG_k on a mesh, this rank's part: c cells (owned first, then ghosts), i, j, q, v as in the tables."""
 
+    comm: MPI.Intracomm
     mesh: dmesh.Mesh
     cell: CellType
     degree: int
@@ -41,11 +42,6 @@ class Space:
     boundary: NDArray[np.bool_]  # (owned,): does the cell have a facet on the mesh boundary?
     tables: ElementTables
     facets: Facets
-
-    @property
-    def comm(self) -> MPI.Intracomm:
-        """The mesh's communicator."""
-        return self.mesh.comm
 
     @property
     def dim(self) -> int:
@@ -106,10 +102,18 @@ class Space:
         return np.asarray(np.matmul(self.inverse_mass[: self.owned], residual))
 
 
-def build_space(mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
+def build_space(comm: MPI.Intracomm, mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
     """Tables, geometry and facets of the pair DG_degree, CG_potential_degree; collective.
 
     The quadrature is exact to degree 2p + k − 1, that is for ∫ρ ∇V·∇ψ on affine simplices.
+
+    Args:
+        comm: the communicator that the mesh was made on. Collectives use it and never `mesh.comm`, DOLFINx's own copy:
+            mpi4py's collectives of objects leave a lock at a communicator, and deadlock when a copy that has one is
+            freed with its mesh while an exception is on its way up.
+        mesh: the reference mesh.
+        degree: p.
+        potential_degree: k.
     """
     topology, dim = mesh.topology, mesh.topology.dim
     for pair in ((dim - 1, dim), (dim, dim - 1), (dim - 1, 0)):
@@ -121,7 +125,7 @@ def build_space(mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
     vertices = np.ascontiguousarray(mesh.geometry.x[dofs][:, :, :dim])
     at_points = jacobian(cell, vertices, tables.points)
     spread = np.abs(at_points - at_points[:, :1]).max(initial=0.0) / max(np.abs(at_points).max(initial=0.0), 1e-300)
-    affine = mesh.comm.allreduce(spread < 1e-12, op=MPI.LAND)
+    affine = comm.allreduce(spread < 1e-12, op=MPI.LAND)
 
     # On affine cells one point stands for all of the cell.
     if affine:
@@ -130,6 +134,7 @@ def build_space(mesh: dmesh.Mesh, degree: int, potential_degree: int) -> Space:
 
     node_shape = vertex_shape(cell, potential_element(cell, potential_degree).points)
     return Space(
+        comm=comm,
         mesh=mesh,
         cell=cell,
         degree=degree,
