@@ -151,11 +151,16 @@ def _check_place(problem: Problem) -> None:
 def _solver(stack: ExitStack, problem: Problem, options: RunOptions, resumed: _Resumed | None) -> Solver:
     """The solver, with the finer one that estimates its error; both are closed with the stack."""
     comm = MPI.COMM_WORLD
-    check_memory(comm, [problem, *([refined(problem)] if options.estimate_error else [])])
-    finer = Solver(comm, refined(problem)) if options.estimate_error else None
+    finer_problem = refined(problem) if options.estimate_error else None
+    check_memory(comm, [problem] if finer_problem is None else [problem, finer_problem])
+
+    finer = None
+    if finer_problem is not None:
+        finer = Solver(comm, finer_problem)
+        stack.callback(finer.close)
     solver = Solver(comm, problem, finer)
-    for opened in (solver, *([finer] if finer else [])):
-        stack.callback(opened.close)
+    stack.callback(solver.close)
+
     if resumed is not None:
         with checkpoint_errors():
             solver.load_state_dict(resumed.solver)
@@ -178,10 +183,12 @@ def _writer(
         saved=resumed.output if resumed else None,
     )
 
-    for line in resumed.lines if resumed else ():
-        writer.show(line)
-    for line in () if resumed else solver.cautions:
-        writer.warn(line)
+    if resumed is None:
+        for line in solver.cautions:
+            writer.warn(line)
+    else:
+        for line in resumed.lines:
+            writer.show(line)
     if progress is not None:
         solver.stepper.watch = progress.advance
     return writer
