@@ -203,7 +203,7 @@ def _first_line(failure: dict[str, Any]) -> str:
     Without addresses in memory and folders, which are others in the next run.
     """
     lines = failure["reason"] or failure["errors"]
-    line = lines[0]
+    line = re.sub(r"^AssertionError: (?=assert )", "", lines[0])  # pytest writes it or not, as the assertion was made
     if line.endswith(":"):
         line = next(filter(_ERROR.match, lines[1:]), line)
     return re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+|0x[0-9a-f]+", "…", line)

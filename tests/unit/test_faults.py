@@ -98,10 +98,10 @@ def test_a_harmless_change_survives(folder: Path) -> None:
 def test_what_dies_under_any_test_is_broken(folder: Path) -> None:
     """Source that is no Python, a module that cannot be imported, a name that is not there, and a test that is none."""
     for made in (
-        fault("return int(", "return int(("),
+        fault("return np.linalg.inv(", "return np.linalg.inv(("),
         fault("import numpy as np\n", "import numpy as np, no_such_module\n"),
-        fault("return int(", "return no_such_name("),
-        fault("return int(", "return int(1 * ", "tests/unit/test_frame.py::test_none"),
+        fault("return np.linalg.inv(", "return no_such_name("),
+        fault("return np.linalg.inv(", "return np.linalg.inv(1 * ", "tests/unit/test_frame.py::test_none"),
     ):
         assert fault_runner.judge(folder, made).outcome == "broken", made.new
 
