@@ -14,7 +14,8 @@ from mfpde.config.settings import Density, Output, Time  # noqa: E402
 from mfpde.errors import ComputationError, InputError  # noqa: E402
 from mfpde.figures.run import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402
-from mfpde.problem.laws import Bump, Law, Normal, Uniform  # noqa: E402
+from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform  # noqa: E402
+from mfpde.problem.mixtures import Mixture  # noqa: E402
 from mfpde.problem.tasks import Task  # noqa: E402
 from mfpde.problem.transformer import Transformer  # noqa: E402
 
@@ -24,10 +25,13 @@ __all__ = [
     "Density",
     "Family",
     "InputError",
+    "Laplace",
     "Law",
+    "Mixture",
     "Normal",
     "Output",
     "Run",
+    "StudentT",
     "Task",
     "Time",
     "Transformer",

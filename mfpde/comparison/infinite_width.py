@@ -152,7 +152,7 @@ def deviations(record: Record, model: Transformer) -> Array:
         laws = [family.law(layer) for layer in range(model.layers)]
         shift = record.means[family.name][0] - np.array([law.mean for law in laws])
         second = record.covariances[family.name][0] + np.einsum("li,lj->lij", shift, shift)
-        second = second - np.stack([np.diag(np.square(law.std)) for law in laws])
+        second = second - np.stack([law.covariance for law in laws])
 
         found += [shift.mean(axis=0), second.mean(axis=0)[np.triu_indices(family.dim)]]
     return np.concatenate(found)

@@ -19,7 +19,8 @@ from mfpde.errors import InputError
 from mfpde.inputs import file_name, inside, one_of, real, reject_unknown, show, truth, whole, word
 from mfpde.problem import datasets, models, vision
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Bump, Law, Normal, Uniform
+from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform
+from mfpde.problem.mixtures import Mixture
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
@@ -39,7 +40,14 @@ _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "linear": models.linear,
     "vision-transformer": vision.vision_transformer,
 }
-_LAWS: Mapping[str, type[Law]] = {"normal": Normal, "uniform": Uniform, "bump": Bump}
+_LAWS: Mapping[str, tuple[type[Law], tuple[str, ...]]] = {
+    "normal": (Normal, ("mean", "std", "cov")),
+    "uniform": (Uniform, ("mean", "std")),
+    "bump": (Bump, ("mean", "std")),
+    "student": (StudentT, ("mean", "std", "df")),
+    "laplace": (Laplace, ("mean", "std")),
+    "mixture": (Mixture, ("parts", "weights")),
+}
 _TYPES: Mapping[str, Callable[[str, object], object]] = {"int": whole, "float": real, "str": word, "bool": truth}
 _MODEL_KEYS = ("layers", "step", "depth")
 _OTHER = {"task": "model", "model": "task"}  # the parameter through which a function gets what the other makes
@@ -169,13 +177,30 @@ def _with_law(family: Family, given: object, layers: int) -> Family:
 
 
 def _law(table: Mapping[str, Any], where: str) -> Law:
-    reject_unknown(where, table, ("law", "mean", "std"))
-    law = _LAWS[one_of(f"{where}.law", table.get("law", "normal"), list(_LAWS))]
-    for key in ("mean", "std"):
+    """The law of a table: `law`, and the arguments of its class."""
+    law, keys = _LAWS[one_of(f"{where}.law", table.get("law", "normal"), list(_LAWS))]
+    reject_unknown(where, table, ("law", *keys))
+    if "cov" in table and "std" in table:
+        raise InputError(f"{where}.std and {where}.cov exclude each other; give one")
+
+    instead = {"std": "cov"} if "cov" in table else {}
+    arguments = [instead.get(key, key) for key in keys if key != "cov"]
+    for key in arguments:
         if key not in table:
             raise InputError(f"{where}.{key} is missing")
+    given: dict[str, Any] = {key: table[key] for key in arguments if key != "parts"}
+    if "parts" in table:
+        given["laws"] = _parts(table["parts"], f"{where}.parts")
+
     with inside(where):
-        return law(table["mean"], table["std"])
+        return law(**given)
+
+
+def _parts(given: object, where: str) -> list[Law]:
+    """The laws of a mixture, an array of tables."""
+    if not isinstance(given, list) or not given or not all(isinstance(part, Mapping) for part in given):
+        raise InputError(f"{where} = {show(given)}: must be an array of tables, one per law")
+    return [_law(part, f"{where}[{number}]") for number, part in enumerate(given)]
 
 
 def _check_type(key: str, value: object, parameter: inspect.Parameter | None) -> None:

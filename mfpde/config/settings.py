@@ -113,8 +113,9 @@ class Density(Settings):
         cell_type: "tensor" (intervals, quadrilaterals, hexahedra) or "simplex" (triangles, tetrahedra).
         mesh: a .msh file instead of the box [−1, 1]^d; its coordinates are multiples of the radius.
         radius: half-width of the box around the initial mean, a number or one per coordinate: in initial standard
-            deviations for a co-moving frame (5 unless given, 10 in linear coordinates, where tails are heavy), in θ
-            units for a fixed one (unless given, that many standard deviations and the distance to the origin).
+            deviations for a co-moving frame (5 unless given, 10 in linear coordinates, where tails are heavy, and for
+            laws with heavy tails; of every part of a mixture), in θ units for a fixed one (unless given, that many
+            standard deviations and the distance to the origin).
         positivity: "off" writes the evolved density, which undershoots where it is steep. "output" writes copies that
             are nonnegative at every point of every cell, at those written and at all that `Run.density` can be asked
             for, with the mass of each layer's density to rounding; what is solved is not changed, and history.csv,
@@ -132,7 +133,7 @@ class Density(Settings):
             uniform grid with the flow (`limit.lagrangian.grid`): nonnegative and with constant mass under every
             setting of positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes
             are potential_degree (4 unless given) per cell and direction, their radius is in initial standard
-            deviations, 5.5 unless given; degree has no effect.
+            deviations, 5.5 unless given, 11 for laws with heavy tails; degree has no effect.
     """
 
     table = "density"

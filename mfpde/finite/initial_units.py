@@ -73,7 +73,9 @@ def tensor_units(rule: Rule, model: Transformer, points: Points, half_width: flo
 
 
 def _tensor(rule: Rule, law: Law, counts: Sequence[int], half_width: float) -> tuple[Array, Array]:
-    """θ (u, d) and w (u,) of one law: the product of its coordinates' rules."""
+    """θ (u, d) and w (u,) of one law: of a product law the product of its coordinates' rules."""
+    if not law.product:
+        return _over_box(rule, law, counts, half_width)
     bounded = bool(np.isfinite(law.support))
     reach = law.support if bounded else half_width
     places, weights = [], []
@@ -85,6 +87,16 @@ def _tensor(rule: Rule, law: Law, counts: Sequence[int], half_width: float) -> t
 
     theta = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, law.dim)
     return theta, reduce(np.multiply.outer, weights).ravel()
+
+
+def _over_box(rule: Rule, law: Law, counts: Sequence[int], half_width: float) -> tuple[Array, Array]:
+    """θ and w of a law that is no product: its density at points of the box that holds all of its parts."""
+    low, high = law.box(half_width, within_support=True)
+    rules = [_quadrature(count, gauss=rule == "gauss") for count in counts]
+    places = [0.5 * (a + b) + 0.5 * (b - a) * place for a, b, (place, _) in zip(low, high, rules, strict=True)]
+    theta = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, law.dim)
+    weights = reduce(np.multiply.outer, [weight for _, weight in rules]).ravel() * law.density(theta)
+    return theta, weights / weights.sum()
 
 
 def _quadrature(count: int, gauss: bool) -> tuple[Array, Array]:

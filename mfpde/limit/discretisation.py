@@ -112,6 +112,14 @@ class Discretisation[Part, Values](ABC):
             InputError: on every rank, where they do not fit into it; `warn` gets a line where a law is cut off.
         """
 
+    @property
+    @abstractmethod
+    def initial_error(self) -> float:
+        """By how much the last call of `initial` had to correct what it found: the largest over layers and families.
+
+        The error of mass, of means in standard deviations, and of covariances in products of them; nan before a call.
+        """
+
     @abstractmethod
     def moments(self, part: Part) -> list[Moments]:
         """The moments of each family."""

@@ -93,7 +93,8 @@ def check_family(family: Family, tokens: jax.Array, derivatives: Derivatives | N
 def _check_same_law(family: Family, layer: int) -> None:
     """Every part of the solver asks for a layer's initial law, and all of them must be given the same one."""
     first, second = family.law(layer), family.law(layer)
-    if type(first) is not type(second) or (first.mean, first.std) != (second.mean, second.std):
+    moments = [(law.mean, law.std, law.covariance.tolist()) for law in (first, second)]
+    if type(first) is not type(second) or moments[0] != moments[1]:
         where = f"family {family.name!r}: initial"
         raise InputError(f"{where} gives two laws for layer {layer}; numbers are to be drawn outside it, once")
 
@@ -222,6 +223,7 @@ def fingerprint(model: Transformer, task: Task) -> NDArray[np.float64]:
     for family in model.families:
         laws = [family.law(layer) for layer in range(model.layers)]
         arrays += [np.array([law.mean for law in laws]), np.array([law.std for law in laws])]
+        arrays += [law.covariance for law in laws if not law.product]
         arrays += [np.asarray(family.update(tokens, jnp.asarray(laws[0].mean) + jnp.asarray(laws[0].std)))]
     arrays += [np.asarray(model.readout(tokens))]
 

@@ -178,7 +178,10 @@ def _writer(
         run_text=origin.text,
         manifest=_manifest(solver.comm.size, origin, options, resumed),
         unknowns=solver.unknowns,
-        facts={"gap_is": gap_kind(problem.model, problem.task.tokens)},
+        facts={
+            "gap_is": gap_kind(problem.model, problem.task.tokens),
+            "initial_error": max(each.initial_error for each in solver.flow.discretisations),
+        },
         progress=progress,
         saved=resumed.output if resumed else None,
     )

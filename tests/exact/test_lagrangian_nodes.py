@@ -143,7 +143,7 @@ def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
     law = Normal([0.2, -0.1, 0.4], [0.5, 0.4, 0.3])
     family = Family("heads", 3, lambda tokens, theta: theta[1:] * tokens * theta[0], law, linear=(1, 2))
     material = build_grid(family, 1, Density(cells=2, **LAGRANGIAN))  # type: ignore[arg-type]
-    nodes = initial_nodes(material)
+    nodes = initial_nodes(material)[0]
     distinct = material.theta(nodes)[0]
     (q, v, w), at = nodes.position[0].T, distinct[:, 0]
     table = np.where(distinct[:, 1] == 1.0, np.sin(at), at**2)
@@ -176,7 +176,7 @@ def prescribed(cells: int) -> tuple[LagrangianGrid, NodesPart]:
     law = Normal([0.2, -0.1], [0.5, 0.4])
     family = Family("heads", 2, lambda tokens, theta: theta[1] * tokens * theta[0], law, linear=(1,))
     material = build_grid(family, 1, Density(cells=cells, **LAGRANGIAN))  # type: ignore[arg-type]
-    return material, initial_nodes(material)
+    return material, initial_nodes(material)[0]
 
 
 def carry(

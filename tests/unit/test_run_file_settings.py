@@ -19,6 +19,7 @@ from support.run_files import BY_USER, MESHES, TEXT, USER, contents, refused, wr
 
 NUMBER, WHOLE = "must be a finite number", "must be a whole number"
 
+ONE = "{mean = [0, 0], std = [1, 1]}"
 SETTINGS = {
     # unknown and mistyped keys
     "tme.step=1": ("tme", "did you mean 'time'?"),
@@ -103,6 +104,25 @@ SETTINGS = {
     "initial.mlp={mean = [0, 0, 0], std = [1, 1, 1]}": ("initial.mlp", "3 numbers", "dim = 2"),
     "initial.mlp={mean = [0, 0], std = [1]}": ("initial.mlp", "one per coordinate"),
     "initial.mlp={mean = [0, 0], std = [1, 1], law = 'x'}": ("initial.mlp.law = 'x'", "'normal'"),
+    "initial.mlp={mean = [0, 0]}": ("initial.mlp.std is missing",),
+    "initial.mlp={mean = [0, 0], std = [1, 1], cov = [[1, 0], [0, 1]]}": ("initial.mlp.std and initial.mlp.cov",),
+    "initial.mlp={mean = [0, 0], cov = [[1, 2], [2, 1]]}": ("initial.mlp: cov = [[1, 2], [2, 1]]", "positive definite"),
+    "initial.mlp={mean = [0, 0], cov = [[1, 0.5], [0, 1]]}": ("initial.mlp: cov", "symmetric"),
+    "initial.mlp={mean = [0, 0], cov = [[1, 0]]}": ("initial.mlp: cov", "d lists of d finite numbers"),
+    "initial.mlp={mean = [0, 0], cov = 1}": ("initial.mlp: cov = 1", "a list of d lists"),
+    "initial.mlp={mean = [0], cov = [[1, 0], [0, 1]]}": ("initial.mlp", "mean has 1 numbers and std 2"),
+    "initial.mlp={law = 'uniform', mean = [0, 0], cov = [[1, 0], [0, 1]]}": ("initial.mlp.cov: unknown key",),
+    "initial.mlp={law = 'student', mean = [0, 0], std = [1, 1]}": ("initial.mlp.df is missing",),
+    "initial.mlp={law = 'student', mean = [0, 0], std = [1, 1], df = 2}": ("initial.mlp: df = 2", "above 2"),
+    "initial.mlp={law = 'laplace', mean = [0, 0], std = [1, 1], df = 3}": ("initial.mlp.df: unknown key",),
+    "initial.mlp={law = 'mixture', weights = [1]}": ("initial.mlp.parts is missing",),
+    "initial.mlp={law = 'mixture', weights = [1], parts = []}": ("initial.mlp.parts = []", "an array of tables"),
+    "initial.mlp={law = 'mixture', weights = [1], parts = [{mean = [0, 0]}]}": ("initial.mlp.parts[0].std is missing",),
+    f"initial.mlp={{law = 'mixture', weights = [1, 0], parts = [{ONE}, {ONE}]}}": ("weights = 0", "above 0"),
+    f"initial.mlp={{law = 'mixture', weights = [1], parts = [{ONE}, {ONE}]}}": ("weights = [1]", "2 positive numbers"),
+    f"initial.mlp={{law = 'mixture', weights = [1, 1], parts = [{ONE}, {{mean = [0], std = [1]}}]}}": (
+        "initial.mlp: laws of 2, 1 coordinates",
+    ),
     "initial.mlp=[{mean = [0, 0], std = [1, 1]}]": ("initial.mlp", "an array of 2 tables, one per layer"),
     "time={step = 0.1, tolerance = 0.1}": ("time.step = 0.1 and time.tolerance = 0.1", "give one"),
     "time.tolerance=0": ("time.tolerance = 0", "at least 1e-14"),

@@ -79,6 +79,11 @@ class FiniteElements(Discretisation[FemPart, Array]):
         """See `Discretisation.initial`."""
         return self.laws.project(self.space, warn)
 
+    @property
+    def initial_error(self) -> float:
+        """See `Discretisation.initial_error`."""
+        return self.laws.errors[-1] if self.laws.errors else float("nan")
+
     def moments(self, part: FemPart) -> list[Moments]:
         """The moments m_j of each family at the distinct nodes of the potential."""
         found = [(each, *each.weights(self.space, part.density, part.frame)) for each in self.moment_maps]

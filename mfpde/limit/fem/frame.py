@@ -154,6 +154,42 @@ def roots(covariance: Array, linear: Sequence[int]) -> Array:
     return root
 
 
+def mean_and_covariance(sums: Array) -> tuple[Array, Array]:
+    """Means (b, d) and covariances (b, d, d) from ∫ρ̂ {1, ξ, ξξᵀ (upper triangle)} (r, b), see `space.cell_moments`."""
+    dim = next(d for d in (1, 2, 3) if 1 + d + d * (d + 1) // 2 == len(sums))
+    mean, square = np.split((sums[1:] / sums[0]).T, [dim], axis=1)
+    second = np.empty((*mean.shape, dim))
+    rows, columns = np.triu_indices(dim)
+    second[:, rows, columns] = second[:, columns, rows] = square
+    return mean, second - mean[:, :, None] * mean[:, None, :]
+
+
+def with_moments(
+    frame: Frame, wanted: tuple[Array, Array], made: tuple[Array, Array], linear: Sequence[tuple[int, ...]]
+) -> Frame:
+    """The frame in which a density has the mean and covariance in θ that it should have.
+
+    With covariances Σ = K Kᵀ and K'K'ᵀ (Cholesky, nonlinear coordinates first) A becomes A K K'⁻¹, which never lets a
+    nonlinear coordinate of θ depend on a linear one of ξ. Blocks whose covariance is not positive definite stay.
+
+    Args:
+        frame: the present one.
+        wanted: means (b, d) and covariances (b, d, d), in the ξ of the present frame.
+        made: those that the density has in ξ.
+        linear: the linear coordinates of each block's family.
+    """
+    matrix, centre = frame.matrix.copy(), frame.centre.copy()
+    for b, axes in enumerate(linear):
+        try:
+            old, new = (roots(law[1][b : b + 1], axes)[0] for law in (wanted, made))
+        except np.linalg.LinAlgError:
+            continue
+        turn = old @ np.linalg.inv(new)
+        matrix[b] = frame.matrix[b] @ turn
+        centre[b] += frame.matrix[b] @ (wanted[0][b] - turn @ made[0][b])
+    return Frame(centre, matrix)
+
+
 def _nonlinear_first(matrices: Array, linear: Sequence[int]) -> tuple[NDArray[np.intp], ...]:
     """The index that gives matrices (b, d, d) with their rows and columns in that order."""
     order = [a for a in range(matrices.shape[1]) if a not in linear] + list(linear)

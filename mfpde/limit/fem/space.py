@@ -152,6 +152,20 @@ def build_space(comm: MPI.Intracomm, mesh: dmesh.Mesh, degree: int, potential_de
     )
 
 
+def monomials(xi: Array) -> Array:
+    """{1, ξ, ξξᵀ (upper triangle)} (..., r) at points ξ (..., d)."""
+    upper = np.triu_indices(xi.shape[-1])
+    return np.concatenate([np.ones_like(xi[..., :1]), xi, xi[..., upper[0]] * xi[..., upper[1]]], axis=-1)
+
+
+def cell_moments(space: Space) -> Array:
+    """∫_K ψ_i {1, ξ, ξξᵀ} (owned, r, i)."""
+    fine = tabulate(space.cell, space.degree, 1, space.degree + 4)
+    measure = fine.weights * space.scale_at(fine.points)
+    functions = monomials(space.points(fine.vertex))
+    return np.ascontiguousarray(np.einsum("cqr,qi->cri", measure[..., None] * functions, fine.density))
+
+
 def _inverse_mass(tables: ElementTables, scale: Array, affine: bool) -> Array:
     if affine:
         return np.ascontiguousarray(1.0 / scale[:, :, None])

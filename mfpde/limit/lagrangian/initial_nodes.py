@@ -1,65 +1,119 @@
-"""Initial laws at the nodes of uniform grids around their means, and how much of each law its grid holds."""
+"""Initial laws at the nodes of uniform grids around their means, with their mass, mean and covariance."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.limit.fem.law_coverage import share_of_box
-from mfpde.limit.lagrangian.grid import LagrangianGrid
+from mfpde.limit.fem.frame import roots
+from mfpde.limit.fem.law_coverage import Held
+from mfpde.limit.lagrangian.grid import LagrangianGrid, distance, moments
+from mfpde.limit.lagrangian.node_weights import line_masses
 from mfpde.limit.state import NodesPart
 from mfpde.problem.laws import Law
 
 Array = NDArray[np.float64]
 REACH = 5.5  # half-width of the grid in standard deviations, unless the law's support is narrower
 PATIENCE = 0.05  # the distortion of a grid that needs no other (`limit.lagrangian.remap`)
+_INWARDS = 1e-13  # by which a density that jumps at the ends of its support is taken further inside
 
 
-def initial_nodes(grid: LagrangianGrid, margin: float = 1.0) -> NodesPart:
+def initial_nodes(grid: LagrangianGrid, margin: float = 1.0) -> tuple[NodesPart, Held, float]:
     """The initial laws at the nodes of a grid around each layer's mean.
 
     Args:
         grid: of one family.
         margin: by which the grid is wider than the settings say, but for laws of bounded support.
 
+    Returns:
+        The nodes, what their grids hold of the laws, and by how much mass, mean and covariance were off before they
+        were corrected: the largest over layers, in standard deviations.
+
     Raises:
         InputError: when a law has no mass there.
     """
-    positions, logs, masses = [], [], []
-    for layer in range(grid.layers):
-        law = grid.family.law(layer)
-        half = _reach(grid, law, margin) * np.asarray(law.std)
-        theta = np.asarray(law.mean) + half * grid.reference
+    laws = [grid.family.law(layer) for layer in range(grid.layers)]
+    placed = [_at_nodes(grid, law, margin) for law in laws]
+    position, density, mass = (np.stack(arrays) for arrays in zip(*placed, strict=True))
+    total = mass.sum(axis=1)
+    if not (total > 0.0).all():
+        raise InputError(
+            f"initial.{grid.family.name}: the law has no mass at the nodes; enlarge density.radius or density.cells"
+        )
 
-        density = law.density(theta)
-        mass = density * grid.quadrature * np.prod(half)
-        if not mass.sum() > 0.0:
-            raise InputError(
-                f"initial.{grid.family.name}: the law has no mass at the nodes; enlarge density.radius or density.cells"
-            )
-
-        positions.append(theta)
-        masses.append(mass / mass.sum())
-        with np.errstate(divide="ignore"):
-            logs.append(np.log(density / mass.sum()))
-
+    held = _held(grid, laws, position, mass)
+    with np.errstate(divide="ignore"):
+        log = np.log(density / total[:, None])
     table = np.zeros((grid.layers, len(grid.count)))
     patience = np.array([PATIENCE if grid.remapped else np.inf])
-    return grid.fit_table(NodesPart(np.stack(positions), np.stack(logs), np.stack(masses), table, table, patience))
+    raw = NodesPart(position, log, mass / total[:, None], table, table, patience)
+
+    mean, covariance = np.array([law.mean for law in laws]), np.stack([law.covariance for law in laws])
+    error = max(float(np.abs(total - 1.0).max()), distance((total, mean, covariance), moments(raw)))
+    return grid.fit_table(with_moments(raw, mean, covariance, grid.family.linear)), held, error
 
 
-def held(grid: LagrangianGrid, margin: float = 1.0) -> tuple[Array, Array]:
-    """∫ρ₀ over each layer's grid, and the width of its widest cell in standard deviations, both (L,)."""
-    laws = [grid.family.law(layer) for layer in range(grid.layers)]
-    reach = np.array([_reach(grid, law, margin) for law in laws])
-    std = np.array([law.std for law in laws])
-    shares = [share_of_box(law, half) for law, half in zip(laws, reach * std, strict=True)]
-    return np.array(shares), 2.0 * grid.per_cell * reach.max(axis=1) / (max(grid.shape) - 1)
+def with_moments(part: NodesPart, mean: Array, covariance: Array, linear: Sequence[int]) -> NodesPart:
+    """Nodes moved by the affine map that gives them this mean (L, d) and covariance (L, d, d).
+
+    With Σ = K Kᵀ as it should be and K'K'ᵀ as it is the map is X ↦ m + K K'⁻¹ (X − m'), and log ρ falls by log det K
+    K'⁻¹. Nodes whose covariance is not positive definite stay.
+    """
+    _, wrong, made = moments(part)
+    try:
+        turn = roots(covariance, linear) @ np.linalg.inv(roots(made, linear))
+    except np.linalg.LinAlgError:
+        return part
+    position = mean[:, None] + np.einsum("lij,lnj->lni", turn, part.position - wrong[:, None])
+    log = part.log_density - np.log(np.linalg.det(turn))[:, None]
+    return replace(part, position=position, log_density=log)
 
 
-def _reach(grid: LagrangianGrid, law: Law, margin: float) -> Array:
-    """Half-widths of the initial grid in standard deviations, (d,)."""
-    if grid.reach is not None:
-        return margin * np.array(grid.reach)
-    return np.full(law.dim, min(margin * REACH, law.support))
+def _at_nodes(grid: LagrangianGrid, law: Law, margin: float) -> tuple[Array, Array, Array]:
+    """Positions (n, d), densities (n,) and masses (n,) of a law, of whose mass the grid may hold only a part."""
+    mean = np.asarray(law.mean)
+    if law.correlated:
+        root = roots(law.covariance[None], grid.family.linear)[0]
+        reach = margin * (np.full(law.dim, REACH) if grid.reach is None else np.asarray(grid.reach))
+        theta = mean + np.einsum("ij,nj->ni", root, reach * grid.reference)
+        density = law.density(theta)
+        return theta, density, density * grid.quadrature * np.prod(reach * np.diag(root))
+
+    low, high = _box(grid, law, margin)
+    lines = [np.linspace(a, b, count) for a, b, count in zip(low, high, grid.shape, strict=True)]
+    theta = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, law.dim)
+    volume = grid.quadrature * np.prod(0.5 * (high - low))
+    mass = sum(weight * _masses(part, theta, lines, volume) for weight, part in law.parts)
+
+    # A node beside a jump may have a mass where the density is zero: that of the cell around it.
+    density = law.density(mean + (1.0 - _INWARDS) * (theta - mean))
+    return theta, np.where((density == 0.0) & (mass > 0.0), mass / volume, density), np.asarray(mass)
+
+
+def _masses(law: Law, theta: Array, lines: Sequence[Array], volume: Array) -> Array:
+    """Masses (n,) of a law that is no mixture."""
+    if not law.product:
+        return law.density(theta) * volume
+    return reduce(np.multiply.outer, [line_masses(law, axis, line) for axis, line in enumerate(lines)]).ravel()
+
+
+def _box(grid: LagrangianGrid, law: Law, margin: float) -> tuple[Array, Array]:
+    """The corners (d,) of the initial grid."""
+    if grid.reach is None:
+        return law.box(margin * REACH * max(part.tails for _, part in law.parts), within_support=True)
+    low, high = law.box(np.inf, within_support=True)
+    half = margin * np.asarray(grid.reach) * np.asarray(law.std)
+    return np.maximum(low, np.asarray(law.mean) - half), np.minimum(high, np.asarray(law.mean) + half)
+
+
+def _held(grid: LagrangianGrid, laws: Sequence[Law], position: Array, mass: Array) -> Held:
+    """What the grids hold of the laws, from the masses of their nodes."""
+    mean, std = np.array([law.mean for law in laws])[:, None], np.array([law.std for law in laws])
+    variance = np.einsum("ln,lnd->ld", mass, (position - mean) ** 2) / std**2
+    widest = grid.per_cell * np.ptp(position, axis=1) / (np.array(grid.shape) - 1.0)
+    return Held(mass.sum(axis=1), variance.min(axis=1), (widest / std).max(axis=1))

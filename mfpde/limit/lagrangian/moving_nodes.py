@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -15,7 +15,7 @@ from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snaps
 from mfpde.limit.discretisation import NOTHING, Discretisation, Instant, MomentErrors, MomentRates, Moments
 from mfpde.limit.fem.law_coverage import judge
 from mfpde.limit.lagrangian.grid import Field, LagrangianGrid, build_grid
-from mfpde.limit.lagrangian.initial_nodes import held, initial_nodes
+from mfpde.limit.lagrangian.initial_nodes import initial_nodes
 from mfpde.limit.lagrangian.remap import renew
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import NodesPart
@@ -35,6 +35,7 @@ class MovingNodes(Discretisation[NodesPart, Field]):
         grid: of the nodes.
         density: the family's settings.
         margin: by which the initial grid is wider than they say.
+        errors: see `Discretisation.initial_error`, of every call.
     """
 
     comm: MPI.Intracomm
@@ -42,6 +43,7 @@ class MovingNodes(Discretisation[NodesPart, Field]):
     grid: LagrangianGrid
     density: Density
     margin: float = 1.0
+    errors: list[float] = field(default_factory=list, compare=False)
     follows = True
     cell_order = np.empty(0, dtype=np.int64)
 
@@ -52,8 +54,15 @@ class MovingNodes(Discretisation[NodesPart, Field]):
 
     def initial(self, warn: Callable[[str], None]) -> NodesPart:
         """See `Discretisation.initial`."""
-        judge(self.grid.family.name, self.density, *held(self.grid, self.margin), warn)
-        return initial_nodes(self.grid, self.margin)
+        nodes, held, error = initial_nodes(self.grid, self.margin)
+        judge(self.grid.family.name, self.density, held, warn)
+        self.errors.append(error)
+        return nodes
+
+    @property
+    def initial_error(self) -> float:
+        """See `Discretisation.initial_error`."""
+        return self.errors[-1] if self.errors else float("nan")
 
     def moments(self, part: NodesPart) -> list[Moments]:
         """The weights of the table's points."""

@@ -17,7 +17,6 @@ Source: docs/frames.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.fem.frame import roots
 from mfpde.limit.lagrangian.grid import LagrangianGrid, distance, moments, nested_error
-from mfpde.limit.lagrangian.initial_nodes import PATIENCE, REACH
+from mfpde.limit.lagrangian.initial_nodes import PATIENCE, REACH, with_moments
 from mfpde.limit.lagrangian.interpolation import MAP, invert
 from mfpde.limit.state import NodesPart
 
@@ -103,21 +102,7 @@ def remap(grid: LagrangianGrid, part: NodesPart) -> tuple[NodesPart, float]:
     fresh = replace(part, position=position, log_density=log - np.log(total)[:, None], mass=weight / total[:, None])
     made = moments(fresh)
     defect = max(float(np.abs(total - mass).max()), distance((mass, mean, covariance), made))
-    return grid.fit_table(_corrected(fresh, made, mean, root, grid.family.linear)), defect
-
-
-def _corrected(
-    fresh: NodesPart, made: tuple[Array, Array, Array], mean: Array, root: Array, linear: Sequence[int]
-) -> NodesPart:
-    """Nodes moved by the affine map, near the identity, that gives them this mean and covariance."""
-    _, wrong, covariance = made
-    try:
-        turn = root @ np.linalg.inv(roots(covariance, linear))
-    except np.linalg.LinAlgError:
-        return fresh
-    position = mean[:, None] + np.einsum("lij,lnj->lni", turn, fresh.position - wrong[:, None])
-    log = fresh.log_density - np.log(np.linalg.det(turn))[:, None]
-    return replace(fresh, position=position, log_density=log)
+    return grid.fit_table(with_moments(fresh, mean, covariance, grid.family.linear)), defect
 
 
 def _pull_back(grid: LagrangianGrid, nodes: Array, log: Array, points: Array) -> Array:

@@ -23,9 +23,9 @@ import basix
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.elements import density_element, tabulate
-from mfpde.limit.fem.frame import Frame, roots
-from mfpde.limit.fem.space import Space
+from mfpde.limit.fem.elements import density_element
+from mfpde.limit.fem.frame import Frame, mean_and_covariance, with_moments
+from mfpde.limit.fem.space import Space, cell_moments
 from mfpde.limit.positivity.bernstein import constant
 from mfpde.limit.positivity.projection_kernels import project_cells
 from mfpde.parallel import reductions
@@ -84,7 +84,9 @@ class Limiter:
         shares = [share_of(np.matmul(self.moments, each), axes=(0,)) for each in (density, copy)]
         before, after = unpack(reductions.sum_over_ranks(self.space.comm, pack(shares)), shares)
         copy *= before[0] / after[0]
-        return copy, frame if linear is None else _restored(frame, _laws(before), _laws(after), linear)
+        if linear is None:
+            return copy, frame
+        return copy, with_moments(frame, mean_and_covariance(before), mean_and_covariance(after), linear)
 
 
 def build_limiter(space: Space, fall: float = _FALL) -> Limiter:
@@ -100,7 +102,7 @@ def build_limiter(space: Space, fall: float = _FALL) -> Limiter:
     exactness = space.degree + space.potential_degree + (0 if space.affine else 2)
     points, _ = basix.make_quadrature(space.cell, exactness)
     values = density_element(space.cell, space.degree).tabulate(0, points)[0, :, :, 0]
-    moments = _moments(space)
+    moments = cell_moments(space)
 
     if space.affine:  # from the reference cell: the same bits on every rank
         mean = (space.tables.weights @ space.tables.density / space.tables.weights.sum())[None]
@@ -116,46 +118,6 @@ def build_limiter(space: Space, fall: float = _FALL) -> Limiter:
 def weights(space: Space, fall: float = _FALL) -> Array:
     """ω_i (i,) of every polynomial of the density's basis, by its total degree."""
     return np.asarray(fall ** _degrees(space).astype(np.float64))
-
-
-def _moments(space: Space) -> Array:
-    """∫_K ψ_i {1, ξ, ξξᵀ} (owned, r, i)."""
-    fine = tabulate(space.cell, space.degree, 1, space.degree + 4)
-    xi = space.points(fine.vertex)  # (c, q, d)
-    upper = np.triu_indices(space.dim)
-    functions = np.concatenate([np.ones_like(xi[..., :1]), xi, xi[..., upper[0]] * xi[..., upper[1]]], axis=2)
-    measure = fine.weights * space.scale_at(fine.points)
-    return np.ascontiguousarray(np.einsum("cqr,qi->cri", measure[..., None] * functions, fine.density))
-
-
-def _laws(sums: Array) -> tuple[Array, Array]:
-    """Means (b, d) and covariances (b, d, d) from ∫ρ̂ {1, ξ, ξξᵀ} (r, b)."""
-    dim = next(d for d in (1, 2, 3) if 1 + d + d * (d + 1) // 2 == len(sums))
-    mean, square = np.split((sums[1:] / sums[0]).T, [dim], axis=1)
-    second = np.empty((*mean.shape, dim))
-    rows, columns = np.triu_indices(dim)
-    second[:, rows, columns] = second[:, columns, rows] = square
-    return mean, second - mean[:, :, None] * mean[:, None, :]
-
-
-def _restored(
-    frame: Frame, before: tuple[Array, Array], after: tuple[Array, Array], linear: Sequence[tuple[int, ...]]
-) -> Frame:
-    """The frame in which the law `after` has the mean and covariance in θ that `before` has in the given one.
-
-    With covariances Σ = K Kᵀ and K'K'ᵀ (Cholesky, nonlinear coordinates first) A becomes A K K'⁻¹, which never lets a
-    nonlinear coordinate of θ depend on a linear one of ξ. Blocks whose covariance is not positive definite stay.
-    """
-    matrix, centre = frame.matrix.copy(), frame.centre.copy()
-    for b, axes in enumerate(linear):
-        try:
-            old, new = (roots(law[1][b : b + 1], axes)[0] for law in (before, after))
-        except np.linalg.LinAlgError:
-            continue
-        turn = old @ np.linalg.inv(new)
-        matrix[b] = frame.matrix[b] @ turn
-        centre[b] += frame.matrix[b] @ (before[0][b] - turn @ after[0][b])
-    return Frame(centre, matrix)
 
 
 def _degrees(space: Space) -> NDArray[np.int64]:
