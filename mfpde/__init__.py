@@ -14,7 +14,7 @@ from mfpde.config.settings import Density, Output, Time  # noqa: E402
 from mfpde.errors import ComputationError, InputError  # noqa: E402
 from mfpde.figures.run import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402
-from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform  # noqa: E402
+from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform, Zero  # noqa: E402
 from mfpde.problem.mixtures import Mixture  # noqa: E402
 from mfpde.problem.tasks import Task  # noqa: E402
 from mfpde.problem.transformer import Transformer  # noqa: E402
@@ -36,6 +36,7 @@ __all__ = [
     "Time",
     "Transformer",
     "Uniform",
+    "Zero",
     "open_run",
     "solve_limit",
 ]

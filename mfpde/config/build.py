@@ -19,7 +19,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import file_name, inside, one_of, real, reject_unknown, show, truth, whole, word
 from mfpde.problem import datasets, models, vision
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform
+from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform, Zero
 from mfpde.problem.mixtures import Mixture
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -47,6 +47,7 @@ _LAWS: Mapping[str, tuple[type[Law], tuple[str, ...]]] = {
     "student": (StudentT, ("mean", "std", "df")),
     "laplace": (Laplace, ("mean", "std")),
     "mixture": (Mixture, ("parts", "weights")),
+    "zero": (Zero, ()),
 }
 _TYPES: Mapping[str, Callable[[str, object], object]] = {"int": whole, "float": real, "str": word, "bool": truth}
 _MODEL_KEYS = ("layers", "step", "depth")

@@ -54,6 +54,7 @@ class Problem:
         for family in self.model.families:
             density = self.densities[family.name]
             _check_density(family, density)
+            _check_laws(family, density, self.model.layers)
             if self.training.temperature > 0.0:
                 _check_diffusion(
                     f"training.temperature = {self.training.temperature!r}: family {family.name!r}", density
@@ -93,6 +94,21 @@ def _check_density(family: Family, density: Density) -> None:
     if density.mesh is None and density.cells**family.dim > _MOST_CELLS:
         most = int(_MOST_CELLS ** (1.0 / family.dim) + 1e-6)
         raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
+
+
+def _check_laws(family: Family, density: Density, layers: int) -> None:
+    """Can the discretisation hold a law whose mass is in one point of some coordinates?
+
+    Raises:
+        InputError: when it cannot.
+    """
+    for layer in range(layers):
+        degenerate = family.law(layer).degenerate
+        where = f"initial.{family.name}: std = 0.0 in layer {layer}"
+        if degenerate and density.frame != "lagrangian":
+            raise InputError(f"{where}: no mesh holds a law of no width; needs density.frame = 'lagrangian'")
+        if len(degenerate) == family.dim:
+            raise InputError(f"{where}: all mass in one point; at least one coordinate needs a std above 0")
 
 
 def _check_diffusion(where: str, density: Density) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.errors import InputError
 from mfpde.inputs import is_whole, plain, show, whole
-from mfpde.problem.laws import Law
+from mfpde.problem.laws import Law, Zero
 
 type Update = Callable[[jax.Array, jax.Array], jax.Array]
 type Integral = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -102,9 +102,17 @@ class Family:
 
         if not isinstance(law, Law):
             raise InputError(f"family {self.name!r}: initial of layer {layer} is {law!r}, not a law such as Normal")
+        if isinstance(law, Zero):
+            law = Zero(self.dim)
         if law.dim != self.dim:
             raise InputError(
                 f"initial.{self.name}: mean and std have {law.dim} numbers in layer {layer}; needs dim = {self.dim}"
+            )
+        if set(law.degenerate) - set(self.linear):
+            axis = min(set(law.degenerate) - set(self.linear))
+            raise InputError(
+                f"initial.{self.name}: std = 0.0 in coordinate {self.coordinates[axis]!r} in layer {layer}: must be a "
+                "finite number above 0, but in coordinates in which the update is linear"
             )
         return law
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lgamma, pi
 from typing import ClassVar
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import InputError
-from mfpde.inputs import plain, real, show
+from mfpde.inputs import plain, real, show, whole
 
 Array = NDArray[np.float64]
+_MOST = 10**9  # coordinates
 _SYMMETRIC = 1e-12  # by which a covariance may miss its transpose, relative to its largest entry
 
 
@@ -26,13 +27,13 @@ class Law:
 
     Attributes:
         mean: mean of each coordinate, d numbers.
-        std: standard deviation of each coordinate, d positive numbers.
+        std: standard deviation of each coordinate, d numbers; zero where all mass is at the mean.
         support: half-width in standard deviations beyond which the density is zero; infinite where it never is.
         kinks: where the standard density or its first derivative jumps, in standard deviations.
         tails: by how much further than a normal law's its tails reach, for the sizes of boxes that no setting gives.
 
     Raises:
-        InputError: for numbers that are not finite, std that is not positive, or lengths that differ.
+        InputError: for numbers that are not finite, std that is negative, or lengths that differ.
     """
 
     mean: Sequence[float]
@@ -47,12 +48,18 @@ class Law:
         if len(self.mean) != len(self.std):
             raise InputError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one per coordinate")
         for value in self.std:
-            real("std", value, above=0.0)
+            if value != 0.0:
+                real("std", value, above=0.0)
 
     @property
     def dim(self) -> int:
         """d."""
         return len(self.mean)
+
+    @property
+    def degenerate(self) -> tuple[int, ...]:
+        """The coordinates in which all mass is at the mean; `density` is one on the others alone."""
+        return tuple(axis for axis, value in enumerate(self.std) if value == 0.0)
 
     @property
     def covariance(self) -> Array:
@@ -86,15 +93,20 @@ class Law:
             reach: a number, or one per coordinate.
             within_support: but no further than the part's support.
         """
-        half = [np.minimum(reach, part.support) if within_support else np.asarray(reach) for _, part in self.parts]
-        low = [np.asarray(part.mean) - h * np.asarray(part.std) for h, (_, part) in zip(half, self.parts, strict=True)]
-        high = [np.asarray(part.mean) + h * np.asarray(part.std) for h, (_, part) in zip(half, self.parts, strict=True)]
+        low, high = [], []
+        for _, part in self.parts:
+            mean, std = np.asarray(part.mean), np.asarray(part.std)
+            half = np.where(std > 0.0, np.minimum(reach, part.support if within_support else np.inf), 0.0) * std
+            low.append(mean - half)
+            high.append(mean + half)
         return np.min(low, axis=0), np.max(high, axis=0)
 
     def density(self, theta: Array) -> Array:
         """ρ₀(θ) for points (..., d) -> (...)."""
-        s = (np.asarray(theta) - np.asarray(self.mean)) / np.asarray(self.std)
-        return np.asarray(np.prod(self.standard(s) / np.asarray(self.std), axis=-1))
+        apart, std = np.asarray(theta) - np.asarray(self.mean), np.asarray(self.std)
+        if self.degenerate:
+            apart, std = apart[..., std > 0.0], std[std > 0.0]
+        return np.asarray(np.prod(self.standard(apart / std) / std, axis=-1))
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Independent draws, shape (count, d); fewer draws of one generator are the first of more."""
@@ -247,6 +259,29 @@ class Laplace(Law):
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
         return rng.laplace(scale=np.sqrt(0.5), size=shape)
+
+
+@dataclass(frozen=True)
+class Zero(Law):
+    """All mass at the origin, where v = 0 at the start; only for coordinates in which the update is linear.
+
+    Attributes:
+        count: of coordinates; a family takes it for as many as it has.
+    """
+
+    mean: Sequence[float] = field(init=False)
+    std: Sequence[float] = field(init=False)
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", (0.0,) * whole("count", self.count, 1, _MOST))
+        object.__setattr__(self, "std", (0.0,) * self.count)
+
+    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
+        return np.ones_like(s)
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: ARG002, D102
+        return np.zeros(shape)
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:

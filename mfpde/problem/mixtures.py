@@ -40,6 +40,8 @@ class Mixture(Law):
         if len({law.dim for law in self.laws}) > 1:
             dims = ", ".join(str(law.dim) for law in self.laws)
             raise InputError(f"laws of {dims} coordinates: all must have the same number")
+        if any(law.degenerate for law in self.laws):
+            raise InputError("laws: std = 0.0 in a part of a mixture: must be a finite number above 0")
 
         given = plain(self.weights)
         if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(self.laws):

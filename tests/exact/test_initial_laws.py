@@ -182,19 +182,65 @@ def test_the_risk_at_the_start_on_meshes(name: str) -> None:
     assert abs(found / risk(LAWS[name]) - 1.0) < 1e-6
 
 
+@pytest.mark.parametrize("law", [mfpde.Normal(MEAN, [0.5, 0.0]), mfpde.Uniform([0.5, 0.0], [0.5, 0.0])])
+def test_no_width_in_a_linear_coordinate(law: mfpde.Law) -> None:
+    """v has one value at the start: nodes coincide there, their density is one in q, and the risk is exact."""
+    nodes, _, error = initial_nodes(build_grid(q_and_v(law), 1, Density(frame="lagrangian")))
+    mass, mean, covariance = moments(nodes)
+    assert error < 2e-6
+    assert abs(mass[0] - 1.0) < 1e-13
+    assert np.abs(mean[0] - law.mean).max() < 1e-13
+    assert np.abs(covariance[0] - law.covariance).max() < 1e-13
+    assert np.isfinite(nodes.log_density).all()
+    assert abs(start_risk(law, Density(frame="lagrangian")) / risk(law) - 1.0) < 1e-6
+
+
+def test_no_width_spreads_as_the_flow_has_it() -> None:
+    """v(τ) of nodes with one q is −∫G(q): after a step of τ their v is what the potential at the start says."""
+    law = mfpde.Normal([0.5, 0.0], [0.5, 0.0])
+    solver = solver_of(law, Density(frame="lagrangian"))
+    try:
+        start = solver.stepper.state
+        slope = solver.flow.potential(start).values[0].slope[0]
+        assert solver.stepper.advance(0.1)
+        part = solver.stepper.state.parts[0]
+        report = solver.report(solver.stepper.state, certified=False)
+    finally:
+        solver.close()
+    assert np.abs(part.position[0, :, 1] + 0.1 * slope[:, 1]).max() < 0.1 * np.abs(0.1 * slope[:, 1]).max()
+    assert np.isfinite(part.log_density).all()
+    assert report.history["risk"] < start_risk(law, Density(frame="lagrangian"))
+
+
+@pytest.mark.parametrize("frame", ["fixed", "comoving"])
+def test_meshes_refuse_laws_of_no_width(frame: str) -> None:
+    with pytest.raises(
+        mfpde.InputError, match=r"initial\.unit: std = 0\.0 in layer 0: .* density\.frame = 'lagrangian'"
+    ):
+        solver_of(mfpde.Normal([0.5, 0.0], [0.5, 0.0]), Density(frame=frame))  # type: ignore[arg-type]
+    with pytest.raises(mfpde.InputError, match="in coordinate 'theta_0' in layer 0: must be a finite number above 0"):
+        solver_of(mfpde.Zero(), Density(frame="lagrangian"))
+
+
 TOKENS, TARGETS = np.array([[[0.7]], [[-0.3]]]), np.array([[1.0], [0.4]])
 
 
 def start_risk(law: mfpde.Law, density: Density) -> float:
-    unit = mfpde.Family("unit", 2, lambda tokens, theta: theta[1] * jnp.tanh(theta[0] + tokens), law, (1,))
-    model = mfpde.Transformer([[unit]], 1, lambda stream: stream[-1])
-    task = mfpde.Task(TOKENS, TARGETS)
-    problem = Problem(model, task, Training(0.1, 1.0), {"unit": density}, Time(step=0.1))
-    solver = Solver(MPI.COMM_SELF, problem)
+    solver = solver_of(law, density)
     try:
         return float(solver.flow.potential(solver.stepper.state).outcome.risk)
     finally:
         solver.close()
+
+
+def solver_of(law: mfpde.Law, density: Density) -> Solver:
+    model = mfpde.Transformer([[q_and_v(law)]], 1, lambda stream: stream[-1])
+    task = mfpde.Task(TOKENS, TARGETS)
+    return Solver(MPI.COMM_SELF, Problem(model, task, Training(0.1, 1.0), {"unit": density}, Time(step=0.1)))
+
+
+def q_and_v(law: mfpde.Law) -> mfpde.Family:
+    return mfpde.Family("unit", 2, lambda tokens, theta: theta[1] * jnp.tanh(theta[0] + tokens), law, (1,))
 
 
 def risk(law: mfpde.Law) -> float:

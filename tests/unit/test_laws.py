@@ -92,6 +92,20 @@ def test_a_diagonal_covariance_is_the_product_law() -> None:
     assert replace(mfpde.Normal(MEAN, cov=COV), mean=[0.0, 0.0]).cov == mfpde.Normal(MEAN, cov=COV).cov
 
 
+def test_no_width_and_all_of_it_at_the_origin() -> None:
+    law = mfpde.Normal([0.3, 1.0], [0.5, 0.0])
+    assert law.degenerate == (1,)
+    points = np.array([[0.1, 1.0], [0.7, 1.0]])
+    np.testing.assert_array_equal(law.density(points), mfpde.Normal([0.3], [0.5]).density(points[:, :1]))
+    assert (law.sample(np.random.default_rng(0), 5)[:, 1] == 1.0).all()
+
+    family = mfpde.Family("head", 3, lambda tokens, theta: theta * tokens, mfpde.Zero(), linear=(0, 1, 2))
+    zero = family.law(0)
+    assert (zero.mean, zero.std, zero.dim) == ((0.0,) * 3, (0.0,) * 3, 3)
+    assert (zero.sample(np.random.default_rng(0), 4) == 0.0).all()
+    np.testing.assert_array_equal(zero.density(np.zeros((4, 3))), 1.0)
+
+
 def test_weights_count_in_proportion() -> None:
     one, other = (mfpde.Mixture(PARTS, weights) for weights in ([1, 3], [0.25, 0.75]))
     assert one == other
@@ -133,6 +147,11 @@ MISTAKES = {
         lambda: mfpde.Mixture([mfpde.Normal([0.0], [1.0]), LAWS["normal"]], [1, 1]), "laws of 1, 2 coordinates"
     ),
     "weights": (lambda: mfpde.Mixture(PARTS, [1.0, -1.0]), "weights = -1.0: must be a finite number above 0"),
+    "no width in a part": (lambda: mfpde.Mixture([mfpde.Zero(2), LAWS["normal"]], [1, 1]), "laws: std = 0.0 in a part"),
+    "no width": (
+        lambda: mfpde.Family("head", 2, lambda _, theta: theta, mfpde.Normal([0, 0], [0, 1]), linear=(1,)),
+        "initial.head: std = 0.0 in coordinate 'theta_0' in layer 0: must be a finite number above 0",
+    ),
     "too few weights": (lambda: mfpde.Mixture(PARTS, [1.0]), "must be a list of 2 positive numbers"),
 }  # fmt: skip
 

@@ -50,11 +50,14 @@ def initial_nodes(grid: LagrangianGrid, margin: float = 1.0) -> tuple[NodesPart,
     with np.errstate(divide="ignore"):
         log = np.log(density / total[:, None])
     table = np.zeros((grid.layers, len(grid.count)))
-    patience = np.array([PATIENCE if grid.remapped else np.inf])
+    flat = np.array([np.diag(np.isin(np.arange(law.dim), law.degenerate)) for law in laws]).astype(np.float64)
+    patience = np.array([PATIENCE if grid.remapped and not flat.any() else np.inf])
     raw = NodesPart(position, log, mass / total[:, None], table, table, patience)
 
     mean, covariance = np.array([law.mean for law in laws]), np.stack([law.covariance for law in laws])
-    error = max(float(np.abs(total - 1.0).max()), distance((total, mean, covariance), moments(raw)))
+    made = moments(raw)
+    apart = distance((total, mean, covariance + flat), (made[0], made[1], made[2] + flat))
+    error = max(float(np.abs(total - 1.0).max()), apart)
     return grid.fit_table(with_moments(raw, mean, covariance, grid.family.linear)), held, error
 
 
@@ -62,11 +65,13 @@ def with_moments(part: NodesPart, mean: Array, covariance: Array, linear: Sequen
     """Nodes moved by the affine map that gives them this mean (L, d) and covariance (L, d, d).
 
     With Σ = K Kᵀ as it should be and K'K'ᵀ as it is the map is X ↦ m + K K'⁻¹ (X − m'), and log ρ falls by log det K
-    K'⁻¹. Nodes whose covariance is not positive definite stay.
+    K'⁻¹. In coordinates in which no node is to have any distance from the mean the map is the identity. Nodes whose
+    covariance is not positive definite stay.
     """
     _, wrong, made = moments(part)
+    flat = (covariance == 0.0).all(axis=2)[:, :, None] * np.eye(covariance.shape[1])
     try:
-        turn = roots(covariance, linear) @ np.linalg.inv(roots(made, linear))
+        turn = roots(covariance + flat, linear) @ np.linalg.inv(roots(made + flat, linear))
     except np.linalg.LinAlgError:
         return part
     position = mean[:, None] + np.einsum("lij,lnj->lni", turn, part.position - wrong[:, None])
@@ -87,7 +92,7 @@ def _at_nodes(grid: LagrangianGrid, law: Law, margin: float) -> tuple[Array, Arr
     low, high = _box(grid, law, margin)
     lines = [np.linspace(a, b, count) for a, b, count in zip(low, high, grid.shape, strict=True)]
     theta = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, law.dim)
-    volume = grid.quadrature * np.prod(0.5 * (high - low))
+    volume = grid.quadrature * np.prod(0.5 * np.where(high > low, high - low, 1.0))
     mass = sum(weight * _masses(part, theta, lines, volume) for weight, part in law.parts)
 
     # A node beside a jump may have a mass where the density is zero: that of the cell around it.
@@ -114,6 +119,8 @@ def _box(grid: LagrangianGrid, law: Law, margin: float) -> tuple[Array, Array]:
 def _held(grid: LagrangianGrid, laws: Sequence[Law], position: Array, mass: Array) -> Held:
     """What the grids hold of the laws, from the masses of their nodes."""
     mean, std = np.array([law.mean for law in laws])[:, None], np.array([law.std for law in laws])
-    variance = np.einsum("ln,lnd->ld", mass, (position - mean) ** 2) / std**2
+    variance = np.einsum("ln,lnd->ld", mass, (position - mean) ** 2)
+    variance = np.where(std > 0.0, variance, 1.0) / np.where(std > 0.0, std, 1.0) ** 2
     widest = grid.per_cell * np.ptp(position, axis=1) / (np.array(grid.shape) - 1.0)
+    std = np.where(std > 0.0, std, np.inf)
     return Held(mass.sum(axis=1), variance.min(axis=1), (widest / std).max(axis=1))

@@ -35,6 +35,11 @@ def line_masses(law: Law, axis: int, line: Array) -> Array:
         line: increasing, n ≥ 9 points.
     """
     mean, std, spacing = law.mean[axis], law.std[axis], line[1] - line[0]
+    if std == 0.0:  # all points are at the mean
+        masses = np.full(len(line), 1.0 / (len(line) - 1.0))
+        masses[[0, -1]] *= 0.5
+        return masses
+
     s = (line - mean) / std
     kinks = np.array(law.kinks)
     inside = kinks[(kinks > s[0] - _ON * spacing / std) & (kinks < s[-1] + _ON * spacing / std)]
