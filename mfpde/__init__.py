@@ -14,6 +14,7 @@ from mfpde.config.settings import Density, Output, Time  # noqa: E402
 from mfpde.errors import ComputationError, InputError  # noqa: E402
 from mfpde.figures.run import Run, open_run  # noqa: E402
 from mfpde.problem.family import Family  # noqa: E402
+from mfpde.problem.from_run import FromRun  # noqa: E402
 from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform, Zero  # noqa: E402
 from mfpde.problem.mixtures import Mixture  # noqa: E402
 from mfpde.problem.tasks import Task  # noqa: E402
@@ -24,6 +25,7 @@ __all__ = [
     "ComputationError",
     "Density",
     "Family",
+    "FromRun",
     "InputError",
     "Laplace",
     "Law",
@@ -40,5 +42,7 @@ __all__ = [
     "open_run",
     "solve_limit",
 ]
+
+FromRun.reader = open_run  # a problem knows of no files of results
 
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import file_name, inside, one_of, real, reject_unknown, show, truth, whole, word
 from mfpde.problem import datasets, models, vision
 from mfpde.problem.family import Family
+from mfpde.problem.from_run import FromRun
 from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform, Zero
 from mfpde.problem.mixtures import Mixture
 from mfpde.problem.tasks import Task
@@ -70,10 +71,10 @@ def build(content: Mapping[str, Any], base: Path) -> tuple[Transformer, Task]:
 
     if not make_task.takes("model"):
         task = make_task(Task)
-        return _model(make_model, content, task), task
+        return _model(make_model, content, task, base), task
     if make_model.takes("task"):
         raise InputError("[task] and [model]: each of the two functions needs what the other makes")
-    model = _model(make_model, content, None)
+    model = _model(make_model, content, None, base)
     return model, make_task(Task, {"model": model})
 
 
@@ -147,7 +148,7 @@ def _maker(
         raise InputError(f"{where}: not a function whose parameters are known") from error
 
 
-def _model(make: _Maker, content: Mapping[str, Any], task: Task | None) -> Transformer:
+def _model(make: _Maker, content: Mapping[str, Any], task: Task | None, base: Path) -> Transformer:
     """The model of [model] and [initial]; the file's layers, step and depth win over the function's."""
     winning = {key: make.given[key] for key in _MODEL_KEYS if key in make.given}
     if "layers" in winning:
@@ -155,20 +156,22 @@ def _model(make: _Maker, content: Mapping[str, Any], task: Task | None) -> Trans
     if "step" in winning:
         winning["step"] = real("model.step", winning["step"], above=0.0)
     model = make(Transformer, {} if task is None else {"task": task})
-    return _with_laws(dataclasses.replace(model, **winning), content.get("initial", {}))
+    return _with_laws(dataclasses.replace(model, **winning), content.get("initial", {}), base)
 
 
-def _with_laws(model: Transformer, table: Mapping[str, Any]) -> Transformer:
+def _with_laws(model: Transformer, table: Mapping[str, Any], base: Path) -> Transformer:
     """The model with the initial laws of [initial.FAMILY], a table, or an array of tables, one per layer."""
     reject_unknown("initial", table, [family.name for family in model.families])
-    stages = [[_with_law(family, table.get(family.name), model.layers) for family in stage] for stage in model.stages]
+    stages = [[_with_law(f, table.get(f.name), model.layers, base) for f in stage] for stage in model.stages]
     return dataclasses.replace(model, stages=stages)
 
 
-def _with_law(family: Family, given: object, layers: int) -> Family:
+def _with_law(family: Family, given: object, layers: int, base: Path) -> Family:
     if given is None:
         return family
     where = f"initial.{family.name}"
+    if isinstance(given, Mapping) and given.get("law") == "run":
+        return dataclasses.replace(family, initial=_from_run(given, where, base))
     if isinstance(given, Mapping):
         return dataclasses.replace(family, initial=_law(given, where))
     if not isinstance(given, list) or len(given) != layers or not all(isinstance(g, Mapping) for g in given):
@@ -179,7 +182,10 @@ def _with_law(family: Family, given: object, layers: int) -> Family:
 
 def _law(table: Mapping[str, Any], where: str) -> Law:
     """The law of a table: `law`, and the arguments of its class."""
-    law, keys = _LAWS[one_of(f"{where}.law", table.get("law", "normal"), list(_LAWS))]
+    name = one_of(f"{where}.law", table.get("law", "normal"), [*_LAWS, "run"])
+    if name == "run":
+        raise InputError(f"{where}.law = 'run': is the start of a whole family, not of one layer or part")
+    law, keys = _LAWS[name]
     reject_unknown(where, table, ("law", *keys))
     if "cov" in table and "std" in table:
         raise InputError(f"{where}.std and {where}.cov exclude each other; give one")
@@ -195,6 +201,17 @@ def _law(table: Mapping[str, Any], where: str) -> Law:
 
     with inside(where):
         return law(**given)
+
+
+def _from_run(table: Mapping[str, Any], where: str, base: Path) -> FromRun:
+    """The densities of an earlier run, in all layers."""
+    reject_unknown(where, table, ("law", "directory", "tau"))
+    for key in ("directory", "tau"):
+        if key not in table:
+            raise InputError(f"{where}.{key} is missing")
+    with inside(where):
+        directory = file_name("directory", table["directory"], "the name of a run directory")
+        return FromRun(base / directory, table["tau"])
 
 
 def _parts(given: object, where: str) -> list[Law]:

@@ -10,13 +10,15 @@ import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 from mfpde.config import toml
 from mfpde.config.settings import Density
 
-_KEYS = {"task": ("npz", "python"), "model": ("python",), "density": ("mesh",)}
+_KEYS = {"task": ("npz", "python"), "model": ("python",), "density": ("mesh",), "initial": ("directory",)}
+_MOMENTS = "moments.csv"  # by whose rows at a τ the densities of an earlier run are known again
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
 
 
@@ -28,9 +30,11 @@ def families(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def contents(content: Mapping[str, Any], base: Path) -> Iterator[tuple[str, str, bytes]]:
     """(table, name without its folders, content) of the files that are there; a second of one name has a number."""
     seen: dict[str, int] = {}
-    for (table, *_), key, value in _named(content):
+    for (table, *family), key, value in _named(content):
         path = base / (value.rpartition(":")[0] if key == "python" else value)
-        if _is_file(path):
+        if table == "initial" and _is_file(path / _MOMENTS):
+            yield table, f"{path.name} at its tau", _rows(path / _MOMENTS, content["initial"][family[0]].get("tau"))
+        elif _is_file(path):
             seen[path.name] = count = seen.get(path.name, 0) + 1
             yield table, path.name if count == 1 else f"{path.name} ({count})", path.read_bytes()
 
@@ -75,9 +79,10 @@ def overrides(content: Mapping[str, Any], other: Mapping[str, Any], change: Call
 
 
 def _named(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """(table, key, value) of all values that name a file; a family's table is ("density", FAMILY)."""
+    """(table, key, value) of all values that name a file or a run; a family's table is ("density", FAMILY)."""
     tables: dict[tuple[str, ...], Mapping[str, Any]] = {(table,): content.get(table, {}) for table in _KEYS}
     tables |= {("density", family): own for family, own in families(content).items()}
+    tables |= {("initial", f): own for f, own in tables.pop(("initial",)).items() if isinstance(own, Mapping)}
     for place, table in tables.items():
         for key in _KEYS[place[0]]:
             if isinstance(table.get(key), str):
@@ -89,6 +94,18 @@ def _changed(key: str, value: str, change: Callable[[str], str]) -> str:
         return change(value)
     file, colon, function = value.rpartition(":")
     return f"{change(file)}{colon}{function}" if file else value
+
+
+def _rows(path: Path, tau: Any) -> bytes:
+    """The rows of a table whose first column is τ."""
+
+    def there(line: bytes) -> bool:
+        try:
+            return isclose(float(line.partition(b",")[0]), float(tau), rel_tol=1e-9, abs_tol=1e-12)
+        except (TypeError, ValueError):
+            return False
+
+    return b"".join(line for line in path.read_bytes().splitlines(keepends=True) if there(line))
 
 
 def _is_file(path: Path) -> bool:

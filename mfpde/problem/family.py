@@ -27,7 +27,7 @@ class Family:
         name: the family's name in run files and outputs.
         dim: d, the number of parameters; the limit is solved for d ≤ 3, particles take any.
         update: f, from tokens (N, D) and θ (d,) to (N, D), written in jax.numpy.
-        initial: the law of θ at τ = 0, or a function from the layer to its law.
+        initial: the law of θ at τ = 0, or a function from the layer to its law, which `FromRun` is, too.
         linear: indices of θ in which f is *jointly* linear and homogeneous; they make the solver fast.
         coordinates: names of the d coordinates, for axes; θ_0, … unless given.
         integral: Σ_u w_u f(T, θ_u) from tokens (N, D), θ (u, d) and w (u,) where there is a faster way than one unit
@@ -97,6 +97,8 @@ class Family:
         if callable(self.initial):
             try:
                 law = self.initial(layer)
+            except InputError as error:
+                raise InputError(f"initial.{self.name}: {error}") from error
             except Exception as error:  # the user's own code
                 raise InputError(f"family {self.name!r}: initial failed for layer {layer}: {brief(error)}") from error
 

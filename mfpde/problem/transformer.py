@@ -9,7 +9,7 @@ section 1; Gao et al., arXiv 2410.23610, section 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from mfpde.errors import InputError
 from mfpde.inputs import one_of, real, whole
 from mfpde.problem.family import Family, integrate
+from mfpde.problem.from_run import FromRun
 from mfpde.problem.programs import Program, trace
 
 DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
@@ -69,7 +70,9 @@ class Transformer:
         if not callable(self.readout):
             raise InputError("model: readout must be a function of the final tokens")
 
-        object.__setattr__(self, "layers", whole("model.layers", self.layers, 1, _MOST_LAYERS))
+        layers = whole("model.layers", self.layers, 1, _MOST_LAYERS)
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "stages", tuple(tuple(_started(family, layers) for family in s) for s in stages))
         object.__setattr__(self, "step", real("model.step", self.step, above=0.0))
         one_of("model.loss", self.loss, ("squared", "cross_entropy"))
         one_of("model.depth", self.depth, ("residual", "continuum"))
@@ -78,6 +81,13 @@ class Transformer:
     def families(self) -> tuple[Family, ...]:
         """All families in the order of the stages."""
         return tuple(family for stage in self.stages for family in stage)
+
+
+def _started(family: Family, layers: int) -> Family:
+    """The family, whose start from an earlier run knows its name and the number of layers."""
+    if not isinstance(family.initial, FromRun):
+        return family
+    return replace(family, initial=family.initial.of(family.name, layers))
 
 
 def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.Array:
