@@ -297,7 +297,7 @@ FAULTS = (
     Fault("tolerance-ignored", STEP, "or trial.error <= tolerance", "or trial.error <= 10.0 * tolerance", RETRIED),
     Fault("cfl-bound-too-large", PAIR, "2.0 * _SAFETY", "2.2 * _SAFETY", STABLE),
     Fault("speed-of-one-side", KERNELS, "speed[column] += interior", "speed[column] += (f % 2) * interior",
-          "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[1]"),
+          "tests/unit/test_stepper.py::test_the_speed_is_that_of_a_uniform_flow[2-True]"),
     # Reports.
     Fault("initial-law-of-the-first-layer", PROJECTION, "laws = [family.law(layer) for",
           "laws = [family.law(0) for", COLUMNS.format("the_start")),
