@@ -86,7 +86,7 @@ TRANSPORT, KERNELS, FLOW = (
     "mfpde/limit/gradient_flow.py",
 )
 PAIR, FORECAST, MULTIRATE = (
-    "mfpde/limit/timestepping/ssp43.py",
+    "mfpde/limit/timestepping/runge_kutta.py",
     "mfpde/limit/timestepping/extrapolation.py",
     "mfpde/limit/timestepping/multirate.py",
 )

@@ -170,6 +170,21 @@ class Discretisation[Part, Values](ABC):
         """A part to go on from in the place of this one, the same object where nothing is to be done; collective."""
         return part
 
+    def covering(self, part: Part, ahead: Part) -> Part:  # noqa: ARG002
+        """The part with distinct nodes wherever another one has mass, too; the same object where that is so.
+
+        Collective.
+        """
+        return part
+
+    def transferred(self, old: Part, new: Part, gradient: Array) -> Array:  # noqa: ARG002
+        """L ∂R/∂w (L, u) at the distinct nodes of one part, interpolated to those of another."""
+        return gradient
+
+    def masses(self, part: Part) -> list[Share]:
+        """Of each family, this rank's share of the mass at its distinct nodes, (L, u)."""
+        return [each.weights for each in self.moments(part)]
+
     @abstractmethod
     def diagnose(self, part: Part, potential: Values) -> BlockDiagnostics:
         """The diagnostics of its blocks for reports; collective."""

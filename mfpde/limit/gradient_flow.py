@@ -68,11 +68,12 @@ class Rate:
 
 @dataclass
 class Clock:
-    """Wall seconds spent in each part, and right-hand sides evaluated."""
+    """Wall seconds spent in each part, right-hand sides evaluated, and passes over the samples with a gradient."""
 
     sweep: float = 0.0
     transport: float = 0.0
     evaluations: int = 0
+    passes: int = 0
 
     @property
     def counted(self) -> float:
@@ -108,11 +109,6 @@ class GradientFlow:
         """The largest polynomial degree, on which the CFL bound depends."""
         return max(each.degree for each in self.discretisations)
 
-    @property
-    def cfl_bound(self) -> bool:
-        """Does the speed of the transport bound explicit steps in all discretisations?"""
-        return all(each.cfl_bound for each in self.discretisations)
-
     def each(self, state: State, potential: Potential) -> Iterator[tuple[AnyDiscretisation, Any, Any]]:
         """Every discretisation with its part of the state and its potential."""
         return zip(self.discretisations, state.parts, potential.values, strict=True)
@@ -135,15 +131,27 @@ class GradientFlow:
         Raises:
             ComputationError: on every rank alike, when the numbers are no longer finite.
         """
+        outcome = self.outcome(state)
+        start = time.perf_counter()
+        values = self._values(state, outcome)
+        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
+        self.clock.sweep += time.perf_counter() - start
+        return Potential(values, outcome, penalty)
+
+    def outcome(self, state: State) -> Outcome:
+        """The pass over the samples at a state: R and L ∂R/∂w of its moments.
+
+        Raises:
+            ComputationError: on every rank alike, when the numbers are no longer finite.
+        """
         start = time.perf_counter()
         theta, weights, square = self.moments(state)
         outcome = self.backprop(theta, weights, square)
         check_finite(self.backprop, state.tau, outcome, theta)
 
-        values = self._values(state, outcome)
-        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
+        self.clock.passes += 1
         self.clock.sweep += time.perf_counter() - start
-        return Potential(values, outcome, penalty)
+        return outcome
 
     def transport(self, state: State, potential: Potential) -> Rate:
         """∂_τ of a state whose potential is known, without diffusion."""
@@ -233,6 +241,29 @@ class GradientFlow:
         parts = tuple(each.regrid(part) for each, part in zip(self.discretisations, state.parts, strict=True))
         unchanged = all(new is old for new, old in zip(parts, state.parts, strict=True))
         return state if unchanged else State(state.tau, parts)
+
+    def covering(self, state: State, ahead: State) -> State:
+        """The state with points at which the potential is known wherever `ahead` has mass, too; collective.
+
+        The same object where they are there already.
+        """
+        parts = zip(self.discretisations, state.parts, ahead.parts, strict=True)
+        fitted = tuple(each.covering(part, other) for each, part, other in parts)
+        unchanged = all(new is old for new, old in zip(fitted, state.parts, strict=True))
+        return state if unchanged else State(state.tau, fitted)
+
+    def transferred(self, old: State, new: State, gradient: Sequence[Array]) -> tuple[Array, ...]:
+        """L ∂R/∂w at the moments of one state, per family, interpolated to those of another."""
+        moved = list(gradient)
+        for each, part, fresh in zip(self.discretisations, old.parts, new.parts, strict=True):
+            for member in each.members:
+                moved[member] = each.transferred(part, fresh, moved[member])
+        return tuple(moved)
+
+    def masses(self, state: State) -> list[Array]:
+        """The density's mass at the distinct nodes of each family, (L, u); one reduction."""
+        parts = zip(self.discretisations, state.parts, strict=True)
+        return self.backprop.sum_over_ranks(self._by_family([each.masses(part) for each, part in parts]))
 
     def limited(self, state: State) -> State:
         """The state with nonnegative densities, where that is asked for; collective."""

@@ -27,6 +27,7 @@ from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
+from mfpde.limit.timestepping.predictor_corrector import PredictorCorrectorStepper
 from mfpde.limit.timestepping.step_control import same_time
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.state_dict import StateDict
@@ -237,6 +238,7 @@ class Solver:
             "tau": tau,
             "wall": seconds,
             "right_hand_sides": float(clock.evaluations),
+            "passes": float(clock.passes),
             "unknowns_per_second": clock.evaluations * self.unknowns / seconds,
             "sweep": clock.sweep,
             "transport": clock.transport,
@@ -290,6 +292,8 @@ def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: S
     rest = (state, time, training.horizon, training.stationary)
     if isinstance(flow, DiffusiveFlow):
         return ImexStepper(comm, flow, *rest)
-    if flow.cfl_bound and time.step is None:
+    if time.step is None and all(each.cfl_bound for each in flow.discretisations):
         return MultirateStepper(comm, flow, *rest)
+    if time.step is None and not any(each.cfl_bound for each in flow.discretisations):
+        return PredictorCorrectorStepper(comm, flow, *rest)
     return Stepper(comm, flow, *rest)

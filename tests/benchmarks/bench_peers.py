@@ -36,7 +36,7 @@ from mfpde.limit.fem.frame import Frame, Motion  # noqa: E402
 from mfpde.limit.fem.space import Space, build_space  # noqa: E402
 from mfpde.limit.gradient_flow import Rate  # noqa: E402
 from mfpde.limit.state import FemPart, State  # noqa: E402
-from mfpde.limit.timestepping.ssp43 import ssp43_step, stable_step  # noqa: E402
+from mfpde.limit.timestepping.runge_kutta import ssp43_step, stable_step  # noqa: E402
 from mfpde.limit.timestepping.state_vector import packed, vector_of  # noqa: E402
 from mfpde.limit.transport.transport import Transport  # noqa: E402
 

@@ -17,7 +17,7 @@ from mfpde.limit.fem.frame import Frame, Motion
 from mfpde.limit.fem.space import build_space
 from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import FemPart, State
-from mfpde.limit.timestepping.ssp43 import stable_step
+from mfpde.limit.timestepping.runge_kutta import stable_step
 from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.limit.transport.transport import Transport
 

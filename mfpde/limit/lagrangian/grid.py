@@ -15,7 +15,7 @@ on V, which large readouts make stiff. The error estimate keeps steps below it; 
 
 The nodes' distinct nonlinear coordinates q soon are as many as the nodes. The Transformer is evaluated on a *table* of
 q instead, a uniform grid that covers the nodes of each layer: f(T, (q, v)) ≈ Σ_a v_a Σ_g ℓ_g(q) f(T, (q_g, e_a)) with
-local polynomials ℓ_g of degree 7. This is part of the discretisation: V is the interpolant of the exact gradient at
+splines ℓ_g of degree 7 (`splines`). This is part of the discretisation: V is the interpolant of the exact gradient at
 the table's points, and the gradient of the discrete risk in X_j is the interpolant's. The table's error falls with the
 eighth power of `density.cells`.
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
-from mfpde.limit.lagrangian.interpolation import TABLE, collect, spread, spread_change
+from mfpde.limit.lagrangian.splines import SUPPORT, at_points, coefficients, collect, spread, spread_change
 from mfpde.limit.state import NodesPart
 from mfpde.problem.family import Family
 
@@ -105,24 +105,35 @@ class LagrangianGrid:
 
     def weights(self, part: NodesPart) -> Array:
         """Of the table's points, (L, u): Σ_j m_j v_ja ℓ_g(q_j)."""
-        out = self._table()
+        out = self._sums(self.family.directions)
         q, low, spacing, count = self._table_axes(part)
-        spread(q, self._sources(part.mass, part.position), low, spacing, count, TABLE, out)
-        return out.reshape(self.layers, -1)
+        spread(q, self._sources(part.mass, part.position), low, spacing, count, out)
+        return at_points(out, self.count).reshape(self.layers, -1)
 
     def weight_changes(self, part: NodesPart, motion: Array) -> Array:
         """∂_τ of those weights, (L, u), when the nodes move at `motion` (L, n, d)."""
-        out = self._table()
+        out = self._sums(self.family.directions)
         q, low, spacing, count = self._table_axes(part)
         moved = np.ascontiguousarray(motion[..., self.family.nonlinear])
-        spread_change(q, moved, self._sources(part.mass, part.position), low, spacing, count, TABLE, out)
+        spread_change(q, moved, self._sources(part.mass, part.position), low, spacing, count, out)
         if self.family.linear:
-            spread(q, self._sources(part.mass, motion), low, spacing, count, TABLE, out)
-        return out.reshape(self.layers, -1)
+            spread(q, self._sources(part.mass, motion), low, spacing, count, out)
+        return at_points(out, self.count).reshape(self.layers, -1)
 
     def square(self, part: NodesPart) -> Array:
         """Σ_j m_j |X_j|², (L,)."""
         return np.einsum("ln,lnd->l", part.mass, part.position**2)
+
+    def scale(self, part: NodesPart) -> Array:
+        """By what shifts of the nodes are measured (L, d): the standard deviation of each coordinate.
+
+        At least a hundredth of the initial one, and a thousandth of that of all coordinates together, so that a
+        coordinate in which the density is a point divides by nothing.
+        """
+        mean = np.einsum("ln,lnd->ld", part.mass, part.position)
+        variance = np.einsum("ln,lnd->ld", part.mass, (part.position - mean[:, None]) ** 2)
+        initial = np.array([self.family.law(layer).std for layer in range(self.layers)])
+        return np.sqrt(np.maximum(variance, np.maximum(1e-4 * initial**2, 1e-6 * variance.sum(axis=1, keepdims=True))))
 
     def field(self, part: NodesPart, gradient: Array, weight_decay: float) -> Field:
         """V = Σ_a v_a G_a(q) + λ/2 |θ|² and its derivatives at the nodes.
@@ -135,10 +146,10 @@ class LagrangianGrid:
         q, low, spacing, count = self._table_axes(part)
         layers, nodes, m = q.shape
         k, dim = self.family.directions, self.family.dim
-        table = np.ascontiguousarray(gradient.reshape(layers, -1, k))
+        table = coefficients(gradient.reshape(layers, -1, k), self.count)
         value, curved = (np.empty((layers, nodes, k)) for _ in range(2))
         slope = np.empty((layers, nodes, m, k))
-        collect(q, table, low, spacing, count, TABLE, value, slope, curved)
+        collect(q, table, low, spacing, count, value, slope, curved)
 
         x = part.position
         factor = x[..., self.family.linear] if self.family.linear else np.ones((layers, nodes, 1))
@@ -151,6 +162,32 @@ class LagrangianGrid:
             slope=gradients,
             laplacian=(curved * factor).sum(axis=2) + weight_decay * dim,
         )
+
+    def masses(self, part: NodesPart) -> Array:
+        """Of the table's points, (L, u): Σ_j m_j ℓ_g(q_j), for each linear coordinate alike."""
+        out = self._sums(1)
+        q, low, spacing, count = self._table_axes(part)
+        spread(q, np.ascontiguousarray(part.mass[..., None]), low, spacing, count, out)
+        return np.repeat(at_points(out, self.count)[..., 0], self.family.directions, axis=1)
+
+    def transferred(self, old: NodesPart, new: NodesPart, gradient: Array) -> Array:
+        """Values (L, u) at the points of one table, interpolated to those of another; beyond its ends they go on."""
+        _, low, spacing, count = self._table_axes(old)
+        points = np.ascontiguousarray(self.theta(new)[:, :: self.family.directions, self.family.nonlinear])
+        table = coefficients(gradient.reshape(self.layers, -1, self.family.directions), self.count)
+        value, curved = (np.empty((*points.shape[:2], self.family.directions)) for _ in range(2))
+        slope = np.empty((*points.shape, self.family.directions))
+        collect(points, table, low, spacing, count, value, slope, curved)
+        return value.reshape(self.layers, -1)
+
+    def covering(self, part: NodesPart, ahead: NodesPart) -> NodesPart:
+        """The nodes with a table that holds those of another part too; the same object where it does."""
+        low, high = self._range(ahead)
+        top = part.low + part.spacing * (np.array(self.count) - 1.0)
+        if (low >= part.low).all() and (high <= top).all():
+            return part
+        here_low, here_high = self._range(part)
+        return self._with_table(part, np.minimum(low, here_low), np.maximum(high, here_high))
 
     def fit_table(self, part: NodesPart) -> NodesPart:
         """The same nodes with a table that suits them; interpolated values change by its error."""
@@ -166,11 +203,17 @@ class LagrangianGrid:
         if (margin >= _LEAST_MARGIN).all() and (slack <= _MOST_MARGIN).all():
             return part
 
-        begin, width = low - _MARGIN * size, (1.0 + 2.0 * _MARGIN) * size
+        return self._with_table(part, low, high)
+
+    def _with_table(self, part: NodesPart, low: Array, high: Array) -> NodesPart:
+        """The nodes with a table over [low, high] (L, m) and a margin around it."""
+        size = np.maximum(high - low, self._narrowest)
+        begin, width = 0.5 * (low + high) - (0.5 + _MARGIN) * size, (1.0 + 2.0 * _MARGIN) * size
         return replace(part, low=begin, spacing=width / np.maximum(np.array(self.count) - 1.0, 1.0))
 
-    def _table(self) -> Array:
-        return np.zeros((self.layers, int(np.prod(self.count)), self.family.directions))
+    def _sums(self, fields: int) -> Array:
+        """Where sums over the B-splines are added up, (L, g, k)."""
+        return np.zeros((self.layers, int(np.prod([each + SUPPORT - 2 for each in self.count])), fields))
 
     def _table_axes(self, part: NodesPart) -> tuple[Array, Array, Array, NDArray[np.int64]]:
         q = np.ascontiguousarray(part.position[..., self.family.nonlinear])

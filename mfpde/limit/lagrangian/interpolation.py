@@ -1,7 +1,7 @@
-"""Interpolation on uniform grids by polynomials on the nearest points, and its transpose; compiled.
+"""Interpolation on uniform grids by polynomials on the nearest points, and the map of a grid inverted; compiled.
 
 In every direction the value at x is that of the polynomial through the S grid points around it: continuous, of order S,
-and of derivatives that jump at grid points by O(h^(S−1)). Per point of the plane or of space the work is S^m, whatever
+and of derivatives that jump at grid points by O(h^(S−1)). Per point of the plane or of space the work is S^d, whatever
 the size of the grid. Beyond its ends the value at the end goes on.
 """
 
@@ -14,7 +14,6 @@ from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-TABLE = 8  # points of a stencil in tables of the gradient
 MAP = 6  # points of a stencil in maps of nodes, whose third derivatives are large
 
 
@@ -46,14 +45,14 @@ def _place(x, low, spacing, count, start, value, first, second):  # type: ignore
 
 
 @kernel()
-def _scratch(m, size):  # type: ignore[no-untyped-def]
-    """Where `_place` and `_offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
+def scratch(m: int, size: int) -> tuple[Index, Index, Array, Array, Array]:
+    """Where `_place` and `offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
     polynomials = np.empty((3, m, size))
     return np.empty(m, np.int64), np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
 
 
 @kernel()
-def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
+def offset(t: int, size: int, start: Index, count: Index, digit: Index) -> int:
     """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
     g = 0
     for a in range(start.size - 1, -1, -1):
@@ -65,7 +64,7 @@ def _offset(t, size, start, count, digit):  # type: ignore[no-untyped-def]
 
 
 @kernel(inline="always")
-def _product(value, digit):  # type: ignore[no-untyped-def]
+def product(value: Array, digit: Index) -> float:
     """The stencil's polynomial of all axes; inlined, as a call of its own costs more than the product."""
     factor = 1.0
     for a in range(digit.size):
@@ -74,79 +73,13 @@ def _product(value, digit):  # type: ignore[no-untyped-def]
 
 
 @kernel(inline="always")
-def _others(axis, value, digit):  # type: ignore[no-untyped-def]
+def others(axis: int, value: Array, digit: Index) -> float:
     """The same without that of one axis, which a derivative replaces."""
     factor = 1.0
     for a in range(digit.size):
         if a != axis:
             factor *= value[a, digit[a]]
     return factor
-
-
-@kernel()
-def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array) -> None:
-    """Add Σ_j source_j ℓ_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
-    layers, nodes, m = points.shape
-    start, digit, value, first, second = _scratch(m, size)
-    for b in range(layers):
-        for j in range(nodes):
-            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(size**m):
-                g = _offset(t, size, start, count, digit)
-                factor = _product(value, digit)
-                for k in range(sources.shape[2]):
-                    out[b, g, k] += factor * sources[b, j, k]
-
-
-@kernel()
-def spread_change(
-    points: Array, motion: Array, sources: Array, low: Array, spacing: Array, count: Index, size: int, out: Array
-) -> None:
-    """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
-    layers, nodes, m = points.shape
-    start, digit, value, first, second = _scratch(m, size)
-    for b in range(layers):
-        for j in range(nodes):
-            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(size**m):
-                g = _offset(t, size, start, count, digit)
-                total = 0.0
-                for c in range(m):
-                    total += motion[b, j, c] * first[c, digit[c]] * _others(c, value, digit)
-                for k in range(sources.shape[2]):
-                    out[b, g, k] += total * sources[b, j, k]
-
-
-@kernel()
-def collect(
-    points: Array,
-    table: Array,
-    low: Array,
-    spacing: Array,
-    count: Index,
-    size: int,
-    value_out: Array,
-    slope_out: Array,
-    laplacian_out: Array,
-) -> None:
-    """Σ_g T_g ℓ_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
-    layers, nodes, m = points.shape
-    start, digit, value, first, second = _scratch(m, size)
-    value_out[:], slope_out[:], laplacian_out[:] = 0.0, 0.0, 0.0
-    for b in range(layers):
-        for j in range(nodes):
-            _place(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(size**m):
-                g = _offset(t, size, start, count, digit)
-                factor = _product(value, digit)
-                for k in range(table.shape[2]):
-                    value_out[b, j, k] += factor * table[b, g, k]
-                for c in range(m):
-                    others = _others(c, value, digit)
-                    slope, curved = first[c, digit[c]] * others, second[c, digit[c]] * others
-                    for k in range(table.shape[2]):
-                        slope_out[b, j, c, k] += slope * table[b, g, k]
-                        laplacian_out[b, j, k] += curved * table[b, g, k]
 
 
 @kernel()
@@ -175,7 +108,7 @@ def invert(
         values: (p, k) set to the other fields there.
     """
     d, extra = target.shape[1], fields.shape[1] - target.shape[1]
-    start, digit, value, first, second = _scratch(d, size)
+    start, digit, value, first, second = scratch(d, size)
     low, spacing = np.zeros(d), np.ones(d)
     here, jacobian, other = np.empty(d), np.empty((d, d)), np.empty(extra)
     for p in range(len(target)):
@@ -183,14 +116,14 @@ def invert(
             _place(place[p], low, spacing, count, start, value, first, second)
             here[:], jacobian[:], other[:] = 0.0, 0.0, 0.0
             for t in range(size**d):
-                g = _offset(t, size, start, count, digit)
-                factor = _product(value, digit)
+                g = offset(t, size, start, count, digit)
+                factor = product(value, digit)
                 for i in range(d):
                     here[i] += factor * fields[g, i]
                 for k in range(extra):
                     other[k] += factor * fields[g, d + k]
                 for c in range(d):
-                    slope = first[c, digit[c]] * _others(c, value, digit)
+                    slope = first[c, digit[c]] * others(c, value, digit)
                     for i in range(d):
                         jacobian[i, c] += slope * fields[g, i]
             values[p] = other

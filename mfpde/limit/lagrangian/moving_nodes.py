@@ -94,10 +94,23 @@ class MovingNodes(Discretisation[NodesPart, Field]):
         return [MomentErrors(NOTHING, self._share(self.grid.weight_changes(part, difference.position)), NOTHING)]
 
     def error(self, part: NodesPart, difference: NodesPart, _sums: Sequence[tuple[Array, Array, Array]]) -> float:
-        """Root mean squares over the nodes: of their shifts, relative to that of θ, and of the changes of log ρ."""
-        moved = np.sqrt(np.einsum("ln,lnd->l", part.mass, difference.position**2) / self.grid.square(part))
+        """Root mean squares over the nodes: of their shifts, relative to `scale`, and of the changes of log ρ."""
+        squares = np.einsum("ln,lnd->ld", part.mass, difference.position**2) / self.grid.scale(part) ** 2
+        moved = np.sqrt(squares.sum(axis=1))
         log = np.where(part.mass > 0.0, difference.log_density, 0.0)
         return max(0.0, float(moved.max()), float(np.sqrt((part.mass * log**2).sum(axis=1)).max()))
+
+    def covering(self, part: NodesPart, ahead: NodesPart) -> NodesPart:
+        """See `LagrangianGrid.covering`."""
+        return self.grid.covering(part, ahead)
+
+    def transferred(self, old: NodesPart, new: NodesPart, gradient: Array) -> Array:
+        """See `LagrangianGrid.transferred`."""
+        return self.grid.transferred(old, new, gradient)
+
+    def masses(self, part: NodesPart) -> list[Share]:
+        """See `LagrangianGrid.masses`."""
+        return [self._share(self.grid.masses(part))]
 
     def regrid(self, part: NodesPart) -> NodesPart:
         """A table that suits the nodes, and fresh nodes where the old ones sample the density badly; collective.

@@ -40,7 +40,7 @@ from mfpde.limit.gradient_flow import GradientFlow, Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.direct_steps import DirectCounters, DirectSteps
 from mfpde.limit.timestepping.extrapolation import Extrapolation
-from mfpde.limit.timestepping.ssp43 import ssp43_step
+from mfpde.limit.timestepping.runge_kutta import ssp43_step
 from mfpde.limit.timestepping.state_vector import packed
 from mfpde.limit.timestepping.step_control import same_time
 from mfpde.limit.timestepping.stepper import Stepper
@@ -65,7 +65,6 @@ class MultirateStepper(Stepper):
         super().__init__(comm, flow, state, time, horizon, stationary)
         self._extrapolation = Extrapolation()
         self._known: tuple[float, Outcome] | None = None  # τ of the last pass that began or ended a step
-        self._failed = False  # the numbers of the last trial
         self._direct, self._counters = DirectSteps(), DirectCounters()
 
     def state_dict(self) -> StateDict:
@@ -94,7 +93,7 @@ class MultirateStepper(Stepper):
         self, ts: PETSc.TS, _end: float, _u: PETSc.Vec
     ) -> tuple[float, bool]:
         """See `Stepper.adaptStep`; then direct steps or not."""
-        stable = np.inf if self._first is None else super()._stable(self._first[0])
+        stable = np.inf if self._first is None else super()._stable(self._first.speed)
         extrapolated, tried = self._extrapolates, len(self._history)
         proposed, accepted = super().adaptStep(ts, _end, _u)
         if self._fixed is not None or len(self._history) == tried:  # there was no trial
@@ -132,14 +131,11 @@ class MultirateStepper(Stepper):
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
         if not self._extrapolates:
             return super()._stages(begin, start, step, rate)
-        try:
-            return self._substeps(begin, start, begin.tau + step, rate)
-        except ComputationError:
-            return self._abandoned(begin, rate)
+        return self._substeps(begin, start, begin.tau + step, rate)
 
     def _substeps(self, begin: State, start: Array, end: float, rate: Rate) -> tuple[State, State]:
         """The state at τ = end, and the sum of the pair's differences on the way there."""
-        base, (fastest, _) = rate.outcome, self._begin(begin)
+        base, fastest = rate.outcome, self._begin(begin).speed
 
         def slope(state: State) -> Array:
             return packed(self._extrapolated(state, base).parts)
@@ -167,13 +163,8 @@ class MultirateStepper(Stepper):
 
     def _judged(self, begin: State, rate: Rate, end: State, difference: State) -> tuple[State, float]:
         if not self._extrapolates:
-            failed, self._failed = self._failed, False
-            return (begin, float("inf")) if failed else super()._judged(begin, rate, end, difference)
-        try:
-            outcome, added = self._correction(end)
-        except ComputationError:
-            self._abandoned(begin, rate)
-            return self._judged(begin, rate, end, difference)
+            return super()._judged(begin, rate, end, difference)
+        outcome, added = self._correction(end)
         self._known = (end.tau, outcome)
         added *= (end.tau - begin.tau) * self._extrapolation.missed(end.tau)
         error = self._size(begin, rate, self._vector.state(begin.tau, packed(difference.parts) + added))
@@ -189,13 +180,12 @@ class MultirateStepper(Stepper):
         correction -= packed(self._extrapolated(end, outcome).parts)
         return outcome, correction
 
-    def _abandoned(self, begin: State, rate: Rate) -> tuple[State, State]:
-        """Give up a step whose numbers failed: it is tried again, smaller and in the true potential, which decides."""
+    def _failed(self, begin: State, rate: Rate) -> None:
+        """A step whose numbers failed is tried again, smaller and in the true potential, which decides."""
+        super()._failed(begin, rate)
         self._known = (begin.tau, rate.outcome)
         self._extrapolation = Extrapolation()
         self._record(begin.tau)
-        self._failed = True
-        return begin, begin
 
     def _extrapolated(self, state: State, base: Outcome) -> Rate:
         """The rate at a state in the potential extrapolated to its time; of the rest, the base's outcome."""

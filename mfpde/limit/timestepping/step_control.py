@@ -28,7 +28,9 @@ class StepControl:
     collapsed: float = 1e-12
 
     def proposed(self, step: float, error: float, tolerance: float, accepted: bool) -> float:
-        """The step after one with this error."""
+        """The step after one with this error; half of it where there are no numbers."""
+        if not np.isfinite(error):
+            return 0.5 * step
         growth = self.caution * (tolerance / max(error, 1e-300)) ** (1.0 / 3.0)
         return step * float(np.clip(growth, self.least_factor, self.most_factor if accepted else 1.0))
 
@@ -66,8 +68,6 @@ def equal_steps(tau: float, target: float, longest: float) -> tuple[float, int]:
     return (step if parts > 1 or tau + step >= target else float(np.nextafter(step, np.inf))), parts
 
 
-def speeds_shares_and_requests(
-    one: tuple[float, Array, float], other: tuple[float, Array, float]
-) -> tuple[float, Array, float]:
-    """MPI operator: largest speed, summed dissipation, strongest pause request."""
-    return max(one[0], other[0]), one[1] + other[1], max(one[2], other[2])
+def speeds_and_shares(one: tuple[float, Array], other: tuple[float, Array]) -> tuple[float, Array]:
+    """MPI operator: largest speed, summed dissipation."""
+    return max(one[0], other[0]), one[1] + other[1]

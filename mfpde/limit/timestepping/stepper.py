@@ -1,4 +1,4 @@
-"""Time stepping with the pair SSP43(2) of `limit.timestepping.ssp43`, driven by a PETSc TS.
+"""Time stepping with the pair SSP43(2) of `limit.timestepping.runge_kutta`, driven by a PETSc TS.
 
 Steps obey the pair's estimate of their error and the CFL bound together, or are fixed.
 Source: Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I*, II.4. PETSc's own SSP type ignores error
@@ -8,7 +8,7 @@ estimates and has no hook between stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -21,9 +21,9 @@ from mfpde.inputs import real, whole
 from mfpde.limit.gradient_flow import GradientFlow, Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.petsc_ts import MOST_STEPS, create_ts
-from mfpde.limit.timestepping.ssp43 import LIMITS, ssp43_step, stable_step
+from mfpde.limit.timestepping.runge_kutta import LIMITS, ssp43_step, stable_step
 from mfpde.limit.timestepping.state_vector import cell_values, common_values, packed, vector_of
-from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time, speeds_shares_and_requests
+from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time, speeds_and_shares
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import collapse, share_of
@@ -31,6 +31,21 @@ from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]
 _NOTHING = share_of(np.zeros(()))
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a step begins with.
+
+    Attributes:
+        speed: the largest CFL speed of all ranks.
+        rate: ∂_τ of the state, without its potential, which the stages do not need.
+        dissipation: (1/L) Σ∫|ρ||∇V|²; zero where no end at stationarity is asked for.
+    """
+
+    speed: float
+    rate: Rate
+    dissipation: float
 
 
 class Stepper:
@@ -76,7 +91,9 @@ class Stepper:
         self._control = StepControl()
         self._vector = vector_of(state.parts)
         self._common = common_values(state.parts)  # the same on every rank, and advanced by the same stages
-        self._first: tuple[float, Rate] | None = None  # the rate at the present state, kept when a step is rejected
+        self._first: Beginning | None = None  # of the present state, kept when a step is rejected
+        self._next: Beginning | None = None  # of the state after the step, if that is accepted
+        self._cause: ComputationError | None = None  # why the last trial had no numbers
         self._trial = Trial(horizon if time.step is None else time.step)
         self._failure: ComputationError | None = None
         local = cell_values(state.parts)
@@ -196,11 +213,11 @@ class Stepper:
         accepted = self._fixed is not None or trial.error <= tolerance
         self._history.append(Step(float(ts.getTime()), trial.step, trial.error, accepted, trial.bound))
         if self._fixed is None:
-            trial.proposed = self._control.proposed(trial.step, trial.error, tolerance, accepted)
+            trial.proposed = self._proposed(trial, tolerance, accepted)
         if not accepted:
             return trial.proposed, False
 
-        self._first = None
+        self._first, self._cause = None, None
         self._common = trial.common
         self.steps += 1
         self.step_size = trial.step
@@ -208,21 +225,42 @@ class Stepper:
             self.watch(float(ts.getTime()) + trial.step)
         return trial.proposed, True
 
+    def _proposed(self, trial: Trial, tolerance: float, accepted: bool) -> float:
+        """The step to try after this trial."""
+        return self._control.proposed(trial.step, trial.error, tolerance, accepted)
+
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
         start, begin = self._regridded(u, tau)
-        fastest, rate = self._begin(begin)
+        first = self._begin(begin)
         if self.stationary_value is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
         if self.stationary_value is not None or self.pause_request:
             return  # before the step: the state is as it was, and its rate is kept
 
-        step = self._choose(ts, tau, fastest)
+        step = self._choose(ts, tau, first.speed)
         ts.setTimeStep(step)
-        end, difference = self._stages(begin, start, step, rate)
-        end, self._trial.error = self._judged(begin, rate, self.flow.limited(end), difference)
+        try:
+            end, self._trial.error = self._stepped(begin, start, step, first.rate, float(ts.getTolerances()[0]))
+        except ComputationError as cause:
+            if self._fixed is not None:
+                raise
+            self._failed(begin, first.rate)
+            self._cause = cause
+            end, self._trial.error = begin, float("inf")
 
         self._trial.step, self._trial.common = step, common_values(end.parts)
         u.array[:] = cell_values(end.parts)
+
+    def _stepped(self, begin: State, start: Array, step: float, rate: Rate, tolerance: float) -> tuple[State, float]:
+        """The state after a step and its error; one that would be kept is sound, and its rate is known."""
+        end, difference = self._stages(begin, start, step, rate)
+        end, error = self._judged(begin, rate, self.flow.limited(end), difference)
+        self._next = self._evaluated(end) if self._fixed is None and error <= tolerance else None
+        return end, error
+
+    def _failed(self, begin: State, rate: Rate) -> None:  # noqa: ARG002
+        """A trial had no numbers: the next one must not build on what it left."""
+        self._next = None
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
         """The state after a step from `begin`, of vector `start`; and how far the pair's other method is from it."""
@@ -250,23 +288,38 @@ class Stepper:
         if fresh is begin:
             return start, begin
         self._vector, self._common = vector_of(fresh.parts), common_values(fresh.parts)
+        self._renewed(begin, fresh)
         return packed(fresh.parts), fresh
 
-    def _begin(self, begin: State) -> tuple[float, Rate]:
-        """The speed and the rate at the present state, computed once; and with them, whether it is stationary."""
+    def _renewed(self, old: State, new: State) -> None:  # noqa: ARG002
+        """The present state is another one, on grids to go on from; collective."""
+        self._next = None
+
+    def _begin(self, begin: State) -> Beginning:
+        """The rate at the present state, computed once; and with it, whether that is stationary."""
         if self._first is None:
-            rate = self._rate(begin)
-            share = _NOTHING if self._stationary is None else self.flow.dissipation(begin, rate)
-            sums = (rate.speed, share.levels, self.poll())
-            fastest, levels, request = self._comm.allreduce(sums, op=speeds_shares_and_requests)
-            self._first = (fastest, replace(rate, potential=()))  # which the stages do not need
+            first = self._first = self._next or self._evaluated(begin)
+            self._next = None
             self.good, self._good_steps = begin, self.steps
 
-            dissipated = float(collapse(levels))
-            if self._stationary is not None and dissipated <= self._stationary:
-                self.stationary_value = dissipated
+            if self._stationary is not None and first.dissipation <= self._stationary:
+                self.stationary_value = first.dissipation
+            request = self._comm.allreduce(self.poll(), op=MPI.MAX)
             self.pause_request = request if self.stationary_value is None else 0.0
         return self._first
+
+    def _evaluated(self, state: State) -> Beginning:
+        """What a step from a state begins with; one reduction besides those of the rate.
+
+        Raises:
+            ComputationError: on every rank alike, for a state whose rate is not finite.
+        """
+        rate = self._rate(state)
+        share = _NOTHING if self._stationary is None else self.flow.dissipation(state, rate)
+        fastest, levels = self._comm.allreduce((rate.speed, share.levels), op=speeds_and_shares)
+        if not np.isfinite(fastest):
+            raise ComputationError(f"not finite at tau = {state.tau:.6g}: the transport speed is {fastest}")
+        return Beginning(fastest, replace(rate, potential=()), float(collapse(levels)))
 
     def _rate(self, begin: State) -> Rate:
         """The rate at the present state."""
@@ -278,8 +331,6 @@ class Stepper:
 
     def _choose(self, ts: PETSc.TS, tau: float, fastest: float) -> float:
         """The proposed step, or the CFL bound if that is smaller, cut so that the target is met by equal steps."""
-        if not np.isfinite(fastest):
-            raise ComputationError(f"not finite at tau = {tau:.6g}: the transport speed is {fastest}")
         target = float(ts.getMaxTime())
 
         longest, bound = self._trial.proposed, "error" if self._fixed is None else "fixed"
@@ -287,7 +338,8 @@ class Stepper:
         if self._fixed is None and stable < longest:
             longest, bound = stable, "cfl"
         if longest < self._control.collapsed * self._horizon and target - tau > longest:
-            raise ComputationError(f"the step collapsed to {longest:.3g} at tau = {tau:.6g}")
+            why = "" if self._cause is None else f"; longer ones end with: {self._cause}"
+            raise ComputationError(f"the step collapsed to {longest:.3g} at tau = {tau:.6g}{why}")
 
         step, count = equal_steps(tau, target, longest)
         self._trial.bound = bound if count > 1 else "report"

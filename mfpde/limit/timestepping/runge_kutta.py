@@ -1,10 +1,13 @@
-"""The strong-stability-preserving pair SSP43(2).
+"""The explicit Runge–Kutta pairs of the time steps, on the vector of a state.
+
+SSP43(2), strong-stability preserving, for densities on meshes:
 
     u¹ = u + Δ/2 f(u),  u² = u¹ + Δ/2 f(u¹),  u³ = ⅔ u + ⅓ (u² + Δ/2 f(u²)),  u⁺ = u³ + Δ/2 f(u³)
 
 is of order 3 with four stages and SSP coefficient 2; weights (1, 1, 1, 1)/4 on the same stages give order 2, and the
-difference estimates the error.
-Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693.
+difference estimates the error. DOPRI5(4), the pair of Dormand and Prince, for the motion of nodes in a given potential.
+Sources: Kraaijevanger, *BIT* 31 (1991); Conde, Fekete & Shadid, arXiv 1806.08693; Hairer, Nørsett & Wanner, *Solving
+Ordinary Differential Equations I*, II.5, table 5.2.
 """
 
 from __future__ import annotations
@@ -20,6 +23,19 @@ from mfpde.limit.timestepping.state_vector import StateVector
 Array = NDArray[np.float64]
 LIMITS = (2.0, 0.590, 0.306, 0.191)  # ν_p of the pair's four stages, p = 0 … 3
 _SAFETY = 0.9
+
+# Of the pair of Dormand and Prince.
+_PLACES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0)
+_STAGES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+)
+_WEIGHTS = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
+_DIFFERENCE = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # order 5 less order 4
 
 
 def ssp43_step(
@@ -56,6 +72,36 @@ def ssp43_step(
     k -= total
     k *= step / 12.0
     return stage, k
+
+
+def dormand_prince_step(
+    vector: StateVector, tau: float, start: Array, step: float, first: Array, slope: Callable[[State], Array]
+) -> tuple[Array, Array, Array]:
+    """The values after a step, how far the method of order 4 is from them, and the rate there.
+
+    Args:
+        vector: of the state.
+        tau: τ at the start.
+        start: u, which is not changed.
+        step: Δ.
+        first: f(u).
+        slope: f, the values of the rate at a state.
+    """
+    rates = [first]
+    for node, row in zip(_PLACES[1:], _STAGES[1:], strict=True):
+        rates.append(slope(vector.state(tau + node * step, start + step * _combined(row, rates))))
+
+    end = start + step * _combined(_WEIGHTS, rates)
+    rates.append(slope(vector.state(tau + step, end)))
+    return end, step * _combined(_DIFFERENCE, rates), rates[-1]
+
+
+def _combined(weights: tuple[float, ...], rates: list[Array]) -> Array:
+    total = np.zeros_like(rates[0])
+    for weight, rate in zip(weights, rates, strict=True):
+        if weight != 0.0:
+            total += weight * rate
+    return total
 
 
 def stable_step(degree: int, speed: float, limits: Sequence[float] = LIMITS) -> float:

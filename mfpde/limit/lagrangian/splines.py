@@ -1,0 +1,160 @@
+"""Interpolation of tables on uniform grids by splines of degree 7, and its transpose; compiled.
+
+    s(x) = Σ_g c_g B_g(x),    c = P T,    s(x_i) = T_i at the points of the grid,
+
+with products B of cardinal B-splines, three more of them beyond each end than there are points, and seventh derivatives
+that do not jump at the first and last three inner points ("not a knot"). So s is of order 8 and has six continuous
+derivatives: the motion of nodes in it is smooth enough for time steps of any order. Per point of the plane or of space
+the work is 8^m, whatever the size of the grid. Beyond its ends the value at the end goes on.
+Source: de Boor, *A Practical Guide to Splines*, chapters IX to XIII.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.limit.lagrangian.interpolation import offset, others, product, scratch
+from mfpde.parallel.compilation import kernel
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+SUPPORT = 8  # B-splines that do not vanish at a point, in each direction
+_KNOTS = 3  # at either end that are none
+_AT_POINTS = np.array([1.0, 120.0, 1191.0, 2416.0, 1191.0, 120.0, 1.0]) / 5040.0
+_JUMP = np.array([1.0, -8.0, 28.0, -56.0, 70.0, -56.0, 28.0, -8.0, 1.0])  # of the seventh derivative at a point
+
+
+@cache
+def _interpolation(count: int) -> Array:
+    """P of one direction, (count + 6, count)."""
+    size = count + SUPPORT - 2
+    matrix = np.zeros((size, size))
+    for point in range(count):
+        matrix[point, point : point + len(_AT_POINTS)] = _AT_POINTS
+    for row in range(_KNOTS):
+        matrix[count + row, row : row + len(_JUMP)] = _JUMP
+        matrix[size - 1 - row, size - len(_JUMP) - row : size - row] = _JUMP
+    return np.linalg.inv(matrix)[:, :count]
+
+
+def coefficients(table: Array, count: tuple[int, ...]) -> Array:
+    """c (L, g, k) of the splines through the values T (L, u, k) at the points of grids with `count` per direction."""
+    return _along_axes(table, count, [_interpolation(each) for each in count])
+
+
+def at_points(sums: Array, count: tuple[int, ...]) -> Array:
+    """The transpose: from sums over B-splines (L, g, k) to those over the splines of the points, (L, u, k)."""
+    padded = tuple(each + SUPPORT - 2 for each in count)
+    return _along_axes(sums, padded, [_interpolation(each).T for each in count])
+
+
+def _along_axes(values: Array, shape: tuple[int, ...], matrices: list[Array]) -> Array:
+    layers, _, k = values.shape
+    values = values.reshape(layers, *shape, k)
+    for axis, matrix in enumerate(matrices, start=1):
+        values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(values.reshape(layers, -1, k))
+
+
+@kernel()
+def _splines(t, value, first, second):  # type: ignore[no-untyped-def]
+    """The B-splines that do not vanish between two points, at t ∈ [0, 1] from the first, with their derivatives."""
+    value[0] = 1.0
+    for degree in range(1, SUPPORT):
+        if degree == SUPPORT - 2:  # second differences of those two degrees lower
+            for j in range(SUPPORT):
+                second[j] = 0.0
+            for j in range(degree):
+                second[j] += value[j]
+                second[j + 1] -= 2.0 * value[j]
+                second[j + 2] += value[j]
+        if degree == SUPPORT - 1:
+            for j in range(SUPPORT):
+                first[j] = (value[j - 1] if j > 0 else 0.0) - (value[j] if j < degree else 0.0)
+        for j in range(degree, -1, -1):
+            left = (t + degree - j) * value[j - 1] if j > 0 else 0.0
+            right = (j + 1.0 - t) * value[j] if j < degree else 0.0
+            value[j] = (left + right) / degree
+
+
+@kernel()
+def _place_splines(x, low, spacing, count, start, value, first, second):  # type: ignore[no-untyped-def]
+    """Per axis the first B-spline that does not vanish at x, and values with derivatives (m, 8)."""
+    for a in range(x.size):
+        s = min(max((x[a] - low[a]) / spacing[a], 0.0), count[a] - 1.0)
+        start[a] = min(int(np.floor(s)), count[a] - 2)
+        _splines(s - start[a], value[a], first[a], second[a])
+        for j in range(SUPPORT):
+            first[a, j] /= spacing[a]
+            second[a, j] /= spacing[a] ** 2
+
+
+@kernel()
+def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, out: Array) -> None:
+    """Add Σ_j source_j B_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
+    layers, nodes, m = points.shape
+    start, digit, value, first, second = scratch(m, SUPPORT)
+    stride = count + (SUPPORT - 2)
+    for b in range(layers):
+        for j in range(nodes):
+            _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(SUPPORT**m):
+                g = offset(t, SUPPORT, start, stride, digit)
+                factor = product(value, digit)
+                for k in range(sources.shape[2]):
+                    out[b, g, k] += factor * sources[b, j, k]
+
+
+@kernel()
+def spread_change(
+    points: Array, motion: Array, sources: Array, low: Array, spacing: Array, count: Index, out: Array
+) -> None:
+    """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
+    layers, nodes, m = points.shape
+    start, digit, value, first, second = scratch(m, SUPPORT)
+    stride = count + (SUPPORT - 2)
+    for b in range(layers):
+        for j in range(nodes):
+            _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(SUPPORT**m):
+                g = offset(t, SUPPORT, start, stride, digit)
+                total = 0.0
+                for c in range(m):
+                    total += motion[b, j, c] * first[c, digit[c]] * others(c, value, digit)
+                for k in range(sources.shape[2]):
+                    out[b, g, k] += total * sources[b, j, k]
+
+
+@kernel()
+def collect(
+    points: Array,
+    table: Array,
+    low: Array,
+    spacing: Array,
+    count: Index,
+    value_out: Array,
+    slope_out: Array,
+    laplacian_out: Array,
+) -> None:
+    """Σ_g T_g B_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
+    layers, nodes, m = points.shape
+    start, digit, value, first, second = scratch(m, SUPPORT)
+    stride = count + (SUPPORT - 2)
+    value_out[:], slope_out[:], laplacian_out[:] = 0.0, 0.0, 0.0
+    for b in range(layers):
+        for j in range(nodes):
+            _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
+            for t in range(SUPPORT**m):
+                g = offset(t, SUPPORT, start, stride, digit)
+                factor = product(value, digit)
+                for k in range(table.shape[2]):
+                    value_out[b, j, k] += factor * table[b, g, k]
+                for c in range(m):
+                    rest = others(c, value, digit)
+                    slope, curved = first[c, digit[c]] * rest, second[c, digit[c]] * rest
+                    for k in range(table.shape[2]):
+                        slope_out[b, j, c, k] += slope * table[b, g, k]
+                        laplacian_out[b, j, k] += curved * table[b, g, k]
