@@ -191,11 +191,8 @@ class LagrangianGrid:
 
     def fit_table(self, part: NodesPart) -> NodesPart:
         """The same nodes with a table that suits them; interpolated values change by its error."""
-        low, high = self._range(part)
+        low, high, size = self._extent(*self._range(part))
         top = part.low + part.spacing * (np.array(self.count) - 1.0)
-        size = np.maximum(high - low, self._narrowest)
-        middle = 0.5 * (low + high)
-        low, high = middle - 0.5 * size, middle + 0.5 * size
 
         # A table is kept while the nodes neither leave it nor fill too little of it.
         margin = np.minimum(low - part.low, top - high) / size
@@ -207,9 +204,15 @@ class LagrangianGrid:
 
     def _with_table(self, part: NodesPart, low: Array, high: Array) -> NodesPart:
         """The nodes with a table over [low, high] (L, m) and a margin around it."""
+        low, _, size = self._extent(low, high)
+        spacing = (1.0 + 2.0 * _MARGIN) * size / np.maximum(np.array(self.count) - 1.0, 1.0)
+        return replace(part, low=low - _MARGIN * size, spacing=spacing)
+
+    def _extent(self, low: Array, high: Array) -> tuple[Array, Array, Array]:
+        """Ends and size (L, m) of what a table has to cover, not narrower than tables may be."""
         size = np.maximum(high - low, self._narrowest)
-        begin, width = 0.5 * (low + high) - (0.5 + _MARGIN) * size, (1.0 + 2.0 * _MARGIN) * size
-        return replace(part, low=begin, spacing=width / np.maximum(np.array(self.count) - 1.0, 1.0))
+        middle = 0.5 * (low + high)
+        return middle - 0.5 * size, middle + 0.5 * size, size
 
     def _sums(self, fields: int) -> Array:
         """Where sums over the B-splines are added up, (L, g, k)."""
