@@ -45,14 +45,14 @@ def _place(x, low, spacing, count, start, value, first, second):  # type: ignore
 
 
 @kernel()
-def scratch(m: int, size: int) -> tuple[Index, Index, Array, Array, Array]:
-    """Where `_place` and `offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
+def _scratch(m: int, size: int) -> tuple[Index, Index, Array, Array, Array]:
+    """Where `_place` and `_offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
     polynomials = np.empty((3, m, size))
     return np.empty(m, np.int64), np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
 
 
 @kernel()
-def offset(t: int, size: int, start: Index, count: Index, digit: Index) -> int:
+def _offset(t: int, size: int, start: Index, count: Index, digit: Index) -> int:
     """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
     g = 0
     for a in range(start.size - 1, -1, -1):
@@ -64,7 +64,7 @@ def offset(t: int, size: int, start: Index, count: Index, digit: Index) -> int:
 
 
 @kernel(inline="always")
-def product(value: Array, digit: Index) -> float:
+def _product(value: Array, digit: Index) -> float:
     """The stencil's polynomial of all axes; inlined, as a call of its own costs more than the product."""
     factor = 1.0
     for a in range(digit.size):
@@ -73,7 +73,7 @@ def product(value: Array, digit: Index) -> float:
 
 
 @kernel(inline="always")
-def others(axis: int, value: Array, digit: Index) -> float:
+def _others(axis: int, value: Array, digit: Index) -> float:
     """The same without that of one axis, which a derivative replaces."""
     factor = 1.0
     for a in range(digit.size):
@@ -108,7 +108,7 @@ def invert(
         values: (p, k) set to the other fields there.
     """
     d, extra = target.shape[1], fields.shape[1] - target.shape[1]
-    start, digit, value, first, second = scratch(d, size)
+    start, digit, value, first, second = _scratch(d, size)
     low, spacing = np.zeros(d), np.ones(d)
     here, jacobian, other = np.empty(d), np.empty((d, d)), np.empty(extra)
     for p in range(len(target)):
@@ -116,14 +116,14 @@ def invert(
             _place(place[p], low, spacing, count, start, value, first, second)
             here[:], jacobian[:], other[:] = 0.0, 0.0, 0.0
             for t in range(size**d):
-                g = offset(t, size, start, count, digit)
-                factor = product(value, digit)
+                g = _offset(t, size, start, count, digit)
+                factor = _product(value, digit)
                 for i in range(d):
                     here[i] += factor * fields[g, i]
                 for k in range(extra):
                     other[k] += factor * fields[g, d + k]
                 for c in range(d):
-                    slope = first[c, digit[c]] * others(c, value, digit)
+                    slope = first[c, digit[c]] * _others(c, value, digit)
                     for i in range(d):
                         jacobian[i, c] += slope * fields[g, i]
             values[p] = other

@@ -16,7 +16,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.lagrangian.interpolation import offset, others, product, scratch
 from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
@@ -81,31 +80,47 @@ def _splines(t, value, first, second):  # type: ignore[no-untyped-def]
 
 
 @kernel()
+def _three_axes(m, count):  # type: ignore[no-untyped-def]
+    """Sizes, grid points and values (3, 8) of three axes: those that are not there have one spline, which is one."""
+    size, points = np.ones(3, np.int64), np.ones(3, np.int64)
+    value, first, second = np.zeros((3, SUPPORT)), np.zeros((3, SUPPORT)), np.zeros((3, SUPPORT))
+    for a in range(3 - m):
+        value[a, 0] = 1.0
+    for a in range(m):
+        size[3 - m + a] = SUPPORT
+        points[3 - m + a] = count[a] + SUPPORT - 2
+    return size, points, np.zeros(3, np.int64), value, first, second
+
+
+@kernel()
 def _place_splines(x, low, spacing, count, start, value, first, second):  # type: ignore[no-untyped-def]
-    """Per axis the first B-spline that does not vanish at x, and values with derivatives (m, 8)."""
-    for a in range(x.size):
-        s = min(max((x[a] - low[a]) / spacing[a], 0.0), count[a] - 1.0)
-        start[a] = min(int(np.floor(s)), count[a] - 2)
+    """Per axis the first B-spline that does not vanish at x, and values with derivatives (3, 8)."""
+    for axis in range(x.size):
+        a = 3 - x.size + axis
+        s = min(max((x[axis] - low[axis]) / spacing[axis], 0.0), count[axis] - 1.0)
+        start[a] = min(int(np.floor(s)), count[axis] - 2)
         _splines(s - start[a], value[a], first[a], second[a])
         for j in range(SUPPORT):
-            first[a, j] /= spacing[a]
-            second[a, j] /= spacing[a] ** 2
+            first[a, j] /= spacing[axis]
+            second[a, j] /= spacing[axis] ** 2
 
 
 @kernel()
 def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, out: Array) -> None:
     """Add Σ_j source_j B_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
     layers, nodes, m = points.shape
-    start, digit, value, first, second = scratch(m, SUPPORT)
-    stride = count + (SUPPORT - 2)
+    size, grid, start, value, first, second = _three_axes(m, count)
     for b in range(layers):
         for j in range(nodes):
             _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(SUPPORT**m):
-                g = offset(t, SUPPORT, start, stride, digit)
-                factor = product(value, digit)
-                for k in range(sources.shape[2]):
-                    out[b, g, k] += factor * sources[b, j, k]
+            for r in range(size[0]):
+                for s in range(size[1]):
+                    row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
+                    factor = value[0, r] * value[1, s]
+                    for k in range(sources.shape[2]):
+                        amount = factor * sources[b, j, k]
+                        for t in range(size[2]):
+                            out[b, row + t, k] += amount * value[2, t]
 
 
 @kernel()
@@ -114,18 +129,20 @@ def spread_change(
 ) -> None:
     """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
     layers, nodes, m = points.shape
-    start, digit, value, first, second = scratch(m, SUPPORT)
-    stride = count + (SUPPORT - 2)
+    size, grid, start, value, first, second = _three_axes(m, count)
+    moved = np.zeros(3)
     for b in range(layers):
         for j in range(nodes):
             _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(SUPPORT**m):
-                g = offset(t, SUPPORT, start, stride, digit)
-                total = 0.0
-                for c in range(m):
-                    total += motion[b, j, c] * first[c, digit[c]] * others(c, value, digit)
-                for k in range(sources.shape[2]):
-                    out[b, g, k] += total * sources[b, j, k]
+            moved[3 - m :] = motion[b, j]
+            for r in range(size[0]):
+                for s in range(size[1]):
+                    row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
+                    stays = value[0, r] * value[1, s] * moved[2]
+                    moves = moved[0] * first[0, r] * value[1, s] + moved[1] * value[0, r] * first[1, s]
+                    for k in range(sources.shape[2]):
+                        for t in range(size[2]):
+                            out[b, row + t, k] += sources[b, j, k] * (moves * value[2, t] + stays * first[2, t])
 
 
 @kernel()
@@ -139,22 +156,34 @@ def collect(
     slope_out: Array,
     laplacian_out: Array,
 ) -> None:
-    """Σ_g T_g B_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
+    """Σ_g T_g B_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k).
+
+    Axis by axis: first the sums over the last one.
+    """
     layers, nodes, m = points.shape
-    start, digit, value, first, second = scratch(m, SUPPORT)
-    stride = count + (SUPPORT - 2)
-    value_out[:], slope_out[:], laplacian_out[:] = 0.0, 0.0, 0.0
+    size, grid, start, value, first, second = _three_axes(m, count)
+    gradient = np.empty(3)
     for b in range(layers):
         for j in range(nodes):
             _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for t in range(SUPPORT**m):
-                g = offset(t, SUPPORT, start, stride, digit)
-                factor = product(value, digit)
-                for k in range(table.shape[2]):
-                    value_out[b, j, k] += factor * table[b, g, k]
-                for c in range(m):
-                    rest = others(c, value, digit)
-                    slope, curved = first[c, digit[c]] * rest, second[c, digit[c]] * rest
-                    for k in range(table.shape[2]):
-                        slope_out[b, j, c, k] += slope * table[b, g, k]
-                        laplacian_out[b, j, k] += curved * table[b, g, k]
+            for k in range(table.shape[2]):
+                total, curved = 0.0, 0.0
+                gradient[:] = 0.0
+                for r in range(size[0]):
+                    for s in range(size[1]):
+                        row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
+                        plain, along, bent = 0.0, 0.0, 0.0
+                        for t in range(size[2]):
+                            entry = table[b, row + t, k]
+                            plain += value[2, t] * entry
+                            along += first[2, t] * entry
+                            bent += second[2, t] * entry
+                        both = value[0, r] * value[1, s]
+                        total += both * plain
+                        gradient[0] += first[0, r] * value[1, s] * plain
+                        gradient[1] += value[0, r] * first[1, s] * plain
+                        gradient[2] += both * along
+                        curved += (second[0, r] * value[1, s] + value[0, r] * second[1, s]) * plain + both * bent
+                value_out[b, j, k], laplacian_out[b, j, k] = total, curved
+                for axis in range(m):
+                    slope_out[b, j, axis, k] = gradient[3 - m + axis]
