@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +147,20 @@ def test_what_is_cut_is_made_up_for_and_said() -> None:
     assert len(warned) == 1
 
 
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_summary_has_the_error_also_of_a_run_that_went_on(frame: str, tmp_path: Path) -> None:
+    law, seen = LAWS["uniform"], list[object]()
+    density = Density(degree=1, cells=8, frame=frame)  # type: ignore[arg-type]
+    model = mfpde.Transformer([[q_and_v(law)]], 1, lambda stream: stream[-1])
+    for horizon in (0.1, 0.2):
+        run = mfpde.solve_limit(model, mfpde.Task(TOKENS, TARGETS), weight_decay=0.1, horizon=horizon, every=0.1,
+                                time=Time(step=0.1), density=density, directory=tmp_path, resume=horizon > 0.1,
+                                overwrite=horizon == 0.1)  # fmt: skip
+        assert run.summary is not None
+        seen.append(run.summary["initial_error"])
+    assert seen == [start(law, density)[1]] * 2
+
+
 @pytest.mark.parametrize("count", [24, 25])
 @pytest.mark.parametrize("law", [
     mfpde.Uniform([0.1], [0.5]), mfpde.Laplace([0.1], [0.5]), mfpde.StudentT([0.1], [0.5], 4.0),
@@ -210,6 +225,7 @@ def test_no_width_spreads_as_the_flow_has_it() -> None:
     assert np.abs(part.position[0, :, 1] + 0.1 * slope[:, 1]).max() < 0.1 * np.abs(0.1 * slope[:, 1]).max()
     assert np.isfinite(part.log_density).all()
     assert report.history["risk"] < start_risk(law, Density(frame="lagrangian"))
+    assert report.history["boundary_mass"] < 1e-4
 
 
 @pytest.mark.parametrize("frame", ["fixed", "comoving"])

@@ -35,7 +35,15 @@ step = 0.05
 [output]
 every = 0.25
 """
-
+LAWS = """
+[initial.attention]
+law = "mixture"
+weights = [1, 2]
+parts = [
+    {law = "uniform", mean = [0.4, 0.1], std = [0.3, 0.4]},
+    {law = "laplace", mean = [-0.2, 0.0], std = [0.3, 0.3]},
+]
+"""
 
 ALL = """
 import sys
@@ -57,6 +65,7 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
     "adaptive": RUN.format(cells=7, cell="tensor", frame="comoving", radius="").replace(
         "step = 0.05", "tolerance = 1e-5"
     ),
+    "kinks": RUN.format(cells=5, cell="simplex", frame="fixed", radius="") + LAWS,
     "stationary": RUN.format(cells=4, cell="tensor", frame="comoving", radius="").replace(
         "horizon = 0.5", "stationary = 0.0145"
     ),

@@ -17,7 +17,7 @@ import numpy as np
 from basix import CellType
 from numpy.typing import NDArray
 
-from mfpde.limit.fem.elements import ElementTables, density_element, jacobian, potential_element, tabulate
+from mfpde.limit.fem.elements import ElementTables, density_element, jacobian, tabulate
 from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space, monomials
 from mfpde.problem.laws import Law
@@ -118,7 +118,7 @@ def _divided(space: Space, cells: Numbers, centre: Array, matrix: Array, law: La
 
     for axis in range(space.dim):
         for kink in law.kinks:
-            xi = np.einsum("skv,svd->skd", _shape(space, simplices)[0], space.vertices[owner])
+            xi = np.einsum("skv,svd->skd", _shape(space.cell, simplices), space.vertices[owner])
             distance = _standard(xi, centre, matrix, law)[..., axis] - kink
             simplices, owner = _divide_at_plane(simplices, owner, distance)
 
@@ -162,17 +162,45 @@ def _divide_at_plane(simplices: Array, owner: Numbers, distance: Array) -> tuple
     return simplices, owner
 
 
-def _shape(space: Space, points: Array) -> Array:
-    """The shape functions of a cell's vertices (1 + d, s, q, v), and their derivatives, at reference points."""
-    table = potential_element(space.cell, 1).tabulate(1, points.reshape(-1, space.dim))[..., 0]
-    return np.asarray(table.reshape(1 + space.dim, *points.shape[:2], -1))
-
-
 def _at(space: Space, owner: Numbers, points: Array, inner: Array) -> tuple[Array, Array, Array]:
-    """Points ξ (s, q, d), weights (s, q) and ψ_i (s, q, i) at points (s, q, d) of the reference cells of `owner`."""
-    element = _shape(space, points)
+    """Points ξ (s, q, d), weights (s, q) and ψ_i (s, q, i) at points (s, q, d) of the reference cells of `owner`.
+
+    Basix tabulates by products of matrices, whose bits depend on how many points there are, and so on the ranks; here
+    polynomials are sums of powers.
+    """
     vertices = space.vertices[owner]
-    xi = np.einsum("sqv,svd->sqd", element[0], vertices)
-    scale = np.abs(np.linalg.det(np.einsum("asqv,svd->sqda", element[1:], vertices)))
-    psi = density_element(space.cell, space.degree).tabulate(0, points.reshape(-1, space.dim))[0, :, :, 0]
-    return xi, inner * scale, psi.reshape(*points.shape[:2], -1)
+    slopes = [
+        np.einsum("sqv,svd->sqd", _shape(space.cell, points, axis), vertices) for axis in range(space.dim)
+    ]  # fmt: skip
+    xi = np.einsum("sqv,svd->sqd", _shape(space.cell, points), vertices)
+    scale = np.abs(np.linalg.det(np.stack(slopes, axis=-1)))
+
+    exponents, factors = _powers(space)
+    powers = np.stack([np.prod([points[..., d] ** n for d, n in enumerate(row)], axis=0) for row in exponents], axis=-1)
+    return xi, inner * scale, np.einsum("sqk,ki->sqi", powers, factors)
+
+
+def _shape(cell: CellType, points: Array, axis: int | None = None) -> Array:
+    """The shape functions (…, v) of a cell's vertices at points (…, d) of it, or their derivatives along an axis."""
+    corners = np.asarray(basix.geometry(cell))
+    if cell in _SIMPLICES.values():
+        slopes = np.concatenate([-np.ones((1, corners.shape[1])), np.eye(corners.shape[1])])
+        if axis is not None:
+            return np.broadcast_to(slopes[:, axis], (*points.shape[:-1], len(corners)))
+        return np.concatenate([1.0 - points.sum(axis=-1, keepdims=True), points], axis=-1)
+
+    at = np.where(corners == 1.0, points[..., None, :], 1.0 - points[..., None, :])  # (…, v, d)
+    if axis is not None:
+        at[..., axis] = np.where(corners[:, axis] == 1.0, 1.0, -1.0)
+    return np.asarray(np.prod(at, axis=-1))
+
+
+def _powers(space: Space) -> tuple[NDArray[np.int64], Array]:
+    """Exponents (k, d) and factors (k, i) with which ψ_i(x) = Σ_k factors_ki x^exponents_k on the reference cell."""
+    whole = space.cell in _SIMPLICES.values()
+    every = np.array(list(np.ndindex(*(space.degree + 1,) * space.dim)), dtype=np.int64)
+    exponents = every[every.sum(axis=1) <= space.degree] if whole else every
+    points, _ = basix.make_quadrature(space.cell, 2 * space.degree + 2)
+    psi = density_element(space.cell, space.degree).tabulate(0, points)[0, :, :, 0]
+    powers = np.stack([(points**row).prod(axis=1) for row in exponents], axis=1)
+    return exponents, np.linalg.lstsq(powers, psi, rcond=None)[0]

@@ -209,34 +209,33 @@ def _sums(space: Space, coefficients: Array) -> Array:
 def _responses(space: Space, coefficients: Array) -> Array:
     """∫ m_r Π_p(m_s ρ_h) (r, s, b) for the monomials m = {1, ξ, ξξᵀ}; collective."""
     shares = list[Share]()
-    for cells in space.batches(3**space.dim * space.size * 10 * coefficients.shape[2]):
-        part, fine, measure = _finely(space, cells)
-        values = np.einsum("qi,cib->cqb", fine.density, coefficients[cells])
+    fine = _fine(space)
+    for cells in space.batches(10 * len(fine.weights) * coefficients.shape[2]):
+        part = space.part(cells)
+        measure = fine.weights * part.scale_at(fine.points)
+        values = measure[..., None] * np.matmul(fine.density, coefficients[cells])  # (c, q, b)
         functions = monomials(part.points(fine.vertex))
-        loads = np.stack([
-            np.einsum("qi,cq,cqb->cib", fine.density, measure * functions[..., s], values)
-            for s in range(functions.shape[2])
-        ], axis=2)  # fmt: skip
-        products = part.invert_mass(loads.reshape(*loads.shape[:2], -1)).reshape(loads.shape)
-        terms = np.einsum("cri,cisb->crsb", cell_moments(part), products)
-        shares.append(share_of(terms, axes=(0,)))
+        weighted = (functions[..., None] * values[:, :, None]).reshape(*values.shape[:2], -1)
+        products = part.invert_mass(np.matmul(fine.density.T, weighted))  # (c, i, s·b)
+        terms = np.matmul(cell_moments(part), products)
+        shares.append(share_of(terms.reshape(*terms.shape[:2], functions.shape[2], -1), axes=(0,)))
     return collapse(reductions.sum_over_ranks(space.comm, sum(shares[1:], shares[0]).levels))
 
 
 def _tilted(space: Space, coefficients: Array, factors: Array) -> Array:
     """Coefficients (owned, i, b) of Π_p(e^q ρ_h) with q = Σ_r factors_br m_r."""
     tilted = np.empty_like(coefficients)
-    for cells in space.batches(3**space.dim * space.size * coefficients.shape[2]):
-        part, fine, measure = _finely(space, cells)
-        values = np.einsum("qi,cib->cqb", fine.density, coefficients[cells])
+    fine = _fine(space)
+    for cells in space.batches(4 * len(fine.weights) * coefficients.shape[2]):
+        part = space.part(cells)
+        measure = fine.weights * part.scale_at(fine.points)
+        values = measure[..., None] * np.matmul(fine.density, coefficients[cells])
         exponent = np.einsum("cqr,br->cqb", monomials(part.points(fine.vertex)), factors)
-        change = np.expm1(np.minimum(exponent, _STEEPEST)) * values
-        load = np.einsum("qi,cq,cqb->cib", fine.density, measure, change)
+        load = np.matmul(fine.density.T, np.expm1(np.minimum(exponent, _STEEPEST)) * values)
         tilted[cells] = coefficients[cells] + part.invert_mass(load)
     return tilted
 
 
-def _finely(space: Space, cells: slice) -> tuple[Space, ElementTables, Array]:
-    """Cells as a space, the tables of a quadrature that is exact for q ρ_h ψ_i, and its weights (c, q)."""
-    part, fine = space.part(cells), tabulate(space.cell, space.degree, 1, 2 * space.degree + 4)
-    return part, fine, fine.weights * part.scale_at(fine.points)
+def _fine(space: Space) -> ElementTables:
+    """The tables of a quadrature that is exact for q ρ_h ψ_i."""
+    return tabulate(space.cell, space.degree, 1, 2 * space.degree + 4)

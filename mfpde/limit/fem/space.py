@@ -163,7 +163,7 @@ def cell_moments(space: Space) -> Array:
     fine = tabulate(space.cell, space.degree, 1, space.degree + 4)
     measure = fine.weights * space.scale_at(fine.points)
     functions = monomials(space.points(fine.vertex))
-    return np.ascontiguousarray(np.einsum("cqr,qi->cri", measure[..., None] * functions, fine.density))
+    return np.ascontiguousarray(np.swapaxes(np.matmul(fine.density.T, measure[..., None] * functions), 1, 2))
 
 
 def _inverse_mass(tables: ElementTables, scale: Array, affine: bool) -> Array:

@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 _DEGREES = (5, 3, 1)
 _GAUSS = 12  # points in every piece
 _SMALL = 1e-6  # a standard density below it at an end of the line vanishes there
+_NOWHERE = 5.5  # standard deviations to the ends of a line of points that all are in one place
 _ON = 1e-9  # of a spacing: a kink so near to a point is at the point
 
 
@@ -35,10 +36,9 @@ def line_masses(law: Law, axis: int, line: Array) -> Array:
         line: increasing, n ≥ 9 points.
     """
     mean, std, spacing = law.mean[axis], law.std[axis], line[1] - line[0]
-    if std == 0.0:  # all points are at the mean
-        masses = np.full(len(line), 1.0 / (len(line) - 1.0))
-        masses[[0, -1]] *= 0.5
-        return masses
+    if std == 0.0:  # all points are at the mean, and share its mass as a normal law would, few of it at the ends
+        masses = np.exp(-0.5 * np.linspace(-_NOWHERE, _NOWHERE, len(line)) ** 2)
+        return np.asarray(masses / masses.sum())
 
     s = (line - mean) / std
     kinks = np.array(law.kinks)
