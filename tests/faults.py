@@ -137,6 +137,7 @@ TAKEN_UP = POSITIVE.format("frames_take_up_what_mean_and_covariance_lost")
 LAGRANGIAN, REMAP = "mfpde/limit/lagrangian/grid.py", "mfpde/limit/lagrangian/remap.py"
 MOVING_NODES, INITIAL_NODES = "mfpde/limit/lagrangian/moving_nodes.py", "mfpde/limit/lagrangian/initial_nodes.py"
 STENCILS, SPLINES = "mfpde/limit/lagrangian/interpolation.py", "mfpde/limit/lagrangian/splines.py"
+SPLINE = "tests/unit/test_splines.py::test_{}"
 CARRIED = "tests/exact/test_lagrangian_nodes.py::test_{}"
 DECAYING = CARRIED.format("nodes_masses_and_densities_follow_their_equations[decay of a bump 2-D]")
 TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_nodes")
@@ -539,6 +540,13 @@ FAULTS = (
           "gradient.reshape(layers, k, -1).swapaxes(1, 2)", TABLE),
     Fault("curvature-of-the-table-lost", SPLINES, "laplacian_out[b, j, k] = total, curved",
           "laplacian_out[b, j, k] = total, 0.0", TABLE),
+    Fault("spline-jump-row-wrong", SPLINES, "-56.0, 70.0, -56.0", "-56.0, 68.0, -56.0",
+          SPLINE.format("polynomials_of_degree_seven_in_each_direction_are_exact[1]")),
+    Fault("sums-not-transposed", SPLINES, "[_interpolation(each).T for each in count]",
+          "[np.eye(each, each + SUPPORT - 2, _KNOTS) for each in count]",
+          SPLINE.format("sums_over_nodes_are_the_transpose_of_interpolation[2]")),
+    Fault("sums-see-one-direction-move", SPLINES, "value[1, s] + moved[1] * value[0, r] * first[1, s]", "value[1, s]",
+          SPLINE.format("the_change_of_sums_is_the_derivative_along_the_motion[2]")),
     Fault("fresh-masses-not-one", REMAP, "mass=weight / total[:, None])", "mass=weight)", CONSERVED),
     Fault("fresh-mean-and-covariance-left", REMAP,
           "with_moments(fresh, mean, covariance, grid.family.linear)",
