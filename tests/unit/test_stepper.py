@@ -11,6 +11,7 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Time
+from mfpde.errors import ComputationError
 from mfpde.limit.backprop import Outcome
 from mfpde.limit.fem import mesh as meshes
 from mfpde.limit.fem.frame import Frame, Motion
@@ -42,6 +43,9 @@ class Toy:
 
     stiffness: float = 1.0
     degree: int = 0
+    longest: float = np.inf  # of a step, from `now` on
+    spoilt_from: float = np.inf
+    now: float = 0.0
     asked: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def regrid(self, state: State) -> State:
@@ -51,6 +55,8 @@ class Toy:
         return state
 
     def rate(self, state: State) -> Rate:
+        if state.tau > self.now + self.longest or state.tau > self.spoilt_from:
+            raise ComputationError(f"not finite at tau = {state.tau:.6g}")
         there = slope(flat(state), self.stiffness)
         return Rate(
             (FemPart(there[:2].reshape(1, 2, 1), Frame(there[2].reshape(1, 1), there[3].reshape(1, 1, 1))),),
@@ -141,6 +147,47 @@ def test_what_is_above_the_tolerance_is_tried_again_from_the_same_state() -> Non
         assert np.abs(end - y).max() < 1e-13
         assert tau == pytest.approx(HORIZON)
     assert min(excess) < 2.0  # some were nearly good enough
+
+
+def test_a_trial_without_numbers_is_halved_and_the_run_goes_on() -> None:
+    """It stands in the history with an infinite error; the end is that of the accepted steps alone."""
+    toy = Toy(longest=0.02)
+    march = stepper(toy, Time(tolerance=1e-3))
+    march.watch = lambda tau: setattr(toy, "now", tau)
+    try:
+        assert march.advance(HORIZON)
+        end, history = flat(march.state), march.history
+    finally:
+        march.close()
+    failed = [number for number, step in enumerate(history) if np.isinf(step.error)]
+    assert len(failed) > 5
+    for number in failed:
+        trial, after = history[number], history[number + 1]
+        assert not trial.accepted
+        assert trial.step > 0.02
+        assert (after.tau, after.step) == (trial.tau, pytest.approx(0.5 * trial.step, rel=0.1))
+    y = START
+    for step in history:
+        y = one_step(y, step.step, toy.stiffness)[0] if step.accepted else y
+    assert np.abs(end - y).max() < 1e-13
+
+
+def test_steps_that_never_succeed_end_the_march_with_their_cause() -> None:
+    toy = Toy(spoilt_from=0.5)
+    march = stepper(toy, Time(tolerance=1e-4))
+    try:
+        message = r"the step collapsed to \S+ at tau = 0\.5; longer ones end with: not finite at tau = 0\.5"
+        with pytest.raises(ComputationError, match=message):
+            march.advance(HORIZON)
+        assert 0.499 < march.good.tau <= 0.5
+    finally:
+        march.close()
+    fixed = stepper(Toy(spoilt_from=0.5), Time(step=0.2))  # which cannot be halved
+    try:
+        with pytest.raises(ComputationError, match=r"^not finite at tau = 0\.[56]$"):
+            fixed.advance(HORIZON)
+    finally:
+        fixed.close()
 
 
 def test_the_error_of_an_adaptive_march_follows_its_tolerance() -> None:
