@@ -275,6 +275,8 @@ FAULTS = (
     Fault("mixture-without-distance-of-means", "mfpde/problem/mixtures.py",
           "inside + apart[:, :, None] * apart[:, None, :]", "inside",
           LAWS.format("draws_have_the_mean_and_covariance[mixture]")),
+    Fault("layers-of-a-run-rounded-down", "mfpde/problem/from_run.py", "int((layer + 0.5) *", "int(layer *",
+          "tests/exact/test_warm_start.py::test_moments_and_densities_are_those_of_the_run[lagrangian]"),
     Fault("student-of-another-variance", "mfpde/problem/laws.py", "np.log1p(s**2 / (df - 2.0))", "np.log1p(s**2 / df)",
           LAWS.format("densities_of_the_field")),
     # Time steps.

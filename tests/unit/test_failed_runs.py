@@ -43,7 +43,7 @@ def test_lost_mass_ends_a_run(tmp_path, capsys):
         "training.weight_decay=5",
     ]
     with pytest.raises(ComputationError) as caught:
-        solve(write(tmp_path, density="cells = 3"), settings)
+        solve(write(tmp_path, density="cells = 4"), settings)
     line = str(caught.value)
     assert re.fullmatch(r"mass lost at tau = \S+, family '\w+', layer \d: it is \S+, not 1", line)
     found = mfpde.open_run(tmp_path / "case")

@@ -72,9 +72,13 @@ def test_a_box_that_cuts_the_law(frame, dim):
 def test_coarse_cells_are_no_cut():
     """Two cells of ten standard deviations: the projection's quadrature is off by a tenth, the law is whole."""
     for density in (Density(degree=0, cells=2, radius=10.0), Density(degree=1, cells=1), Density(degree=2, cells=2)):
-        one = solver(mfpde.Normal([0.0, 0.0], [1.0, 1.0]), density)
-        assert one.cautions == []
-        one.close()
+        for law in (mfpde.Normal([0.0, 0.0], [1.0, 1.0]), mfpde.Uniform([0.1, 0.2], [1.0, 1.0])):
+            one = solver(law, density)
+            assert one.cautions == []
+            one.close()
+    one = solver(mfpde.Laplace([0.1, 0.2], [1.0, 1.0]), Density(degree=0, cells=2, radius=12.0))
+    assert one.cautions == []
+    one.close()
     with pytest.raises(
         InputError, match=r"radius = 1000\.0: cells of 1e\+03 standard deviations cannot resolve the initial"
     ):

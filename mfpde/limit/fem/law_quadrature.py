@@ -1,8 +1,8 @@
 """Integrals of an initial law over the cells of a mesh, exact to rounding also where the law has kinks or is narrow.
 
 A law is a mixture of parts (`Law.parts`). For each of them there are three kinds of cells: those that a plane cuts in
-which its density or its first derivative jumps are divided into simplices which no plane cuts; those that are wide
-against the length on which it varies have a finer quadrature; all others that of the tables given. A simplex with
+which its density or its first derivative jumps are divided into simplices which no plane cuts; and those that are wide
+against the length on which it varies have a finer quadrature than exactness 2p + 6 asks for. A simplex with
 vertices on both sides of a plane is divided at the point where its longest crossing edge, in the distance from the
 plane, meets the plane; both halves have one vertex less on one of the sides, and so the division comes to an end.
 """
@@ -55,12 +55,15 @@ def integrate(space: Space, frame: Frame, block: int, law: Law) -> tuple[Array, 
                 load[cells] += np.einsum("cq,qi->ci", mass, tables.density)
                 moments[cells] += np.einsum("cq,cqr->cr", mass, monomials(xi))
 
-        for cells in _batches(np.flatnonzero(cut), 2**space.dim * 200 * space.size):
-            owner, points, inner = _divided(space, cells, centre, matrix, part)
-            xi, measure, psi = _at(space, owner, points, inner)
-            mass = weight * measure * part.density(_theta(xi, centre, matrix))
-            np.add.at(load, owner, np.einsum("sq,sqi->si", mass, psi))
-            np.add.at(moments, owner, np.einsum("sq,sqr->sr", mass, monomials(xi)))
+        for level in np.unique(exactness[cut]):
+            rule = basix.make_quadrature(_SIMPLICES[space.dim], int(level))
+            pieces = 4**space.dim  # of a cell, or more
+            for cells in _batches(np.flatnonzero(cut & (exactness == level)), pieces * len(rule[1]) * space.size):
+                owner, points, inner = _divided(space, cells, centre, matrix, part, rule)
+                xi, measure, psi = _at(space, owner, points, inner)
+                mass = weight * measure * part.density(_theta(xi, centre, matrix))
+                np.add.at(load, owner, np.einsum("sq,sqi->si", mass, psi))
+                np.add.at(moments, owner, np.einsum("sq,sqr->sr", mass, monomials(xi)))
     return load, moments
 
 
@@ -102,11 +105,16 @@ def _batches(cells: Numbers, numbers: int) -> Iterator[Numbers]:
 def _by_tables(space: Space, tables: ElementTables, cells: Numbers) -> tuple[Array, Array]:
     """Points ξ (c, q, d) and weights (c, q) of a quadrature of whole cells."""
     vertices = space.vertices[cells]
-    scale = np.abs(np.linalg.det(jacobian(space.cell, vertices, tables.points)))
+    if space.affine:
+        scale = space.scale[cells, :1]
+    else:
+        scale = np.abs(np.linalg.det(jacobian(space.cell, vertices, tables.points)))
     return np.einsum("qv,cvd->cqd", tables.vertex, vertices), tables.weights * scale
 
 
-def _divided(space: Space, cells: Numbers, centre: Array, matrix: Array, law: Law) -> tuple[Numbers, Array, Array]:
+def _divided(
+    space: Space, cells: Numbers, centre: Array, matrix: Array, law: Law, rule: tuple[Array, Array]
+) -> tuple[Numbers, Array, Array]:
     """Simplices s which no plane of the law's cuts, and that together are these cells.
 
     Returns:
@@ -122,7 +130,7 @@ def _divided(space: Space, cells: Numbers, centre: Array, matrix: Array, law: La
             distance = _standard(xi, centre, matrix, law)[..., axis] - kink
             simplices, owner = _divide_at_plane(simplices, owner, distance)
 
-    points, weights = basix.make_quadrature(_SIMPLICES[space.dim], 2 * space.degree + 6)
+    points, weights = rule
     edges = simplices[:, 1:] - simplices[:, :1]
     return (
         owner,

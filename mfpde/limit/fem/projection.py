@@ -190,7 +190,7 @@ def _corrected(space: Space, coefficients: Array, wanted: Array) -> Array:
         inverse = np.linalg.pinv(np.moveaxis(_responses(space, now), 2, 0), rcond=_SINGULAR)
         factors = (inverse @ (wanted - found).T[:, :, None])[:, :, 0]
 
-        for halved in range(_HALVINGS):
+        for halved in range(_HALVINGS if off > _REACHED else 1):  # below it rounding alone may be in the way
             tried = _tilted(space, now, 0.5**halved * factors)
             sums = _sums(space, tried)
             if float(np.abs(wanted - sums).max()) < off:
