@@ -129,11 +129,13 @@ class Density(Settings):
             (docs/positivity.md).
         remap: with frame "lagrangian", interpolate the density to a fresh grid while that resolves it
             (`limit.lagrangian.remap`).
-        frame: "comoving" follows the density's mean and covariance, "fixed" stays. "lagrangian" moves the nodes of a
-            uniform grid with the flow (`limit.lagrangian.grid`): nonnegative and with constant mass under every
-            setting of positivity, and the nodes' spacing does not bound the step (the flow's own rates do). The nodes
-            are potential_degree (4 unless given) per cell and direction, their radius is in initial standard
-            deviations, 5.5 unless given, 11 for laws with heavy tails; degree has no effect.
+        frame: "lagrangian" moves the nodes of a uniform grid with the flow (`limit.lagrangian.grid`): nonnegative and
+            with constant mass under every setting of positivity, and neither the nodes' spacing nor the speed of the
+            flow bounds the step. The nodes are potential_degree per cell and direction (4 unless given, 2 in three
+            dimensions), their radius is in initial standard deviations, 5.5 unless given; degree has no effect. It
+            alone can hold a std of zero. "comoving" are discontinuous elements on a mesh that follows the density's
+            mean and covariance, "fixed" those on a mesh that stays. "auto" is "lagrangian", but "comoving" at a
+            temperature, with a mesh file, and on simplices.
     """
 
     table = "density"
@@ -146,8 +148,8 @@ class Density(Settings):
     positivity: Literal["off", "output", "scheme"] = _checked(
         partial(one_of, allowed=("off", "output", "scheme")), "output"
     )
-    frame: Literal["fixed", "comoving", "lagrangian"] = _checked(
-        partial(one_of, allowed=("fixed", "comoving", "lagrangian")), "comoving"
+    frame: Literal["auto", "fixed", "comoving", "lagrangian"] = _checked(
+        partial(one_of, allowed=("auto", "fixed", "comoving", "lagrangian")), "auto"
     )
     remap: bool = _checked(truth, True)
 

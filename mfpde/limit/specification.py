@@ -29,7 +29,7 @@ class Problem:
         model: the Transformer.
         task: training and test samples.
         training: λ, β⁻¹, and when it ends.
-        densities: the discretisation of each family, by name.
+        densities: the discretisation of each family, by name; "auto" is replaced by the frame that it stands for.
         time: the time step.
         margin: by which reference meshes are wider than the densities say.
 
@@ -51,6 +51,8 @@ class Problem:
                 f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
                 f"must be at least {horizon / _MOST_STEPS:g}"
             )
+        chosen = {f.name: _with_frame(self.densities[f.name], self.training.temperature) for f in self.model.families}
+        object.__setattr__(self, "densities", chosen)
         for family in self.model.families:
             density = self.densities[family.name]
             _check_density(family, density)
@@ -71,6 +73,14 @@ class Problem:
             degrees = (density.degree, potential_degree(density))
             places.setdefault((*mesh, *degrees, density.frame, density.positivity), []).append(place)
         return list(places.values())
+
+
+def _with_frame(density: Density, temperature: float) -> Density:
+    """The density with a frame that is chosen: nodes move with the flow wherever they can."""
+    if density.frame != "auto":
+        return density
+    on_mesh = temperature > 0.0 or density.mesh is not None or density.cell_type != "tensor"
+    return dataclasses.replace(density, frame="comoving" if on_mesh else "lagrangian")
 
 
 def potential_degree(density: Density) -> int:

@@ -180,6 +180,7 @@ def _writer(
         unknowns=solver.unknowns,
         facts={
             "gap_is": gap_kind(problem.model, problem.task.tokens),
+            "frames": {name: density.frame for name, density in problem.densities.items()},
             "initial_error": max(each.initial_error for each in solver.flow.discretisations),
         },
         progress=progress,

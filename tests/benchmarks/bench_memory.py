@@ -52,7 +52,7 @@ def child(words: str) -> None:
     task = mfpde.Task(np.ones((8, 3, 2)), np.ones((8, 1)))
     peaks = []
     for size in (TINY, cells):
-        density, steps = mfpde.Density(cells=size, degree=2), mfpde.Time(tolerance=1e-3)
+        density, steps = mfpde.Density(cells=size, degree=2, frame="comoving"), mfpde.Time(tolerance=1e-3)
         if written:
             mfpde.solve_limit(
                 model, task, weight_decay=0.1, horizon=END, every=END, density=density, time=steps, directory=f"{size}"

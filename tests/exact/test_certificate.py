@@ -29,7 +29,7 @@ from mfpde.problem.transformer import Transformer, risk, sample_loss
 
 @contextmanager
 def solving(model: Transformer, task: Task, decay: float, density: Density | None = None) -> Iterator[Solver]:
-    densities = {f.name: density or Density(degree=2, cells=12) for f in model.families}
+    densities = {f.name: density or Density(degree=2, cells=12, frame="comoving") for f in model.families}
     solver = Solver(MPI.COMM_SELF, Problem(model, task, Training(decay, 100.0), densities, Time(tolerance=1e-5)))
     try:
         yield solver
@@ -163,7 +163,7 @@ def test_no_random_point_is_below_the_minimum(depth: str, bias: bool) -> None:
     )  # fmt: skip
     task = Task(matrix(6, 3, 2), matrix(6, 2))
     decay = 0.05
-    with solving(model, task, decay, Density(degree=2, cells=4)) as solver:
+    with solving(model, task, decay, Density(degree=2, cells=4, frame="comoving")) as solver:
         said = certificate(solver)
         theta, shares, _ = solver.flow.moments(solver.stepper.state)
         weights = solver.flow.backprop.sum_over_ranks(shares)

@@ -27,7 +27,7 @@ CASES = {
 
 def moment_error(case: Case, tolerance: float) -> float:
     """Largest relative error of means, covariances and risk with 8 cells per direction and p = 2."""
-    found = run(case, Density(degree=2, cells=8), Time(tolerance=tolerance))
+    found = run(case, Density(degree=2, cells=8, frame="comoving"), Time(tolerance=tolerance))
     if case.task.targets.max() > 10.0:
         moved = found.stop.mean - found.start.mean
         assert np.abs(moved / np.sqrt(np.diagonal(found.start.covariance, axis1=1, axis2=2))).max() > 20.0

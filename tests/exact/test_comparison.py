@@ -66,7 +66,7 @@ def limit(problem: Problem, finer: bool = False, taus: Sequence[float] = TAUS) -
 
 
 def problem(model=MODEL, decay: float = DECAY) -> Problem:
-    densities = {family.name: Density(cells=8) for family in model.families}
+    densities = {family.name: Density(cells=8, frame="comoving") for family in model.families}
     return Problem(model, TASK, Training(decay, TAUS[-1]), densities, Time(tolerance=1e-5))
 
 
@@ -278,7 +278,9 @@ def noisy() -> list[Record]:
 def hot_limit(temperature: float) -> dict[str, np.ndarray]:
     """τ and risk of the PDE with temperature."""
     training = Training(1.0, NOISY[-1], temperature)
-    hot = Problem(BILINEAR, SCALARS, training, {"bilinear": Density(cells=12, radius=7.0)}, Time(tolerance=1e-4))
+    hot = Problem(
+        BILINEAR, SCALARS, training, {"bilinear": Density(cells=12, radius=7.0, frame="comoving")}, Time(tolerance=1e-4)
+    )
     return limit(hot, taus=NOISY)
 
 

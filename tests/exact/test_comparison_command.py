@@ -23,6 +23,7 @@ layers = 2
 weight_decay = 0.3
 horizon = 1.0
 [density]
+frame = "comoving"
 cells = 8
 [output]
 every = 0.5

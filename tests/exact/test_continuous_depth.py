@@ -42,7 +42,7 @@ def model(layers: int, depth: Depth) -> Transformer:
 def risk(layers: int, depth: Depth) -> float:
     """Risk at the horizon; the discretisation in θ and τ is the same for all depths, and drops out of differences."""
     made = model(layers, depth)
-    densities = {family.name: Density(cells=6) for family in made.families}
+    densities = {family.name: Density(cells=6, frame="comoving") for family in made.families}
     problem = Problem(made, task(), Training(0.1, HORIZON), densities, Time(step=HORIZON / 20))
     solver = Solver(MPI.COMM_SELF, problem)
     try:

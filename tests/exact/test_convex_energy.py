@@ -41,7 +41,7 @@ def test_neurons_in_one_basin_reach_the_minimum_and_the_gap_bounds_what_is_missi
 
     training = Training(decay, horizon=400.0, stationary=stationary)
     density = {
-        "comoving": Density(degree=2, cells=12, radius=4.0),
+        "comoving": Density(degree=2, cells=12, radius=4.0, frame="comoving"),
         "lagrangian": Density(cells=8, frame="lagrangian"),
     }[frame]
     densities = {"neuron": density}

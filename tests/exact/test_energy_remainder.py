@@ -15,7 +15,7 @@ from mfpde.limit.diagnostics.block_diagnostics import dissipation
 
 def remainder(degree: int, cells: int, cell_type: str) -> float:
     """|dQ_h/dτ + dissipation| over the dissipation at τ = 0, with frames in motion."""
-    density = Density(degree=degree, cells=cells, cell_type=cell_type, radius=4.0)  # type: ignore[arg-type]
+    density = Density(degree=degree, cells=cells, cell_type=cell_type, radius=4.0, frame="comoving")  # type: ignore[arg-type]
     solver = some_solver(some_model(3), some_task(3), density)
     try:
         state = solver.stepper.state

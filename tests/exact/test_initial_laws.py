@@ -105,9 +105,11 @@ def test_the_error_before_the_correction() -> None:
     law = mfpde.Normal([0.2], [0.5])
     for cells in (24, 48):
         extra = (2.0 * 8.0 / cells) ** 2 / 6.0  # in variances
-        assert start(law, Density(degree=0, cells=cells, radius=8.0))[1] == pytest.approx(extra, rel=1e-9)
+        assert start(law, Density(degree=0, cells=cells, radius=8.0, frame="comoving"))[1] == pytest.approx(
+            extra, rel=1e-9
+        )
     for degree in (1, 2):
-        assert start(law, Density(degree=degree, cells=24, radius=8.0))[1] < 1e-12
+        assert start(law, Density(degree=degree, cells=24, radius=8.0, frame="comoving"))[1] < 1e-12
 
 
 def test_a_law_that_few_cells_cannot_have_keeps_its_mass() -> None:
@@ -137,13 +139,13 @@ def test_integrals_over_cells_that_kinks_cut(name: str, cell_type: str) -> None:
 
 def test_what_is_cut_is_made_up_for_and_said() -> None:
     law, warned = LAWS["student"], list[str]()
-    found, error = start(law, Density(radius=5.0), warned)
+    found, error = start(law, Density(radius=5.0, frame="comoving"), warned)
     assert_moments(law, found)
     assert 0.05 < error < 0.06
     (line,) = warned
     assert line.startswith("warning: density.radius = 5.0: holds 99.7")
     assert "94.12 % of its variance" in line
-    assert start(LAWS["normal"], Density(), warned)[1] < 2e-5
+    assert start(LAWS["normal"], Density(frame="comoving"), warned)[1] < 2e-5
     assert len(warned) == 1
 
 
@@ -193,7 +195,7 @@ def test_the_risk_at_the_start_against_independent_quadrature(name: str) -> None
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
 def test_the_risk_at_the_start_on_meshes(name: str) -> None:
-    found = start_risk(LAWS[name], Density(degree=3, cells=32))
+    found = start_risk(LAWS[name], Density(degree=3, cells=32, frame="comoving"))
     assert abs(found / risk(LAWS[name]) - 1.0) < 1e-6
 
 

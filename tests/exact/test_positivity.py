@@ -116,6 +116,7 @@ layers = 2
 weight_decay = 0.1
 horizon = 0.2
 [density]
+frame = "comoving"
 cells = 6
 potential_degree = 3
 {positivity}

@@ -98,7 +98,9 @@ def by_hand() -> list[Family]:
 def gaps(families: Sequence[Family]) -> dict[str, list[float]]:
     rng = np.random.default_rng(9)
     task = Task(rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 2)))
-    with solving(Transformer([families], 2, last_token), task, 0.05, Density(degree=1, cells=4)) as solver:
+    with solving(
+        Transformer([families], 2, last_token), task, 0.05, Density(degree=1, cells=4, frame="comoving")
+    ) as solver:
         blocks = certificate(solver).blocks
     return {family.name: [b.gap for b in blocks if b.family == family.name] for family in families}
 
@@ -159,6 +161,7 @@ rule = "plain"
 weight_decay = 0.05
 horizon = 0.4
 [density]
+frame = "comoving"
 degree = 1
 cells = 6
 [time]

@@ -47,7 +47,7 @@ def solver() -> Iterator[Solver]:
 
 
 def density(cells: int) -> Density:
-    return Density(degree=3, cells=cells, cell_type="simplex", positivity="off")
+    return Density(degree=3, cells=cells, cell_type="simplex", positivity="off", frame="comoving")
 
 
 @pytest.fixture(scope="module")

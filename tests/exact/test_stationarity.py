@@ -93,8 +93,8 @@ def test_with_temperature_it_ends_by_the_dissipation_of_diffusion_too(tmp_path: 
     model = Transformer([[STILL]], 2, lambda t: t[-1])
     run = solve_limit(
         model, Task(np.ones((1, 1, 1)), np.zeros((1, 1))), weight_decay=DECAY, temperature=temperature,
-        density=Density(degree=2, cells=16), time=Time(step=STEP), stationary=number, horizon=2.0, every=2.0,
-        directory=tmp_path / "run",
+        density=Density(degree=2, cells=16, frame="comoving"), time=Time(step=STEP), stationary=number, horizon=2.0,
+        every=2.0, directory=tmp_path / "run",
     )  # fmt: skip
     assert said(run)["ended"] == "stationary"
     assert run.history["tau"][-1] == taus[k]

@@ -75,7 +75,7 @@ def test_order_in_time(frame: str) -> None:
 def test_the_frame_carries_a_gaussian() -> None:
     """Ornstein–Uhlenbeck from a Gaussian: ρ̂ stays where it is while (c, A) follow; a larger box would hold any time."""
     case = ornstein_uhlenbeck(2, TEMPERATURE, Clock(decay=0.8, horizon=2.0))
-    density = Density(degree=2, cells=16, radius=6.0)
+    density = Density(degree=2, cells=16, radius=6.0, frame="comoving")
     solver = solver_of(case.model(), case.task, Training(0.8, 2.0, TEMPERATURE), density, Time(tolerance=1e-6))
     try:
         start = solver.stepper.state
@@ -235,7 +235,9 @@ def gap_of(model: Transformer, task: Task, decay: float, temperature: float, den
 def test_gap_of_gaussians_is_their_relative_entropy(dim: int) -> None:
     """f = 0: β⁻¹ KL(N(m, Σ) ‖ N(0, β⁻¹/λ I)), the mean over layers; nothing here is linear, the integral is a sum."""
     case = decay(dim, clock=CLOCK)
-    found, report = gap_of(case.model(), case.task, 0.8, TEMPERATURE, Density(degree=3, cells=24, radius=6.5))
+    found, report = gap_of(
+        case.model(), case.task, 0.8, TEMPERATURE, Density(degree=3, cells=24, radius=6.5, frame="comoving")
+    )
     expected, ratio = 0.0, 0.8 / TEMPERATURE
     for block in report.moments:
         spread = np.trace(block.covariance) + block.mean @ block.mean
@@ -249,7 +251,7 @@ def test_gap_of_a_linear_head() -> None:
     lam, start, std = 0.1, 0.3, 0.05
     model = Transformer([[linear_head("head", 1, Normal([0.0], [std]))]], 1, last_token)
     task = Task(np.full((1, 1, 1), start), np.full((1, 1), start + 2.0))
-    found, report = gap_of(model, task, lam, 0.01, Density(degree=3, cells=24, radius=6.5))
+    found, report = gap_of(model, task, lam, 0.01, Density(degree=3, cells=24, radius=6.5, frame="comoving"))
     variance = report.moments[0].covariance[0, 0]
     relative = 0.5 * (lam / 0.01 * (variance + 20.0**2) - 1.0 - np.log(lam / 0.01 * variance))
     assert found == pytest.approx(0.01 * relative, rel=1e-5)
@@ -259,7 +261,7 @@ def test_gap_of_neurons_against_a_grid() -> None:
     """∫e^{−βV} over (a, w): a integrated exactly, w summed, against a sum over a wide fine grid of both."""
     model, task = tanh_problem()
     lam, heat = 0.3, 0.4
-    density = Density(degree=2, cells=16)
+    density = Density(degree=2, cells=16, frame="comoving")
     solver = solver_of(model, task, Training(lam, 1.0, heat), density, Time(step=0.1))
     try:
         state = solver.stepper.state
@@ -280,7 +282,7 @@ def test_gap_of_neurons_against_a_grid() -> None:
 def test_without_weight_decay_the_gap_is_infinite() -> None:
     """e^{−βV} has no finite integral."""
     case = decay(1, clock=CLOCK)
-    found, _ = gap_of(case.model(), case.task, 0.0, TEMPERATURE, Density(degree=1, cells=12))
+    found, _ = gap_of(case.model(), case.task, 0.0, TEMPERATURE, Density(degree=1, cells=12, frame="comoving"))
     assert found == np.inf
 
 

@@ -114,6 +114,7 @@ python = "user.py:model"
 weight_decay = 0.3
 horizon = 1.0
 [density]
+frame = "comoving"
 degree = 2
 cells = 8
 [time]

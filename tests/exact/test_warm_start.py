@@ -13,7 +13,7 @@ from mfpde.config import run_file
 from mfpde.problem.datasets import in_context_regression
 from mfpde.problem.models import attention
 
-FINE = mfpde.Density(degree=2, cells=16)
+FINE = mfpde.Density(degree=2, cells=16, frame="comoving")
 
 
 @pytest.fixture(scope="module")

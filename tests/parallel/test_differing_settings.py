@@ -18,7 +18,8 @@ task = mfpde.Task(tokens, tokens[:, 0, :1])
 def solve(step=1.0, layers=1, depth="residual", law=mfpde.Normal, **settings):
     head = mfpde.Family("head", 2, lambda t, p: p[1] * jnp.tanh(p[0] * t), law([0.5, 0.0], [0.5, 0.5]), (1,))
     model = mfpde.Transformer([[head]], layers, lambda t: t[0, :1], step=step, depth=depth)
-    given = {"weight_decay": 0.1, "horizon": 0.1, "density": mfpde.Density(degree=1, cells=6), **settings}
+    density = mfpde.Density(degree=1, cells=6, frame="comoving")
+    given = {"weight_decay": 0.1, "horizon": 0.1, "density": density, **settings}
     return mfpde.solve_limit(model, task, **given)
 
 D = mfpde.Density

@@ -33,8 +33,8 @@ flat = neuron("flat", matrix(2), matrix(2), Normal([0.1, -0.2], [0.5, 0.4]))
 model = Transformer([[head], [unit, flat]], 2, lambda tokens: tokens[-1])
 task = Task(matrix(19, 3, 2), matrix(19, 2))
 densities = {
-    "head": Density(degree=1, cells=4, cell_type="simplex"),
-    "unit": Density(degree=1, mesh=Path(sys.argv[1]), radius=5.0),
+    "head": Density(degree=1, cells=4, cell_type="simplex", frame="comoving"),
+    "unit": Density(degree=1, mesh=Path(sys.argv[1]), radius=5.0, frame="comoving"),
     "flat": Density(degree=1, cells=4, frame="fixed"),
 }
 

@@ -29,7 +29,7 @@ TASK = mfpde.Task(np.ones((4, 3, 2)), np.ones((4, 1)))
 def solve(horizon: float = 0.2, temperature: float = 0.0, **named: Any) -> mfpde.Run:
     return mfpde.solve_limit(
         MODEL, TASK, weight_decay=0.1, horizon=horizon, temperature=temperature,
-        density=mfpde.Density(degree=1, cells=8), time=mfpde.Time(step=0.01), **named,
+        density=mfpde.Density(degree=1, cells=8, frame="comoving"), time=mfpde.Time(step=0.01), **named,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
 family = mfpde.Family("bump", 1, lambda t, theta: jnp.tanh(theta[0] * t), mfpde.Normal([0.3], [0.5]))
 model = mfpde.Transformer([[family]], 2, lambda t: t[-1, :1])
 mfpde.solve_limit(model, mfpde.Task(np.ones((4, 3, 2)), np.ones((4, 1))), weight_decay=0.1, horizon=0.1,
-                  density=mfpde.Density(degree=1, cells=8))
+                  density=mfpde.Density(degree=1, cells=8, frame="comoving"))
 for number in (signal.SIGUSR1, signal.SIGTERM):
     os.kill(os.getpid(), number)
 assert heard == [signal.SIGUSR1, signal.SIGTERM], heard

@@ -318,7 +318,7 @@ def test_from_python(tmp_path):
     def solve(directory: str, horizon: float, **others: bool) -> mfpde.Run:
         return mfpde.solve_limit(
             model, task, weight_decay=0.1, horizon=horizon, every=0.25, directory=tmp_path / directory,
-            density=mfpde.Density(degree=1, cells=8), time=mfpde.Time(step=0.05), **others,
+            density=mfpde.Density(degree=1, cells=8, frame="comoving"), time=mfpde.Time(step=0.05), **others,
         )  # fmt: skip
 
     solve("cut", 0.25)

@@ -29,6 +29,7 @@ python = "user.py:model"
 weight_decay = 0.1
 horizon = {horizon}
 [density]
+frame = "comoving"
 degree = 1
 cells = 12
 [time]

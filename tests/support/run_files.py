@@ -28,6 +28,7 @@ layers = 2
 weight_decay = 0.1
 horizon = 0.5
 [density]
+frame = "comoving"
 degree = 1
 {density}
 """
@@ -68,6 +69,7 @@ python = "user.py:model"
 weight_decay = 0.1
 horizon = 0.5
 [density]
+frame = "comoving"
 degree = 1
 {density}
 """

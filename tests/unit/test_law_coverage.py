@@ -71,18 +71,22 @@ def test_a_box_that_cuts_the_law(frame, dim):
 
 def test_coarse_cells_are_no_cut():
     """Two cells of ten standard deviations: the projection's quadrature is off by a tenth, the law is whole."""
-    for density in (Density(degree=0, cells=2, radius=10.0), Density(degree=1, cells=1), Density(degree=2, cells=2)):
+    for density in (
+        Density(degree=0, cells=2, radius=10.0, frame="comoving"),
+        Density(degree=1, cells=1, frame="comoving"),
+        Density(degree=2, cells=2, frame="comoving"),
+    ):
         for law in (mfpde.Normal([0.0, 0.0], [1.0, 1.0]), mfpde.Uniform([0.1, 0.2], [1.0, 1.0])):
             one = solver(law, density)
             assert one.cautions == []
             one.close()
-    one = solver(mfpde.Laplace([0.1, 0.2], [1.0, 1.0]), Density(degree=0, cells=2, radius=12.0))
+    one = solver(mfpde.Laplace([0.1, 0.2], [1.0, 1.0]), Density(degree=0, cells=2, radius=12.0, frame="comoving"))
     assert one.cautions == []
     one.close()
     with pytest.raises(
         InputError, match=r"radius = 1000\.0: cells of 1e\+03 standard deviations cannot resolve the initial"
     ):
-        solver(mfpde.Normal([0.0], [1.0]), Density(cells=2, radius=1000.0))
+        solver(mfpde.Normal([0.0], [1.0]), Density(cells=2, radius=1000.0, frame="comoving"))
 
 
 @pytest.mark.parametrize("law", [mfpde.Uniform, mfpde.Bump])
@@ -99,14 +103,14 @@ def test_a_mesh_beside_the_law(tmp_path):
     law, name = mfpde.Normal([0.5, 0.0], [0.5, 0.5]), tmp_path / "mesh.msh"
     for corners, held in ((UNIT, "holds 25 %"), ([(-1, -1), (0.1, -1), (0.1, 1), (-1, 1)], "holds 69.1 %")):
         with pytest.raises(InputError) as caught:
-            solver(law, Density(degree=1, mesh=square(name, corners), radius=5.0))
+            solver(law, Density(degree=1, mesh=square(name, corners), radius=5.0, frame="comoving"))
         assert str(caught.value).startswith(f"density.mesh = {str(name)!r}: {held} of the initial law")
         assert "its vertices are multiples of density.radius around the mean" in str(caught.value)
     large = [(100.0 * x, 100.0 * y) for x, y in UNIT]
     with pytest.raises(InputError, match=r"cells of 500 standard deviations cannot resolve the initial law"):
-        solver(law, Density(degree=1, mesh=square(name, large), radius=5.0))
+        solver(law, Density(degree=1, mesh=square(name, large), radius=5.0, frame="comoving"))
     good = [(2.0 * x - 1.0, 2.0 * y - 1.0) for x, y in UNIT]
-    one = solver(law, Density(degree=2, mesh=square(name, good), radius=5.0))
+    one = solver(law, Density(degree=2, mesh=square(name, good), radius=5.0, frame="comoving"))
     assert one.cautions == []
     one.close()
 
@@ -118,8 +122,8 @@ def test_nothing_is_written_and_a_warning_is_kept(tmp_path):
 
     def solve(radius: float) -> mfpde.Run:
         return mfpde.solve_limit(
-            model, task, weight_decay=0.1, horizon=0.1, density=Density(degree=1, cells=6, radius=radius),
-            directory=tmp_path / "run",
+            model, task, weight_decay=0.1, horizon=0.1, directory=tmp_path / "run",
+            density=Density(degree=1, cells=6, radius=radius, frame="comoving"),
         )  # fmt: skip
 
     with pytest.raises(InputError, match=r"density\.radius = 1\.0: holds 68\.3 %"):

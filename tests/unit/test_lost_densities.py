@@ -85,7 +85,7 @@ def test_a_frame_cannot_follow_a_point():
     task = mfpde.Task(np.ones((1, 1, 1)), np.full((1, 1), 3.0))
     problem = Problem(
         mfpde.Transformer([[family]], 2, lambda t: t[-1]), task, Training(1.0, 50.0),
-        {"unit": Density(degree=2, cells=6)}, Time(),
+        {"unit": Density(degree=2, cells=6, frame="comoving")}, Time(),
     )  # fmt: skip
     solver = Solver(MPI.COMM_SELF, problem)
     start = solver.stepper.state

@@ -36,6 +36,7 @@ layers = 2
 weight_decay = 0.3
 horizon = 1.0
 [density]
+frame = "comoving"
 degree = 1
 cells = 4
 [output]

@@ -26,6 +26,7 @@ layers = 1
 weight_decay = 0.05
 horizon = 0.1
 [density]
+frame = "comoving"
 degree = 1
 cells = 6
 """

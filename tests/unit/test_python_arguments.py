@@ -36,11 +36,17 @@ PYTHON = {
     "horizon = None": ({"horizon": None}, "training.horizon is missing"),
     "stationary = nan": ({"stationary": float("nan")}, "training.stationary = nan: must be a finite number above 0"),
     "density = 3": ({"density": 3}, "density = 3: must be a mfpde.Density"),
-    "density of none": ({"density": {"tail": mfpde.Density()}}, "density.tail: unknown key; known are head"),
+    "density of none": (
+        {"density": {"tail": mfpde.Density(frame="comoving")}},
+        "density.tail: unknown key; known are head",
+    ),
     "density as a table": ({"density": {"head": {"degree": 1}}}, "density = {'degree': 1}: must be a mfpde.Density"),
-    "radius": ({"density": mfpde.Density(radius=(1.0,))}, "density.radius = [1.0]: family 'head' has dim = 2"),
-    "mesh": ({"density": mfpde.Density(mesh="none.msh")}, "density.mesh = 'none.msh': no such file"),
-    "ball": ({"density": mfpde.Density(mesh=MESHES / "ball.msh")}, "the file has tetra"),
+    "radius": (
+        {"density": mfpde.Density(radius=(1.0,), frame="comoving")},
+        "density.radius = [1.0]: family 'head' has dim = 2",
+    ),
+    "mesh": ({"density": mfpde.Density(mesh="none.msh", frame="comoving")}, "density.mesh = 'none.msh': no such file"),
+    "ball": ({"density": mfpde.Density(mesh=MESHES / "ball.msh", frame="comoving")}, "the file has tetra"),
     "time = 0.1": ({"time": 0.1}, "time = 0.1: must be a mfpde.Time"),
     "steps": ({"time": mfpde.Time(step=1e-40)}, "time.step = 1e-40: more than 1e+09 steps"),
     "every = 0": ({"every": 0}, "output.every = 0: must be a finite number above 0"),
@@ -68,7 +74,7 @@ def test_a_transformer_without_a_step():
 
 
 def test_numbers_of_numpy_are_numbers():
-    density = mfpde.Density(degree=np.int64(1), cells=np.int32(3), radius=np.array([1.0, 2.0]))
+    density = mfpde.Density(degree=np.int64(1), cells=np.int32(3), radius=np.array([1.0, 2.0]), frame="comoving")
     assert (density.degree, density.cells, density.radius) == (1, 3, (1.0, 2.0))
     assert mfpde.Time(step=np.float32(0.5)).step == 0.5
     normal = mfpde.Normal([0.0, 0.0], [1.0, 1.0])

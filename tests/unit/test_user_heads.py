@@ -115,7 +115,7 @@ def test_a_readout_with_a_rule_for_reverse_mode_is_taken() -> None:
         return jnp.tanh(x)
 
     squash.defvjp(lambda x: (jnp.tanh(x), x), lambda x, pull: (pull * (1.0 - jnp.tanh(x) ** 2),))
-    density = mfpde.Density(degree=2, cells=8)
+    density = mfpde.Density(degree=2, cells=8, frame="comoving")
     risks = [
         mfpde.solve_limit(
             model(lambda t, p: p[1] * jnp.tanh(p[0] * t), lambda t, last=last: last(t[-1, 1:])),
@@ -136,4 +136,6 @@ def test_a_readout_that_is_not_finite_for_some_sample_is_not_laid_on_a_family() 
     task = mfpde.Task(np.stack([np.ones((3, 2)), -np.ones((3, 2))]), np.ones((2, 1)))
     readout = model(lambda t, p: p[1] * p[0] * t, lambda t: jnp.sqrt(t[-1, 1:]))
     with pytest.raises(ComputationError, match=r"the risk is nan, .* is the readout finite for every sample"):
-        mfpde.solve_limit(readout, task, weight_decay=0.1, horizon=0.1, density=mfpde.Density(degree=1, cells=6))
+        mfpde.solve_limit(
+            readout, task, weight_decay=0.1, horizon=0.1, density=mfpde.Density(degree=1, cells=6, frame="comoving")
+        )

@@ -37,7 +37,7 @@ from mfpde.limit.state import NodesPart
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]
-_NODES = 4  # per cell and direction, unless density.potential_degree says otherwise
+_NODES = {1: 4, 2: 4, 3: 2}  # per cell and direction, by d, unless density.potential_degree says otherwise
 _POINTS = {0: (1, 0), 1: (96, 4), 2: (48, 2), 3: (24, 1)}  # of a table in each direction: at least, and per cell
 _MARGIN, _LEAST_MARGIN, _MOST_MARGIN = 0.15, 0.04, 0.6  # of a table around its nodes, in their range
 _NARROWEST = 0.02  # range of a table, in initial standard deviations
@@ -309,7 +309,7 @@ def build_grid(family: Family, layers: int, density: Density) -> LagrangianGrid:
 
 def sizes(family: Family, density: Density) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Nodes per direction, and points of the table per nonlinear coordinate."""
-    per = _NODES if density.potential_degree is None else density.potential_degree
+    per = _NODES[family.dim] if density.potential_degree is None else density.potential_degree
     m = len(family.nonlinear)
     least, more = _POINTS[m]
     return (density.cells * per + 1,) * family.dim, (max(least, more * density.cells),) * m

@@ -58,25 +58,38 @@ def _along_axes(values: Array, shape: tuple[int, ...], matrices: list[Array]) ->
     return np.ascontiguousarray(values.reshape(layers, -1, k))
 
 
-@kernel()
+def _pieces() -> Array:
+    """Coefficients (power of t, spline) of the B-splines that do not vanish between two points, t ∈ [0, 1] there."""
+    pieces = np.zeros((SUPPORT, SUPPORT))
+    pieces[0, 0] = 1.0
+    for degree in range(1, SUPPORT):
+        lower, places = pieces.copy(), np.arange(SUPPORT)
+        left = np.roll(lower, 1, axis=1)  # of the spline before
+        pieces = (degree - places) * left + (places + 1.0) * lower
+        pieces[1:] += left[:-1] - lower[:-1]
+        pieces /= degree
+    return pieces
+
+
+_VALUE = _pieces()
+_FIRST = _VALUE[1:] * np.arange(1.0, SUPPORT)[:, None]
+_SECOND = _FIRST[1:] * np.arange(1.0, SUPPORT - 1)[:, None]
+
+
+@kernel(fastmath={"contract"})
 def _splines(t, value, first, second):  # type: ignore[no-untyped-def]
     """The B-splines that do not vanish between two points, at t ∈ [0, 1] from the first, with their derivatives."""
-    value[0] = 1.0
-    for degree in range(1, SUPPORT):
-        if degree == SUPPORT - 2:  # second differences of those two degrees lower
-            for j in range(SUPPORT):
-                second[j] = 0.0
-            for j in range(degree):
-                second[j] += value[j]
-                second[j + 1] -= 2.0 * value[j]
-                second[j + 2] += value[j]
-        if degree == SUPPORT - 1:
-            for j in range(SUPPORT):
-                first[j] = (value[j - 1] if j > 0 else 0.0) - (value[j] if j < degree else 0.0)
-        for j in range(degree, -1, -1):
-            left = (t + degree - j) * value[j - 1] if j > 0 else 0.0
-            right = (j + 1.0 - t) * value[j] if j < degree else 0.0
-            value[j] = (left + right) / degree
+    for j in range(SUPPORT):
+        value[j], first[j], second[j] = _VALUE[SUPPORT - 1, j], _FIRST[SUPPORT - 2, j], _SECOND[SUPPORT - 3, j]
+    for power in range(SUPPORT - 2, -1, -1):
+        for j in range(SUPPORT):
+            value[j] = value[j] * t + _VALUE[power, j]
+    for power in range(SUPPORT - 3, -1, -1):
+        for j in range(SUPPORT):
+            first[j] = first[j] * t + _FIRST[power, j]
+    for power in range(SUPPORT - 4, -1, -1):
+        for j in range(SUPPORT):
+            second[j] = second[j] * t + _SECOND[power, j]
 
 
 @kernel()

@@ -1,0 +1,134 @@
+"""What a user gets who sets nothing: right at stiff feedback, near saddles, with sparse reports and at long times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.integrate import solve_ivp
+
+from mfpde.config.settings import Density, Time, Training
+from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
+from mfpde.problem.family import Family
+from mfpde.problem.laws import Normal
+from mfpde.problem.models import bilinear_head, linear_head
+from mfpde.problem.tasks import Task
+from mfpde.problem.transformer import Transformer
+
+X, Y = np.array([0.8, -0.5, 1.3, 0.4]), np.array([1.9, 0.6, 2.2, 1.1])
+FRAMES = pytest.mark.parametrize("frame", ["auto", "comoving"])
+
+
+@dataclass(frozen=True)
+class End:
+    """A solve at its horizon.
+
+    Attributes:
+        risk: R.
+        mean: (L, d).
+        covariance: (L, d, d).
+        steps: accepted.
+    """
+
+    risk: float
+    mean: np.ndarray
+    covariance: np.ndarray
+    steps: int
+
+
+def solve(model: Transformer, decay: float, horizon: float, reports: int, density: Density) -> End:
+    """At default time settings, to reports that are equally far apart."""
+    task = Task(X[:, None, None], Y[:, None])
+    problem = Problem(model, task, Training(decay, horizon), {model.families[0].name: density}, Time())
+    solver = Solver(MPI.COMM_SELF, problem)
+    try:
+        for number in range(1, reports + 1):
+            assert solver.stepper.advance(horizon * number / reports)
+        state = solver.stepper.state
+        potential = solver.flow.potential(state)
+        found = solver.flow.discretisations[0].diagnose(state.parts[0], potential.values[0])
+        return End(potential.outcome.risk, found.mean, found.covariance, solver.stepper.steps)
+    finally:
+        solver.close()
+
+
+def integrate(slope: Callable[[float, np.ndarray], np.ndarray], horizon: float, start: list[float]) -> np.ndarray:
+    return solve_ivp(slope, (0.0, horizon), start, method="DOP853", rtol=1e-12, atol=1e-14).y[:, -1]
+
+
+@FRAMES
+def test_linear_heads_with_a_gradient_ten_times_as_large(frame: str) -> None:
+    """The first step by the horizon is far too long: trials without numbers are halved."""
+    eta, layers, decay, horizon = 10.0, 3, 0.05, 1.0
+    starts = [0.3, 0.2, 0.1]
+    model = Transformer(
+        [[linear_head("linear", 1, lambda layer: Normal([starts[layer]], [0.4]))]], layers, lambda t: t[-1], step=eta
+    )
+
+    def slope(_: float, mean: np.ndarray) -> np.ndarray:
+        return -eta * np.mean(X + eta / layers * mean.sum() - Y) - decay * mean
+
+    mean = integrate(slope, horizon, starts)
+    risk = 0.5 * np.mean((X + eta / layers * mean.sum() - Y) ** 2)
+    end = solve(model, decay, horizon, 20, Density(frame=frame))  # type: ignore[arg-type]
+    assert abs(end.risk / risk - 1.0) < 1e-6
+    assert np.abs(end.mean[:, 0] - mean).max() < 1e-6
+
+
+@FRAMES
+def test_bilinear_heads_with_one_report(frame: str) -> None:
+    """The mean and the covariance obey ordinary differential equations; the first trial step is the whole run."""
+    decay, horizon = 0.05, 5.0
+    model = Transformer([[bilinear_head("product", Normal([2.0, 2.0], [0.3, 0.3]))]], 1, lambda t: t[-1], step=1.0)
+
+    def second(y: np.ndarray) -> np.ndarray:
+        return np.asarray(X * (1.0 + y[3] + y[0] * y[1]))  # the output, from mean and covariance
+
+    def slope(_: float, y: np.ndarray) -> np.ndarray:
+        pull = np.mean((second(y) - Y) * X)
+        matrix = -(pull * np.array([[0.0, 1.0], [1.0, 0.0]]) + decay * np.eye(2))
+        moved = matrix @ y[2:].reshape(2, 2)
+        return np.concatenate([matrix @ y[:2], (moved + moved.T).ravel()])
+
+    exact = integrate(slope, horizon, [2.0, 2.0, 0.09, 0.0, 0.0, 0.09])
+    risk = 0.5 * np.mean((second(exact) - Y) ** 2)
+    end = solve(model, decay, horizon, 1, Density(frame=frame))  # type: ignore[arg-type]
+    assert abs(end.risk / risk - 1.0) < 2e-6
+    assert np.abs(end.covariance.ravel() - exact[2:]).max() < 2e-6
+
+
+@FRAMES
+def test_two_layers_near_a_saddle(frame: str) -> None:
+    """Means −2 + 1e-4 of f = θ T: each layer's factor 1 + θ/2 is nearly zero, and grows as the error of a step does."""
+    horizon = 6.0
+    head = Family("scale", 1, lambda t, p: p[0] * t, Normal([-2.0 + 1e-4], [0.3]), (0,))
+    model = Transformer([[head]], 2, lambda t: t[-1], step=1.0)
+
+    def slope(_: float, mean: np.ndarray) -> np.ndarray:
+        factor = 1.0 + mean / 2.0
+        pull = np.mean((X * factor.prod() - Y) * X)
+        return np.asarray(-pull * factor[::-1])
+
+    factor = 1.0 + integrate(slope, horizon, [-2.0 + 1e-4] * 2) / 2.0
+    risk = 0.5 * np.mean((X * factor.prod() - Y) ** 2)
+    end = solve(model, 0.0, horizon, 20, Density(frame=frame))  # type: ignore[arg-type]
+    assert abs(end.risk / risk - 1.0) < 1e-6
+    assert np.abs((1.0 + end.mean[:, 0] / 2.0) / factor - 1.0).max() < 5e-3  # started from 3e-4 of a standard deviation
+
+
+def test_the_frame_that_is_chosen() -> None:
+    head = bilinear_head("head", Normal([0.0, 0.0], [1.0, 1.0]))
+    model, task = Transformer([[head]], 1, lambda t: t[-1]), Task(X[:, None, None], Y[:, None])
+
+    def chosen(density: Density, temperature: float = 0.0) -> str:
+        training = Training(0.1, 1.0, temperature)
+        return Problem(model, task, training, {"head": density}, Time()).densities["head"].frame
+
+    assert chosen(Density(frame="comoving")) == "lagrangian"
+    assert chosen(Density(frame="comoving"), temperature=0.1) == "comoving"
+    assert chosen(Density(cell_type="simplex", frame="comoving")) == "comoving"
+    assert chosen(Density(frame="fixed")) == "fixed"
