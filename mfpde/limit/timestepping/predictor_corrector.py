@@ -169,8 +169,8 @@ class PredictorCorrectorStepper(Stepper):
             fitted = self.flow.covering(begin, self._vector.state(end, predicted))
             if fitted is begin:
                 return begin, predicted
-            self._vector = vector_of(fitted.parts)
             rate = self._transfer(begin, fitted)
+            self._vector = vector_of(fitted.parts)  # last: a pass that fails leaves the table that it was
             begin = fitted
         raise ComputationError(f"nodes run away from their tables at tau = {begin.tau:.6g}")
 
