@@ -60,6 +60,9 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
     "triangles": RUN.format(cells=5, cell="simplex", frame="comoving", radius=""),
     "carried": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius=""),
+    "few-passes": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="").replace(
+        "step = 0.05", "tolerance = 1e-6"
+    ),
     "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
     "positive": RUN.format(cells=5, cell="tensor", frame="comoving", radius='positivity = "scheme"'),
     "adaptive": RUN.format(cells=7, cell="tensor", frame="comoving", radius="").replace(
