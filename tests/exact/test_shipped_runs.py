@@ -61,7 +61,12 @@ def check_energy(run: Run) -> None:
     assert np.allclose(free, history["energy"], rtol=1e-15)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+# The others are solved by `.ci/run`: what they go through, one of these does.
+QUICK = ("in-context", "langevin", "quickstart")
+MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+
+
+@pytest.fixture(scope="module", params=MARKED)
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """As it is solved: the nonnegative copies that are written by default have other moments than the solution."""
     settings = ["density.positivity=off", *SMALL[request.param]]

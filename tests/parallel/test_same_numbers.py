@@ -93,7 +93,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return solved(tmp_path_factory.mktemp("alone"), 1, list(CASES))
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in RANKS if count > 2)])
 def test_same_numbers_on_any_number_of_ranks(alone: Path, tmp_path: Path, ranks: int) -> None:
     """Every digit of every table, and the density itself, bit by bit."""
     others = solved(tmp_path, ranks, RANKS[ranks])
