@@ -90,11 +90,13 @@ class Discretisation[Part, Values](ABC):
         degree: the polynomial degree p on which that bound depends.
         members: the places of its families in `Transformer.families`.
         follows: does it move with the density?
+        remedy: what to do where no time step, however small, has numbers.
         cell_order: (owned,) a number for each row of `Part.cells()` that does not depend on the ranks.
     """
 
     cfl_bound = False
     degree = 0
+    remedy = "does the update grow without bound? a larger training.weight_decay, or more density.cells, may help"
     members: tuple[int, ...]
     follows: bool
     cell_order: NDArray[np.int64]

@@ -109,6 +109,11 @@ class GradientFlow:
         """The largest polynomial degree, on which the CFL bound depends."""
         return max(each.degree for each in self.discretisations)
 
+    @property
+    def remedy(self) -> str:
+        """What to do where no time step has numbers."""
+        return self.discretisations[0].remedy
+
     def each(self, state: State, potential: Potential) -> Iterator[tuple[AnyDiscretisation, Any, Any]]:
         """Every discretisation with its part of the state and its potential."""
         return zip(self.discretisations, state.parts, potential.values, strict=True)

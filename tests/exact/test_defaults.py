@@ -11,10 +11,11 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from mfpde.config.settings import Density, Time, Training
+from mfpde.errors import InputError
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Normal
+from mfpde.problem.laws import Normal, Uniform
 from mfpde.problem.models import bilinear_head, linear_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -128,7 +129,22 @@ def test_the_frame_that_is_chosen() -> None:
         training = Training(0.1, 1.0, temperature)
         return Problem(model, task, training, {"head": density}, Time()).densities["head"].frame
 
-    assert chosen(Density(frame="comoving")) == "lagrangian"
-    assert chosen(Density(frame="comoving"), temperature=0.1) == "comoving"
-    assert chosen(Density(cell_type="simplex", frame="comoving")) == "comoving"
+    assert chosen(Density()) == "lagrangian"
+    assert chosen(Density(), temperature=0.1) == "comoving"
+    assert chosen(Density(cell_type="simplex")) == "comoving"
     assert chosen(Density(frame="fixed")) == "fixed"
+
+
+@pytest.mark.parametrize(("radius", "cut"), [(None, False), (1.0, True)])
+def test_a_uniform_law_has_no_mass_at_a_boundary_unless_its_grid_cuts_it(radius: float | None, cut: bool) -> None:
+    head = bilinear_head("head", Uniform([0.3, 0.1], [0.5, 0.5]))
+    model, task = Transformer([[head]], 1, lambda t: t[-1]), Task(X[:, None, None], Y[:, None])
+    grid = Density(frame="lagrangian", cells=8, radius=radius)
+    if cut:
+        with pytest.raises(InputError, match=r"holds 33\.3 % of the initial law"):
+            Solver(MPI.COMM_SELF, Problem(model, task, Training(0.1, 1.0), {"head": grid}, Time()))
+        return
+    solver = Solver(MPI.COMM_SELF, Problem(model, task, Training(0.1, 1.0), {"head": grid}, Time()))
+    report = solver.report(solver.stepper.state, certified=False)
+    solver.close()
+    assert report.history["boundary_mass"] == 0.0

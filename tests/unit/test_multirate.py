@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -47,6 +47,7 @@ def exact(tau: float) -> np.ndarray:
 class Toy:
     """One cell of two unknowns and one block; a transport speed; counts its sweeps."""
 
+    remedy: ClassVar[str] = "more cells"
     speed: float = 0.0
     spoilt_from: float = np.inf
     longest: float = np.inf  # of a step, from `now` on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -63,6 +63,7 @@ def exact(tau: float) -> np.ndarray:
 class Toy:
     """One cell of two unknowns and one block; its passes fail for steps above the longest, and for late times."""
 
+    remedy: ClassVar[str] = "more cells"
     answer: Right = potential
     motion: Callable[[np.ndarray, np.ndarray], np.ndarray] = slope
     longest: float = np.inf

@@ -7,6 +7,7 @@ import numpy as np
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.diagnostics.sampled_fields import in_pieces
 from mfpde.limit.lagrangian.grid import Field, LagrangianGrid, moments, nested_error
+from mfpde.limit.lagrangian.initial_nodes import is_cut
 from mfpde.limit.state import NodesPart
 from mfpde.output.fields.snapshot import Piece, Snapshot
 
@@ -16,14 +17,15 @@ _CELLS = {1: "interval", 2: "quadrilateral", 3: "hexahedron"}
 def diagnose_nodes(grid: LagrangianGrid, part: NodesPart, field: Field) -> BlockDiagnostics:
     """The columns of the reports; equal on every rank.
 
-    Integrals are sums Σ_j m_j φ(X_j), ρ̂ is ρ in θ, the boundary is that of the grid, and the resolution is the error
-    of nested quadratures, `nested_error`.
+    Integrals are sums Σ_j m_j φ(X_j), ρ̂ is ρ in θ, the boundary is that of the grid where it cuts a law off, and the
+    resolution is the error of nested quadratures, `nested_error`.
     """
     mass, mean, covariance = moments(part)
     dissipated = np.einsum("ln,lnd->l", part.mass, field.slope**2)
     weighted = part.mass * np.where(part.mass > 0.0, part.log_density, 0.0)
     inner = 1.0 - 2.0 * grid.per_cell / (max(grid.shape) - 1)
     edge = np.abs(grid.reference).max(axis=1) > inner + 1e-9
+    cut = np.array([is_cut(grid, grid.family.law(layer)) for layer in range(grid.layers)])
     return BlockDiagnostics(
         mass=mass,
         mean=mean,
@@ -32,7 +34,7 @@ def diagnose_nodes(grid: LagrangianGrid, part: NodesPart, field: Field) -> Block
         dissipation=dissipated,
         descent=dissipated,
         negative_mass=np.maximum(-part.mass, 0.0).sum(axis=1),
-        boundary_mass=part.mass[:, edge].sum(axis=1),
+        boundary_mass=np.where(cut, part.mass[:, edge].sum(axis=1), 0.0),
         resolution=np.full(grid.layers, nested_error(grid, part)),
         min_density=np.exp(part.log_density).min(axis=1),
     )

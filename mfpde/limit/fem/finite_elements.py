@@ -54,6 +54,7 @@ class FiniteElements(Discretisation[FemPart, Array]):
     nonnegative_copies: bool = False
     limiter: Limiter | None = None
     cfl_bound = True
+    remedy = "take density.frame = 'lagrangian' where it can be used, or more density.cells"
 
     @property
     def linear(self) -> list[tuple[int, ...]]:

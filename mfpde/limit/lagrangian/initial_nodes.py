@@ -116,6 +116,11 @@ def _box(grid: LagrangianGrid, law: Law, margin: float) -> tuple[Array, Array]:
     return np.maximum(low, np.asarray(law.mean) - half), np.minimum(high, np.asarray(law.mean) + half)
 
 
+def is_cut(grid: LagrangianGrid, law: Law) -> bool:
+    """Has a law mass beyond the initial grid, as settings have it?"""
+    return law.correlated or not np.allclose(_box(grid, law, 1.0), law.box(np.inf, within_support=True))
+
+
 def _held(grid: LagrangianGrid, laws: Sequence[Law], position: Array, mass: Array) -> Held:
     """What the grids hold of the laws, from the masses of their nodes."""
     mean, std = np.array([law.mean for law in laws])[:, None], np.array([law.std for law in laws])

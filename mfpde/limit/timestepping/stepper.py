@@ -338,7 +338,7 @@ class Stepper:
         if self._fixed is None and stable < longest:
             longest, bound = stable, "cfl"
         if longest < self._control.collapsed * self._horizon and target - tau > longest:
-            why = "" if self._cause is None else f"; longer ones end with: {self._cause}"
+            why = "" if self._cause is None else f"; longer ones end with: {self._cause}; {self.flow.remedy}"
             raise ComputationError(f"the step collapsed to {longest:.3g} at tau = {tau:.6g}{why}")
 
         step, count = equal_steps(tau, target, longest)
