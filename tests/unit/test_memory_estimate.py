@@ -30,7 +30,7 @@ def problem(cells: int, temperature: float = 0.0, **others: object) -> Problem:
     )  # fmt: skip
     model = mfpde.Transformer([[family]], LAYERS, lambda tokens: tokens[-1, :1])
     task = mfpde.Task(np.ones((8, 3, 2)), np.ones((8, 1)))
-    density = Density(cells=cells, degree=2, **others, frame="comoving")
+    density = Density(**{"cells": cells, "degree": 2, "frame": "comoving", **others})
     training = Training(weight_decay=0.1, horizon=1.0, temperature=temperature)
     return Problem(model, task, training, {"neuron": density}, Time())
 
