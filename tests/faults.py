@@ -138,6 +138,11 @@ LAGRANGIAN, REMAP = "mfpde/limit/lagrangian/grid.py", "mfpde/limit/lagrangian/re
 MOVING_NODES, INITIAL_NODES = "mfpde/limit/lagrangian/moving_nodes.py", "mfpde/limit/lagrangian/initial_nodes.py"
 STENCILS, SPLINES = "mfpde/limit/lagrangian/interpolation.py", "mfpde/limit/lagrangian/splines.py"
 SPLINE = "tests/unit/test_splines.py::test_{}"
+FEW_PASSES, PASSES = "mfpde/limit/timestepping/predictor_corrector.py", "tests/exact/test_passes_of_nodes.py::test_{}"
+STEPS_OF_NODES = "tests/unit/test_predictor_corrector.py::test_{}"
+WITHOUT_OLDEST = STEPS_OF_NODES.format("a_step_predicts_passes_and_corrects_without_the_oldest[3]")
+DOPRI = STEPS_OF_NODES.format("the_pair_that_moves_the_nodes_is_of_order_five_and_its_difference_too")
+QUASI_NEWTON, FIXED_POINT = "mfpde/limit/timestepping/quasi_newton.py", "tests/unit/test_quasi_newton.py::test_{}"
 CARRIED = "tests/exact/test_lagrangian_nodes.py::test_{}"
 DECAYING = CARRIED.format("nodes_masses_and_densities_follow_their_equations[decay of a bump 2-D]")
 TABLE = CARRIED.format("a_table_of_two_linear_coordinates_against_sums_over_nodes")
@@ -320,6 +325,40 @@ FAULTS = (
     Fault("negative-mass-given-away", LIMITER, "    copy *= before / after\n", "", COPIES),
     Fault("files-hold-what-was-solved", ELEMENTS, 'density.positivity != "off"', 'density.positivity == "scheme"',
           "tests/exact/test_positivity.py::test_files_hold_copies_and_tables_the_evolved_density[]"),
+    # One pass a step.
+    Fault("oldest-potential-not-dropped", FEW_PASSES, "else past.last(self._plan.order - 1)", "else past",
+          WITHOUT_OLDEST),
+    Fault("correction-in-the-prediction", FEW_PASSES, "corrector.extended(end, passed))\n        self._found",
+          "past)\n        self._found", WITHOUT_OLDEST),
+    Fault("nodes-by-a-wrong-coefficient", PAIR, "49 / 176", "49 / 175", DOPRI),
+    Fault("difference-of-nodes-by-a-wrong-weight", PAIR, "22 / 525", "22 / 524", DOPRI),
+    Fault("stage-of-nodes-at-a-wrong-time", PAIR, "4 / 5, 8 / 9, 1.0)", "4 / 5, 7 / 9, 1.0)", DOPRI),
+    Fault("quasi-newton-of-the-wrong-sign", QUASI_NEWTON, "values - sum(", "values + sum(",
+          FIXED_POINT.format("a_linear_problem_of_low_rank_is_solved_in_one_iteration_more_than_its_rank[2]")),
+    Fault("pairs-of-another-step-as-they-are", QUASI_NEWTON, "np.stack([step / own * _flat(", "np.stack([_flat(",
+          FIXED_POINT.format("pairs_of_another_step_are_scaled_by_the_time_that_the_nodes_move[0.5]")),
+    Fault("stale-pairs-have-a-say", QUASI_NEWTON, "if size > _INDEPENDENT * float(np.linalg.norm(row)):",
+          "if size > 0.0 * float(np.linalg.norm(row)):",
+          FIXED_POINT.format("the_newest_pairs_win_over_stale_ones")),
+    Fault("past-without-what-a-pass-added", FEW_PASSES, "tuple(a + b for a, b in zip(gradient, added",
+          "tuple(a + 0.0 * b for a, b in zip(gradient, added",
+          PASSES.format("potentials_of_the_past_go_to_another_table_with_what_a_pass_adds")),
+    Fault("nodes-leave-their-table", LAGRANGIAN, "if (low >= part.low).all() and (high <= top).all():",
+          "if np.isfinite(high + top).all():", PASSES.format("tables_are_enlarged_before_nodes_leave_them")),
+    Fault("failed-pass-keeps-the-wide-table", FEW_PASSES,
+          "rate = self._transfer(begin, fitted)\n            self._vector = vector_of(fitted.parts)",
+          "self._vector = vector_of(fitted.parts)\n            rate = self._transfer(begin, fitted)",
+          PASSES.format("a_pass_that_fails_in_an_enlarged_table_leaves_the_old_one")),
+    Fault("implicit-steps-never-tried", "mfpde/limit/timestepping/order_control.py",
+          "if series >= plan.patience else plan", "if series >= 1e9 else plan",
+          PASSES.format("stiff_feedback_takes_hundreds_of_steps_where_explicit_ones_took_thousands")),
+    Fault("shifts-not-in-deviations", MOVING_NODES, "/ self.grid.scale(part) ** 2", "/ self.grid.scale(part)",
+          PASSES.format("errors_of_nodes_are_in_standard_deviations")),
+    Fault("failed-trial-not-halved", CONTROL, "return 0.5 * step", "return step",
+          "tests/unit/test_stepper.py::test_a_trial_without_numbers_is_halved_and_the_run_goes_on"),
+    Fault("differences-not-saved", FEW_PASSES, "asdict(self._differences)", "asdict(Differences())",
+          STEPS_OF_NODES.format("what_is_saved_is_all_that_determines_the_steps_to_come")),
+
     # The end at stationarity.
     Fault("stop-without-layers", ELEMENTS, "share_of(terms / self.laws.layers, axes", "share_of(terms, axes",
           SETTLED.format("comoving-0.05")),
