@@ -46,6 +46,7 @@ class Toy:
     longest: float = np.inf  # of a step, from `now` on
     spoilt_from: float = np.inf
     now: float = 0.0
+    remedy: str = "a remedy"
     asked: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def regrid(self, state: State) -> State:
@@ -176,7 +177,7 @@ def test_steps_that_never_succeed_end_the_march_with_their_cause() -> None:
     toy = Toy(spoilt_from=0.5)
     march = stepper(toy, Time(tolerance=1e-4))
     try:
-        message = r"the step collapsed to \S+ at tau = 0\.5; longer ones end with: not finite at tau = 0\.5"
+        message = r"the step collapsed to \S+ at tau = 0\.5; longer ones end with: not finite at tau = 0\.5; a remedy$"
         with pytest.raises(ComputationError, match=message):
             march.advance(HORIZON)
         assert 0.499 < march.good.tau <= 0.5
