@@ -333,3 +333,19 @@ def test_a_plan_that_cannot_be_is_refused() -> None:
     for wrong in ({"order": 0}, {"implicit": 2}, {"passes": -1}, {"advanced": float("nan")}, {"substeps": 0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             Plan.restored(saved | wrong)
+
+
+def test_an_order_without_as_many_potentials_is_refused() -> None:
+    """A step of that order would end with an index that is not there."""
+    toy = Toy()
+    stepper = begun(toy, Time(tolerance=1e-4))
+    try:
+        assert stepper.advance(0.1)
+        saved, count = stepper.state_dict(), len(stepper._past.times)
+        saved["plan"] = asdict(Plan(order=count))
+        stepper.load_state_dict(saved, stepper.state)
+        saved["plan"] = asdict(Plan(order=count + 1))
+        with pytest.raises(InputError, match=f"order = {count + 1}: must be at most {count}"):
+            stepper.load_state_dict(saved, stepper.state)
+    finally:
+        stepper.close()

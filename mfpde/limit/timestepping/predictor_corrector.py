@@ -30,7 +30,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.config.settings import Time
-from mfpde.errors import ComputationError
+from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.backprop import Outcome
 from mfpde.limit.gradient_flow import GradientFlow, Rate
@@ -118,6 +118,8 @@ class PredictorCorrectorStepper(Stepper):
         self._past = Extrapolation.restored(saved["past"], shapes, self._orders.most + 1)
         self._differences = Differences.restored(saved["differences"], shapes)
         self._plan = Plan.restored(saved["plan"])
+        if self._plan.order > (most := max(1, len(self._past.times))):
+            raise InputError(f"order = {self._plan.order}: must be at most {most}, the number of known potentials")
         self._passes = whole("passes", saved["passes"], 0, MOST_STEPS)
         self._risk = real("risk", saved["risk"]) if self._past.times else float("nan")
 
