@@ -49,7 +49,7 @@ SETTINGS = {
     "density.degree=1.0": ("density.degree = 1.0", WHOLE, "0 … 3"),
     "density.degree=true": ("density.degree = True", WHOLE),
     "density.degree={a = 1}": ("density.degree = {'a': 1}", WHOLE),
-    "density.frame=['fixed']": ("density.frame = ['fixed']", "must be one of 'fixed'"),
+    "density.frame=['fixed']": ("density.frame = ['fixed']", "must be one of 'auto'"),
     "density.radius='5'": ("density.radius = '5'", NUMBER),
     "density.radius=[1, 'a']": ("density.radius = 'a'", NUMBER),
     "model.activation=['tanh']": ("model.activation = ['tanh']", "must be one of 'tanh'"),
