@@ -162,7 +162,9 @@ class PredictorCorrectorStepper(Stepper):
             passed, feedback, differences = self._iterated(begin, start, corrector, end, guess, passed, root_mass)
         values = self._moved(begin, start, end, corrector.extended(end, passed))
         self._found = _Corrected(end, passed, outcome.risk, sizes, feedback, differences)
-        return self._vector.state(end, values), self._vector.state(begin.tau, values - predicted)
+        with np.errstate(invalid="ignore"):  # log ρ = −∞ at nodes without mass
+            apart = values - predicted
+        return self._vector.state(end, values), self._vector.state(begin.tau, apart)
 
     def _predicted(self, begin: State, start: Array, end: float, rate: Rate) -> tuple[State, Array]:
         """The state at the begin with tables that hold all nodes at the end, and the vector there."""
