@@ -24,7 +24,7 @@ from mfpde.problem.laws import Bump, Normal
 from mfpde.problem.models import attention
 from mfpde.problem.tasks import Task
 
-LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme"}
+LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme", "potential_degree": 4}
 CASES = {
     "decay 1-D": (decay(1), 6),
     "decay of a bump 2-D": (decay(2, Bump), 5),
