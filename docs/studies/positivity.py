@@ -69,7 +69,9 @@ def candidates(space: Space) -> dict[str, Candidate | None]:
 def measure(name: str, cells: int) -> tuple[list[float], list[str]]:
     """Errors of the risk at τ = 1 … 5, and a row of the table."""
     run = reference_risks.IN_CONTEXT
-    made = reference_risks.problem(run, [f"density.cells={cells}", "density.potential_degree=3", "density.positivity='off'"])
+    made = reference_risks.problem(
+        run, [f"density.cells={cells}", "density.potential_degree=3", "density.positivity='off'"]
+    )
     solver = Solver(MPI.COMM_SELF, made)
     group = solver.groups[0]
     chosen = candidates(group.space)[name]

