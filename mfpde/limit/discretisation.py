@@ -132,7 +132,19 @@ class Discretisation[Part, Values](ABC):
 
     @abstractmethod
     def potential(self, part: Part, gradient: Sequence[Array], weight_decay: float) -> Values:
-        """V from L ∂R/∂w of the moments of all families of the model, and λ."""
+        """V from L ∂R/∂w of the moments of all families of the model, and λ; `whole` completes it."""
+
+    def piece_sizes(self, ranks: int) -> list[int]:
+        """How many numbers of a potential each rank computes that all ranks need; none where each needs its own."""
+        return [0] * ranks
+
+    def piece(self, potential: Values) -> Array:  # noqa: ARG002
+        """This rank's numbers of them, flat."""
+        return np.empty(0)
+
+    def whole(self, potential: Values, pieces: Sequence[Array]) -> Values:  # noqa: ARG002
+        """The potential with the pieces of all ranks."""
+        return potential
 
     def frame_share(self, part: Part, potential: Values) -> Share:  # noqa: ARG002
         """This rank's share of the integrals that move the frames; empty where there is none to move."""

@@ -23,6 +23,7 @@ from mfpde.limit.discretisation import AnyDiscretisation, Instant
 from mfpde.limit.finiteness import check_finite
 from mfpde.limit.state import Part, State
 from mfpde.parallel.exact_sum import Share
+from mfpde.parallel.reductions import gather_on_all_ranks
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
@@ -187,7 +188,21 @@ class GradientFlow:
     def _values(self, state: State, outcome: Outcome) -> tuple[Any, ...]:
         assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
         parts = zip(self.discretisations, state.parts, strict=True)
-        return tuple(each.potential(part, outcome.gradient, self.weight_decay) for each, part in parts)
+        return self._completed([each.potential(part, outcome.gradient, self.weight_decay) for each, part in parts])
+
+    def _completed(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Potentials with what other ranks have computed of them; one exchange for all that need one."""
+        comm = self.backprop.comm
+        sizes = [each.piece_sizes(comm.size) for each in self.discretisations]
+        totals = [sum(of_rank) for of_rank in zip(*sizes, strict=True)]
+        if comm.size == 1 or not any(totals):
+            return tuple(values)
+
+        pairs = list(zip(self.discretisations, values, strict=True))
+        gathered = gather_on_all_ranks(comm, np.concatenate([each.piece(known) for each, known in pairs]), totals)
+        cuts = [np.cumsum(of_rank)[:-1] for of_rank in zip(*sizes, strict=True)]
+        pieces = zip(*(np.split(whole, cut) for whole, cut in zip(gathered, cuts, strict=True)), strict=True)
+        return tuple(each.whole(known, own) for (each, known), own in zip(pairs, pieces, strict=True))
 
     def moments(self, state: State) -> tuple[list[Array], list[Share], list[Share]]:
         """Per family: parameters of the distinct nodes, and this rank's share of their weights and of Σ m|θ|²."""

@@ -81,6 +81,11 @@ class NodesPart:
         """A part with these arrays in the place of its own."""
         return replace(self, **arrays)
 
+    def chosen(self, nodes: slice) -> NodesPart:
+        """A part with some of the nodes."""
+        some = {name: getattr(self, name)[:, nodes] for name in ("position", "log_density", "mass")}
+        return replace(self, **some)
+
     def outline(self) -> NodesPart:
         """A part of the same shapes: itself, as it is small."""
         return self

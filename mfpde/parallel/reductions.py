@@ -1,4 +1,4 @@
-"""Reductions and barriers that leave the cores to ranks that compute."""
+"""Reductions, exchanges and barriers that leave the cores to ranks that compute."""
 
 from __future__ import annotations
 
@@ -38,6 +38,17 @@ def reduce_over_ranks(comm: MPI.Intracomm, share: NDArray[np.float64], operation
     else:
         comm.Allreduce(share, total, op=operation)
     return total
+
+
+def gather_on_all_ranks(comm: MPI.Intracomm, own: NDArray[np.float64], sizes: list[int]) -> list[NDArray[np.float64]]:
+    """The flat arrays of all ranks, of these sizes, on every rank; an Allgatherv that yields the core."""
+    whole = np.empty(sum(sizes))
+    target = (whole, sizes)
+    if _oversubscribed(comm.size):
+        _sleep_until_done(comm.Iallgatherv(own, target), _LONGEST_SLEEP)
+    else:
+        comm.Allgatherv(own, target)
+    return np.split(whole, np.cumsum(sizes)[:-1])
 
 
 def barrier(comm: MPI.Intracomm) -> None:

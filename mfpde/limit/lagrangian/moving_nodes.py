@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from mpi4py import MPI
@@ -28,6 +29,8 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class MovingNodes(Discretisation[NodesPart, Field]):
     """The nodes of one family; every rank has all of them, and rank 0 adds them to sums over ranks.
+
+    Each rank computes the potential at its share of them.
 
     Attributes:
         comm: communicator.
@@ -77,8 +80,31 @@ class MovingNodes(Discretisation[NodesPart, Field]):
         return [MomentRates(now, np.zeros_like(now.theta), change, square)]
 
     def potential(self, part: NodesPart, gradient: Sequence[Array], weight_decay: float) -> Field:
-        """V, ∇V and ΔV at the nodes."""
-        return self.grid.field(part, gradient[self.members[0]], weight_decay)
+        """V, ∇V and ΔV at this rank's share of the nodes."""
+        own = part if self.comm.size == 1 else part.chosen(self._shares()[self.comm.rank])
+        return self.grid.field(own, gradient[self.members[0]], weight_decay)
+
+    def piece_sizes(self, ranks: int) -> list[int]:
+        """See `Discretisation.piece_sizes`: V, ∇V and ΔV of as many nodes."""
+        numbers = self.grid.layers * (self.grid.family.dim + 2)
+        return [numbers * (share.stop - share.start) for share in self._shares()] if ranks > 1 else [0]
+
+    def piece(self, potential: Field) -> Array:
+        """See `Discretisation.piece`."""
+        columns = (potential.value[..., None], potential.slope, potential.laplacian[..., None])
+        return np.concatenate(columns, axis=2).ravel()
+
+    def whole(self, _potential: Field, pieces: Sequence[Array]) -> Field:
+        """See `Discretisation.whole`."""
+        layers, width = self.grid.layers, self.grid.family.dim + 2
+        columns = np.concatenate([piece.reshape(layers, -1, width) for piece in pieces], axis=1)
+        value, slope, laplacian = (np.ascontiguousarray(c) for c in np.split(columns, [1, width - 1], axis=2))
+        return Field(value[..., 0], slope, laplacian[..., 0])
+
+    def _shares(self) -> list[slice]:
+        """The nodes whose potential each rank computes."""
+        ends = [self.grid.nodes * rank // self.comm.size for rank in range(self.comm.size + 1)]
+        return [slice(begin, end) for begin, end in pairwise(ends)]
 
     def rate(self, part: NodesPart, potential: Field, _integrals: Array, _instant: Instant) -> tuple[NodesPart, float]:
         """Ẋ = −∇V and d/dτ log ρ = ΔV at the nodes; the other fields are those of the state."""
