@@ -244,7 +244,7 @@ class StudentT(Law):
 
 @dataclass(frozen=True)
 class Laplace(Law):
-    """Independent coordinates of density e^{−√2 |s|}/√2: a kink at the mean, exponential tails."""
+    """Independent coordinates of density exp(−√2 abs(s)) / √2: a kink at the mean, exponential tails."""
 
     kinks: ClassVar[tuple[float, ...]] = (0.0,)
     tails: ClassVar[float] = 2.0
