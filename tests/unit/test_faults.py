@@ -44,6 +44,10 @@ def test_the_page_is_that_of_the_last_whole_run() -> None:
     assert faults.PAGE.read_text(encoding="utf-8") == faults.page(faults.results())
 
 
+def test_every_fault_was_caught_for_the_right_reason_in_the_last_whole_run() -> None:
+    assert {v.name: v.outcome for v in faults.results()} == {f.name: "caught" for f in FAULTS}
+
+
 def test_a_text_that_is_not_there_is_named() -> None:
     with pytest.raises(FaultError, match=r"made-up: 'no such text' occurs 0 times in mfpde/limit/fem/frame\.py"):
         fault_runner.check_texts([fault("no such text", "")])
