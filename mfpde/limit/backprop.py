@@ -44,6 +44,12 @@ class Outcome:
     square: tuple[Array, ...]
     gradient: tuple[Array, ...] | None
 
+    @property
+    def slopes(self) -> tuple[Array, ...]:
+        """The gradient, of a pass that has one."""
+        assert self.gradient is not None  # noqa: S101  (only an evaluation has none)
+        return self.gradient
+
 
 class Backprop:
     """Risk and gradient of a Transformer on one set of samples, tiles of samples dealt out to the ranks.

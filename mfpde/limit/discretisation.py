@@ -107,19 +107,15 @@ class Discretisation[Part, Values](ABC):
         """Unknowns of the density on all ranks."""
 
     @abstractmethod
-    def initial(self, warn: Warn) -> Part:
+    def initial(self, warn: Warn) -> tuple[Part, float]:
         """The initial laws; collective.
+
+        Returns:
+            Its part, and by how much that had to be corrected: the largest error, over layers and families, of mass,
+            of means in standard deviations, and of covariances in products of them.
 
         Raises:
             InputError: on every rank, where they do not fit into it; `warn` gets a line where a law is cut off.
-        """
-
-    @property
-    @abstractmethod
-    def initial_error(self) -> float:
-        """By how much the last call of `initial` had to correct what it found: the largest over layers and families.
-
-        The error of mass, of means in standard deviations, and of covariances in products of them; nan before a call.
         """
 
     @abstractmethod
@@ -211,17 +207,16 @@ class Discretisation[Part, Values](ABC):
 type AnyDiscretisation = Discretisation[Any, Any]
 
 
-def initial_state(discretisations: Sequence[AnyDiscretisation], warn: Warn) -> State:
-    """The initial laws at τ = 0, nonnegative where that is asked for; collective.
+def initial_state(discretisations: Sequence[AnyDiscretisation], warn: Warn) -> tuple[State, float]:
+    """The initial laws at τ = 0, nonnegative where that is asked for, and the largest error of `initial`; collective.
 
     Raises:
         InputError: on every rank, where a discretisation does not hold a law.
     """
-    return limited(discretisations, State(0.0, tuple(each.initial(warn) for each in discretisations)))
+    parts, errors = zip(*(each.initial(warn) for each in discretisations), strict=True)
+    return limited(discretisations, State(0.0, parts)), max(errors)
 
 
 def limited(discretisations: Sequence[AnyDiscretisation], state: State) -> State:
     """The state with `Discretisation.limited` parts; the same object where nothing changes; collective."""
-    parts = tuple(each.limited(part) for each, part in zip(discretisations, state.parts, strict=True))
-    unchanged = all(new is old for new, old in zip(parts, state.parts, strict=True))
-    return state if unchanged else State(state.tau, parts)
+    return state.with_parts(tuple(each.limited(part) for each, part in zip(discretisations, state.parts, strict=True)))

@@ -20,8 +20,7 @@ def check_finite(backprop: Backprop, tau: float, outcome: Outcome, theta: Sequen
     Raises:
         ComputationError: on every rank, if not; it names a θ at which an update is not, where there is one.
     """
-    assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
-    if np.isfinite(outcome.risk) and all(np.isfinite(g).all() for g in outcome.gradient):
+    if np.isfinite(outcome.risk) and all(np.isfinite(g).all() for g in outcome.slopes):
         return
 
     for family, points in zip(backprop.model.families, theta, strict=True):
@@ -39,7 +38,7 @@ def check_finite(backprop: Backprop, tau: float, outcome: Outcome, theta: Sequen
             f"not finite at tau = {tau:.6g}: the risk is {outcome.risk}, though densities, and the updates of the "
             "first sample, are finite; is the readout finite for every sample?"
         )
-    _check_tables(backprop.model, tau, outcome.gradient)
+    _check_tables(backprop.model, tau, outcome.slopes)
 
 
 def _check_tables(model: Transformer, tau: float, tables: Sequence[Array]) -> None:

@@ -186,9 +186,8 @@ class GradientFlow:
         return self.transport(state, Potential(values, outcome, float("nan")))
 
     def _values(self, state: State, outcome: Outcome) -> tuple[Any, ...]:
-        assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
         parts = zip(self.discretisations, state.parts, strict=True)
-        return self._completed([each.potential(part, outcome.gradient, self.weight_decay) for each, part in parts])
+        return self._completed([each.potential(part, outcome.slopes, self.weight_decay) for each, part in parts])
 
     def _completed(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Potentials with what other ranks have computed of them; one exchange for all that need one."""
@@ -258,9 +257,8 @@ class GradientFlow:
 
     def regrid(self, state: State) -> State:
         """The state on the grids to go on from; the same object where all stay. Collective."""
-        parts = tuple(each.regrid(part) for each, part in zip(self.discretisations, state.parts, strict=True))
-        unchanged = all(new is old for new, old in zip(parts, state.parts, strict=True))
-        return state if unchanged else State(state.tau, parts)
+        parts = zip(self.discretisations, state.parts, strict=True)
+        return state.with_parts(tuple(each.regrid(part) for each, part in parts))
 
     def covering(self, state: State, ahead: State) -> State:
         """The state with points at which the potential is known wherever `ahead` has mass, too; collective.
@@ -268,9 +266,7 @@ class GradientFlow:
         The same object where they are there already.
         """
         parts = zip(self.discretisations, state.parts, ahead.parts, strict=True)
-        fitted = tuple(each.covering(part, other) for each, part, other in parts)
-        unchanged = all(new is old for new, old in zip(fitted, state.parts, strict=True))
-        return state if unchanged else State(state.tau, fitted)
+        return state.with_parts(tuple(each.covering(part, other) for each, part, other in parts))
 
     def transferred(self, old: State, new: State, gradient: Sequence[Array]) -> tuple[Array, ...]:
         """L ∂R/∂w at the moments of one state, per family, interpolated to those of another."""

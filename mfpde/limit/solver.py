@@ -61,7 +61,7 @@ class Solver:
         self.reporter = Reporter(self.flow, _testing(comm, problem), problem.task.classification)
 
         self.cautions: list[str] = []  # of the initial laws, the same on every rank
-        state = initial_state(self.flow.discretisations, self.cautions.append)
+        state, self.initial_error = initial_state(self.flow.discretisations, self.cautions.append)
         self.stepper = _stepper(comm, problem, self.flow, state)
         self._started = wall.perf_counter()
         self._output = 0.0

@@ -100,3 +100,8 @@ class State:
 
     tau: float
     parts: tuple[Part, ...]
+
+    def with_parts(self, parts: tuple[Part, ...]) -> State:
+        """The state with other parts; itself where all are the same objects."""
+        unchanged = all(new is old for new, old in zip(parts, self.parts, strict=True))
+        return self if unchanged else State(self.tau, parts)

@@ -181,7 +181,7 @@ def _writer(
         facts={
             "gap_is": gap_kind(problem.model, problem.task.tokens),
             "frames": {name: density.frame for name, density in problem.densities.items()},
-            "initial_error": max(each.initial_error for each in solver.flow.discretisations),
+            "initial_error": solver.initial_error,
         },
         progress=progress,
         saved=resumed.output if resumed else None,

@@ -25,7 +25,7 @@ def diagnose_nodes(grid: LagrangianGrid, part: NodesPart, field: Field) -> Block
     weighted = part.mass * np.where(part.mass > 0.0, part.log_density, 0.0)
     inner = 1.0 - 2.0 * grid.per_cell / (max(grid.shape) - 1)
     edge = np.abs(grid.reference).max(axis=1) > inner + 1e-9
-    cut = np.array([is_cut(grid, grid.family.law(layer)) for layer in range(grid.layers)])
+    cut = np.array([is_cut(grid, law) for law in grid.laws])
     return BlockDiagnostics(
         mass=mass,
         mean=mean,

@@ -76,14 +76,9 @@ class FiniteElements(Discretisation[FemPart, Array]):
         """(owned,) the number of each cell in an order that does not depend on the ranks."""
         return self.space.cell_order
 
-    def initial(self, warn: Callable[[str], None]) -> FemPart:
+    def initial(self, warn: Callable[[str], None]) -> tuple[FemPart, float]:
         """See `Discretisation.initial`."""
         return self.laws.project(self.space, warn)
-
-    @property
-    def initial_error(self) -> float:
-        """See `Discretisation.initial_error`."""
-        return self.laws.errors[-1] if self.laws.errors else float("nan")
 
     def moments(self, part: FemPart) -> list[Moments]:
         """The moments m_j of each family at the distinct nodes of the potential."""

@@ -12,7 +12,7 @@ with the L² projection Π_p: 1 + d + d(d + 1)/2 unknowns a block, for every p. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -47,27 +47,28 @@ class InitialLaws:
         densities: their settings.
         layers: L.
         margin: by which the box is wider than the settings say.
-        errors: of every projection made so far, before it was corrected: the largest, over blocks, of the errors of
-            mass, mean and covariance, in standard deviations.
     """
 
     families: Sequence[Family]
     densities: Sequence[Density]
     layers: int
     margin: float
-    errors: list[float] = field(default_factory=list, compare=False)
 
     @property
     def blocks(self) -> int:
         """Number of blocks b."""
         return len(self.families) * self.layers
 
-    def project(self, space: Space, warn: Callable[[str], None]) -> FemPart:
+    def project(self, space: Space, warn: Callable[[str], None]) -> tuple[FemPart, float]:
         """Each block's law in its frame, with its mass, mean and covariance; collective.
 
         Args:
             space: the space.
             warn: is given a line for each family whose law is cut off by the mesh.
+
+        Returns:
+            The part, and by how much mass, mean and covariance were off before they were corrected: the largest over
+            blocks, in standard deviations.
 
         Raises:
             InputError: on every rank, when the mesh holds much less than a law.
@@ -80,17 +81,17 @@ class InitialLaws:
         wanted = _in_frame(frame, laws)
         law, found = mean_and_covariance(wanted), mean_and_covariance(made)
         std = np.sqrt(np.diagonal(law[1], axis1=1, axis2=2))
-        self.errors.append(max(
+        error = max(
             float(np.abs(made[0] * frame.determinant - 1.0).max()),
             float((np.abs(law[0] - found[0]) / std).max()),
             float((np.abs(law[1] - found[1]) / (std[:, :, None] * std[:, None, :])).max()),
-        ))  # fmt: skip
+        )
 
         coefficients /= made[0]
         if self.densities[0].frame == "comoving":
             linear = [family.linear for family in self.families for _ in range(self.layers)]
-            return FemPart(coefficients, with_moments(frame, law, found, linear))
-        return FemPart(_corrected(space, coefficients, wanted), frame)
+            return FemPart(coefficients, with_moments(frame, law, found, linear)), error
+        return FemPart(_corrected(space, coefficients, wanted), frame), error
 
     def _frame(self, laws: Sequence[Law]) -> Frame:
         """The box around each law; of a correlated law along the axes of its covariance, where frames may turn."""

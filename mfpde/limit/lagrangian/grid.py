@@ -26,6 +26,7 @@ docs/equations.md; Carrillo, Craig & Patacchini, *Calc. Var.* 58 (2019), for gra
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from mfpde.errors import InputError
 from mfpde.limit.lagrangian.splines import SUPPORT, at_points, coefficients, collect, spread, spread_change
 from mfpde.limit.state import NodesPart
 from mfpde.problem.family import Family
+from mfpde.problem.laws import Law
 
 Array = NDArray[np.float64]
 _NODES = {1: 4, 2: 4, 3: 2}  # per cell and direction, by d, unless density.potential_degree says otherwise
@@ -75,6 +77,11 @@ class LagrangianGrid:
     remapped: bool
     per_cell: int
     reach: tuple[float, ...] | None
+
+    @cached_property
+    def laws(self) -> tuple[Law, ...]:
+        """The initial law of each layer."""
+        return tuple(self.family.law(layer) for layer in range(self.layers))
 
     @property
     def nodes(self) -> int:
@@ -132,7 +139,7 @@ class LagrangianGrid:
         """
         mean = np.einsum("ln,lnd->ld", part.mass, part.position)
         variance = np.einsum("ln,lnd->ld", part.mass, (part.position - mean[:, None]) ** 2)
-        initial = np.array([self.family.law(layer).std for layer in range(self.layers)])
+        initial = np.array([law.std for law in self.laws])
         return np.sqrt(np.maximum(variance, np.maximum(1e-4 * initial**2, 1e-6 * variance.sum(axis=1, keepdims=True))))
 
     def field(self, part: NodesPart, gradient: Array, weight_decay: float) -> Field:
@@ -235,8 +242,7 @@ class LagrangianGrid:
         Second differences over a spacing h have an error of rounding/h². Tables that shrink with a collapsing density
         end in noise; the potential does not vary on so small a scale.
         """
-        laws = [self.family.law(layer) for layer in range(self.layers)]
-        return _NARROWEST * np.array([law.std for law in laws])[:, self.family.nonlinear]
+        return _NARROWEST * np.array([law.std for law in self.laws])[:, self.family.nonlinear]
 
     def _range(self, part: NodesPart) -> tuple[Array, Array]:
         """Least and largest nonlinear coordinates (L, m) of nodes that have mass."""

@@ -37,7 +37,7 @@ def initial_nodes(grid: LagrangianGrid, margin: float = 1.0) -> tuple[NodesPart,
     Raises:
         InputError: when a law has no mass there.
     """
-    laws = [grid.family.law(layer) for layer in range(grid.layers)]
+    laws = grid.laws
     placed = [_at_nodes(grid, law, margin) for law in laws]
     position, density, mass = (np.stack(arrays) for arrays in zip(*placed, strict=True))
     total = mass.sum(axis=1)

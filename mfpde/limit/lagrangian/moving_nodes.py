@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -38,7 +38,6 @@ class MovingNodes(Discretisation[NodesPart, Field]):
         grid: of the nodes.
         density: the family's settings.
         margin: by which the initial grid is wider than they say.
-        errors: see `Discretisation.initial_error`, of every call.
     """
 
     comm: MPI.Intracomm
@@ -46,7 +45,6 @@ class MovingNodes(Discretisation[NodesPart, Field]):
     grid: LagrangianGrid
     density: Density
     margin: float = 1.0
-    errors: list[float] = field(default_factory=list, compare=False)
     follows = True
     cell_order = np.empty(0, dtype=np.int64)
 
@@ -55,17 +53,11 @@ class MovingNodes(Discretisation[NodesPart, Field]):
         """Nodes of all layers."""
         return self.grid.nodes * self.grid.layers
 
-    def initial(self, warn: Callable[[str], None]) -> NodesPart:
+    def initial(self, warn: Callable[[str], None]) -> tuple[NodesPart, float]:
         """See `Discretisation.initial`."""
         nodes, held, error = initial_nodes(self.grid, self.margin)
         judge(self.grid.family.name, self.density, held, warn)
-        self.errors.append(error)
-        return nodes
-
-    @property
-    def initial_error(self) -> float:
-        """See `Discretisation.initial_error`."""
-        return self.errors[-1] if self.errors else float("nan")
+        return nodes, error
 
     def moments(self, part: NodesPart) -> list[Moments]:
         """The weights of the table's points."""

@@ -32,11 +32,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mfpde.config.settings import Time
 from mfpde.errors import ComputationError
 from mfpde.inputs import real
 from mfpde.limit.backprop import Outcome
-from mfpde.limit.gradient_flow import GradientFlow, Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.direct_steps import DirectCounters, DirectSteps
 from mfpde.limit.timestepping.extrapolation import Extrapolation
@@ -52,20 +51,9 @@ Array = NDArray[np.float64]
 class MultirateStepper(Stepper):
     """Advances a state whose potential is extrapolated inside a step."""
 
-    def __init__(
-        self,
-        comm: MPI.Intracomm,
-        flow: GradientFlow,
-        state: State,
-        time: Time,
-        horizon: float,
-        stationary: float | None = None,
-    ) -> None:
-        """See `Stepper`; collective."""
-        super().__init__(comm, flow, state, time, horizon, stationary)
-        self._extrapolation = Extrapolation()
-        self._known: tuple[float, Outcome] | None = None  # τ of the last pass that began or ended a step
-        self._direct, self._counters = DirectSteps(), DirectCounters()
+    _extrapolation = Extrapolation()
+    _known: tuple[float, Outcome] | None = None  # τ of the last pass that began or ended a step
+    _direct, _counters = DirectSteps(), DirectCounters()
 
     def state_dict(self) -> StateDict:
         """See `Stepper.state_dict`; with the gradients (L, u) per known time and family, also the last pass's."""
@@ -123,7 +111,7 @@ class MultirateStepper(Stepper):
     def _record(self, tau: float) -> None:
         """Extrapolate from the last pass too, if that was at the present time: else its step was not accepted."""
         if self._known is not None and same_time(self._known[0], tau):
-            self._extrapolation = self._extrapolation.extended(self._known[0], _gradient(self._known[1]))
+            self._extrapolation = self._extrapolation.extended(self._known[0], self._known[1].slopes)
 
     def _stable(self, fastest: float) -> float:
         return np.inf if self._extrapolates else super()._stable(fastest)
@@ -191,8 +179,3 @@ class MultirateStepper(Stepper):
         """The rate at a state in the potential extrapolated to its time; of the rest, the base's outcome."""
         rate = self.flow.driven(state, replace(base, gradient=self._extrapolation.at(state.tau)))
         return replace(rate, potential=())  # a copy of the density's size, which is not needed
-
-
-def _gradient(outcome: Outcome) -> tuple[Array, ...]:
-    assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
-    return outcome.gradient

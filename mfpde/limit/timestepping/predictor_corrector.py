@@ -26,14 +26,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.config.settings import Time
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import real, whole
 from mfpde.limit.backprop import Outcome
-from mfpde.limit.gradient_flow import GradientFlow, Rate
+from mfpde.limit.gradient_flow import Rate
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.extrapolation import Extrapolation
 from mfpde.limit.timestepping.order_control import OrderControl, Plan
@@ -81,24 +79,13 @@ class PredictorCorrectorStepper(Stepper):
 
     name = "predictor–corrector"
 
-    def __init__(
-        self,
-        comm: MPI.Intracomm,
-        flow: GradientFlow,
-        state: State,
-        time: Time,
-        horizon: float,
-        stationary: float | None = None,
-    ) -> None:
-        """See `Stepper`; collective."""
-        super().__init__(comm, flow, state, time, horizon, stationary)
-        self._orders = OrderControl()
-        self._past = Extrapolation(points=self._orders.most + 1)
-        self._risk = float("nan")  # at the last of its times
-        self._differences = Differences()
-        self._plan = Plan()
-        self._found: _Corrected | None = None  # by the last trial
-        self._passes = 0  # since the last accepted step
+    _orders = OrderControl()
+    _past = Extrapolation(points=_orders.most + 1)
+    _risk = float("nan")  # at the last of its times
+    _differences = Differences()
+    _plan = Plan(patience=_orders.shortest)
+    _found: _Corrected | None = None  # by the last trial
+    _passes = 0  # since the last accepted step
 
     def state_dict(self) -> StateDict:
         """See `Stepper.state_dict`; with the last potentials, the corrector's differences, and the plan."""
@@ -132,7 +119,7 @@ class PredictorCorrectorStepper(Stepper):
             return self.flow.driven(begin, _outcome(self._risk, self._past.gradients[-1]))
 
         outcome = self._pass(begin)
-        self._past = self._past.extended(begin.tau, _gradient(outcome))
+        self._past = self._past.extended(begin.tau, outcome.slopes)
         self._risk = outcome.risk
         rate = self.flow.driven(begin, outcome)
         if len(self._past.times) == 1 and self.steps == 0:
@@ -154,7 +141,7 @@ class PredictorCorrectorStepper(Stepper):
         corrector = past if self._plan.order == 1 and not self._plan.implicit else past.last(self._plan.order - 1)
 
         outcome = self._pass(self._vector.state(end, predicted))
-        passed, guess = _gradient(outcome), past.at(end)
+        passed, guess = outcome.slopes, past.at(end)
         sizes = self._sizes(end, passed, root_mass)
 
         feedback, differences = 0.0, self._differences
@@ -182,7 +169,7 @@ class PredictorCorrectorStepper(Stepper):
         """Take the potentials of the past to other tables; the rate there, which is the first of all later trials."""
         outcome = self._pass(new)
         moved = [self.flow.transferred(old, new, gradient) for gradient in self._past.gradients]
-        now = _gradient(outcome)
+        now = outcome.slopes
         added = difference(now, moved[-1])
         earlier = [tuple(a + b for a, b in zip(gradient, added, strict=True)) for gradient in moved[:-1]]
         self._past = replace(self._past, gradients=(*earlier, now))
@@ -215,7 +202,7 @@ class PredictorCorrectorStepper(Stepper):
         for _ in range(_ITERATIONS):
             trial = differences.solved(passed, residual, step, root_mass)
             values = self._moved(begin, start, end, corrector.extended(end, trial))
-            again = _gradient(self._pass(self._vector.state(end, values)))
+            again = self._pass(self._vector.state(end, values)).slopes
 
             change, answer = difference(trial, guess), difference(again, passed)
             if (size := norm(change, root_mass)) > rounding:
@@ -293,11 +280,6 @@ class PredictorCorrectorStepper(Stepper):
             plan = self._orders.corrector(plan, trial.step, passes, trial.step * factor, found.feedback)
         self._plan = plan
         return trial.step * factor
-
-
-def _gradient(outcome: Outcome) -> Tables:
-    assert outcome.gradient is not None  # noqa: S101  (of a pass with gradient)
-    return outcome.gradient
 
 
 def _outcome(risk: float, gradient: Tables) -> Outcome:
