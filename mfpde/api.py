@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mfpde.config import toml
 from mfpde.config.identity import Identity, identify
@@ -33,6 +33,7 @@ def solve_limit(
     horizon: float | None = None,
     stationary: float | None = None,
     temperature: float = 0.0,
+    precision: Literal["double", "single"] = "double",
     density: Density | Mapping[str, Density] | None = None,
     time: Time | None = None,
     every: float | None = None,
@@ -53,13 +54,14 @@ def solve_limit(
         horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
         stationary: end as soon as (1/L) Σ∫|ρ||∇V|² is at most this.
         temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
+        precision: of the numbers in a pass over the samples; "single" is float32.
         density: the discretisation of all families, or of each by name.
         time: the time step; the CFL bound unless given.
         every: τ between reports; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
         directory: where the results go; a new temporary folder unless given.
         overwrite: replace a run that the directory already holds.
         resume: go on with it, from its last checkpoint.
-        estimate_error: fill the column `risk_error`, by a finer solve alongside.
+        estimate_error: fill the column `risk_error` by a finer solve alongside, not by a coarser one.
         progress: show how far it is, on rank 0.
 
     Returns:
@@ -76,11 +78,10 @@ def solve_limit(
 
     def stated() -> tuple[Problem, Output]:
         """What can be wrong on this rank alone."""
-        training = Training(weight_decay, horizon, temperature, stationary)  # type: ignore[arg-type]  # None is allowed
-        where = None if directory is None else file_name("directory", directory, "the name of a folder")
-        if resume and (overwrite or where is None):
+        training = Training(weight_decay, horizon, temperature, stationary, precision)  # type: ignore[arg-type]  # None is allowed
+        if resume and (overwrite or directory is None):
             raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
-        output = Output(directory=where, every=every)
+        output = _output(directory, every)
 
         if comm.rank == 0:
             try_out(model, task)
@@ -91,6 +92,12 @@ def solve_limit(
     quiet = not (progress and sys.stdout)
     options = RunOptions(overwrite=overwrite, resume=resume, estimate_error=estimate_error, quiet=quiet)
     return open_run(solve_into(problem, output, RunOrigin(*_origin(problem, output)), options))
+
+
+def _output(directory: str | Path | None, every: float | None) -> Output:
+    """Where and how often results are written."""
+    where = None if directory is None else file_name("directory", directory, "the name of a folder")
+    return Output(directory=where, every=every)
 
 
 def _densities(model: Transformer, density: Density | Mapping[str, Density] | None) -> dict[str, Density]:

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfpde.errors import InputError
 from mfpde.output.records.installation import host, mpi_library, petsc_version, version
 from mfpde.parallel import caches, mpi
+from mfpde.parallel.working_ranks import ALL, VARIABLE
 from mfpde.runs.command_line import Parser
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ _PACKAGES = (
 _PETSC_PACKAGES = (
     "hdf5", "hypre", "metis", "mumps", "parmetis", "ptscotch", "scalapack", "suitesparse", "superlu_dist",
 )  # fmt: skip
+DEVICE = "MFPDE_DEVICE"
 _EXAMPLES = """\
   python -m mfpde.info              # what is installed here
   mpirun -n 8 python -m mfpde.info  # and on which hosts so many ranks would run; each line is printed once
@@ -53,12 +56,12 @@ def sections(comm: MPI.Intracomm) -> dict[str, Section]:
     """What is installed and how a run would use it; collective.
 
     Args:
-        comm: the communicator of all ranks.
+        comm: the communicator of the ranks that work.
 
     Returns:
         Title of a section → name → value.
     """
-    machine = host()
+    machine, petsc = host(), _petsc()  # before DOLFINx, which would start PETSc on ranks that sleep, too
 
     return {
         "mfpde": {
@@ -70,8 +73,12 @@ def sections(comm: MPI.Intracomm) -> dict[str, Section]:
         },
         "libraries": {name: version(name) or "not installed" for name in _PACKAGES} | _finite_elements(),
         "MPI": _mpi(comm),
-        "PETSc": _petsc(),
-        "cores": {"in the machine": str(machine["cores"]), "for this process": str(machine["cores_usable"])},
+        "PETSc": petsc,
+        "cores": {
+            "in the machine": str(machine["cores"]),
+            "for this process": str(machine["cores_usable"]),
+            "passes over the samples": _device(comm.rank),
+        },
         "environment": _environment(),
         "caches": _caches(),
     }
@@ -101,12 +108,13 @@ def _mpi(comm: MPI.Intracomm) -> Section:
     from mpi4py import MPI  # noqa: PLC0415
 
     beside = Path(sys.executable).parent / "mpirun"
-    hosts = comm.allgather(platform.node())
+    hosts, everyone = comm.allgather(platform.node()), MPI.COMM_WORLD
+    working = f", of which {comm.size} work ({VARIABLE} = {ALL}: all)" if comm.size < everyone.size else ""
     return {
         "library": str(mpi_library()),
         "standard": ".".join(map(str, MPI.Get_version())),
         "mpi4py": str(version("mpi4py")),
-        "ranks": f"{comm.size} on {len(set(hosts))} host(s)",
+        "ranks": f"{everyone.size} on {len(set(hosts))} host(s){working}",
         "mpirun on the PATH": shutil.which("mpirun") or "none",
         "mpirun beside this Python": str(beside) if beside.exists() else "none",
     }
@@ -131,7 +139,18 @@ def _environment() -> Section:
     others = ("NPROC", "XLA_FLAGS")
     found = {n: os.environ[n] for n in sorted(os.environ) if n.endswith("_NUM_THREADS") or n in others}
     elsewhere = {n: os.environ[n] for n in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(n, "cpu") != "cpu"}
-    return found | {n: f"{value} (not followed: mfpde computes on the CPU)" for n, value in elsewhere.items()}
+    return found | {n: f"{value} (not followed: {DEVICE} chooses)" for n, value in elsewhere.items()}
+
+
+def _device(rank: int) -> str:
+    from mfpde.device import configure, device_of  # noqa: PLC0415  (JAX)
+
+    try:
+        configure()
+        found = device_of(rank)
+    except InputError as error:
+        return f"nowhere ({error})"
+    return f"on {found.platform}, {found.device_kind} ({DEVICE})"
 
 
 def _caches() -> Section:

@@ -11,6 +11,7 @@ import pytest
 # Tests compile thousands of small programs, most of which take less than the tenth of a second from which the commands
 # keep them; a second run finds them all. Set before JAX is imported, and inherited by the processes that tests start.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("NPROC", "1")  # tests run on all cores as it is; those of threads set it
 
 from mfpde.parallel import mpi
 from support.forms import needs_no_headers

@@ -52,7 +52,8 @@ def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) 
 
     Args:
         run: the limit.
-        records: of drawn units; those without units at a τ are passed over.
+        records: of drawn units; those without units at a τ are passed over, and families of whose coordinates the
+            run's files have only the first.
         taus: of reports of the run.
     """
     found: list[Distance] = []
@@ -61,6 +62,8 @@ def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) 
         kept = [record for record in records if has_time(record.kept, tau)]
         for family in run.families:
             snapshot = run.snapshot(tau=tau, family=family)
+            if any(record.theta[family].shape[-1] != snapshot.dim for record in kept):
+                continue
             mean = value_at(means_of(moments, family, snapshot.dim), tau)
             covariance = value_at(covariances_of(moments, family, snapshot.dim), tau)
 

@@ -70,10 +70,11 @@ def _quantities(evidence: Evidence, layers: int, tau: float, grids: Sequence[Rec
         return
     for family in evidence.models[layers].families:
         name = family.name
-        limit, finer = (means_of(table, name, family.dim) for table in evidence.moments[layers])
+        limit, finer = (means_of(table, name, len(family.shown)) for table in evidence.moments[layers])
         spread = np.sqrt(np.trace(value_at((fine.tau, fine.covariances[name]), tau), axis1=1, axis2=2).max())
         moved = {p: effect.of_means(name, tau) for p, effect in effects.items()}
-        means = ((coarse.tau, coarse.means[name]), (fine.tau, fine.means[name]))
+        shown = list(family.shown)
+        means = (coarse.tau, coarse.means[name][..., shown]), (fine.tau, fine.means[name][..., shown])
         yield _Quantity(f"{kind}, means of {name}", means, (limit, finer), float(spread), moved)
 
 
@@ -87,7 +88,7 @@ def _check(evidence: Evidence, layers: int, tau: float, quantity: _Quantity) -> 
 
     off, grid, pde = (number / quantity.size for number in (abs(values[worst] - expected[worst]), *left))
     note = f"relative difference {off:.2g}; refining the grid changes {grid:.2g}, the PDE {pde:.2g}"
-    more = "smaller cells or a smaller time.tolerance" if pde > grid else "finer grids"
+    more = "smaller cells, more density.nodes or a smaller time.tolerance" if pde > grid else "finer grids"
     value, limit = float(values[worst]), float(expected[worst])
     check = Check(quantity.name, layers, tau, value, limit, allowed, None, note)
     return judge(check, quantity.effects, evidence.change, more, max(grid, pde) <= _RESOLVED)

@@ -84,7 +84,7 @@ def _mean_check(
 def _advice(found: Limit, room: float) -> str:
     """How many seeds or units would make the half-width as small as there is room."""
     if room <= 0.0:
-        return "smaller cells or a smaller time.tolerance, since the PDE's own error is too large,"
+        return "smaller cells, more density.nodes or a smaller time.tolerance, since the PDE's own error is too large,"
     ratio = (found.half_width / room) ** 2
     seeds = int(np.ceil(found.seeds * ratio))
     if seeds > _MOST_SEEDS:

@@ -17,28 +17,31 @@ from typing import Any
 from mfpde.config.user_files import call, function_of
 from mfpde.errors import InputError
 from mfpde.inputs import file_name, inside, one_of, real, reject_unknown, show, truth, whole, word
-from mfpde.problem import datasets, models, vision
+from mfpde.problem import datasets
 from mfpde.problem.family import Family
 from mfpde.problem.from_run import FromRun
-from mfpde.problem.laws import Bump, Laplace, Law, Normal, StudentT, Uniform, Zero
+from mfpde.problem.laws import Law, Normal, Zero
 from mfpde.problem.mixtures import Mixture
+from mfpde.problem.models import low_dimensional, value_matrices, vision
+from mfpde.problem.product_laws import Bump, Laplace, StudentT, Uniform
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 _TASKS: Mapping[str, Callable[..., Task]] = {
     "digits": datasets.digits,
-    "embedded-digits": vision.embedded_digits,
+    "embedded-digits": datasets.embedded_digits,
     "in-context-regression": datasets.in_context_regression,
     "scalars": datasets.scalars,
     "teacher": datasets.teacher,
 }
 _MODELS: Mapping[str, Callable[..., Transformer]] = {
-    "attention": models.attention,
-    "attention-mlp": models.attention_mlp,
-    "bilinear": models.bilinear,
-    "class-attention": models.class_attention,
-    "image": models.image_transformer,
-    "linear": models.linear,
+    "attention": low_dimensional.attention,
+    "attention-mlp": low_dimensional.attention_mlp,
+    "bilinear": low_dimensional.bilinear,
+    "class-attention": low_dimensional.class_attention,
+    "image": low_dimensional.image_transformer,
+    "linear": low_dimensional.linear,
+    "value-attention": value_matrices.value_attention,
     "vision-transformer": vision.vision_transformer,
 }
 _LAWS: Mapping[str, tuple[type[Law], tuple[str, ...]]] = {
@@ -51,7 +54,7 @@ _LAWS: Mapping[str, tuple[type[Law], tuple[str, ...]]] = {
     "zero": (Zero, ()),
 }
 _TYPES: Mapping[str, Callable[[str, object], object]] = {"int": whole, "float": real, "str": word, "bool": truth}
-_MODEL_KEYS = ("layers", "step", "depth")
+_MODEL_KEYS = ("layers", "step", "depth", "norm")
 _OTHER = {"task": "model", "model": "task"}  # the parameter through which a function gets what the other makes
 
 
@@ -103,7 +106,8 @@ class _Maker:
         for key, value in self.given.items():
             _check_type(f"{kind}.{key}", value, parameters.get(key))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            reject_unknown(kind, self.given, [*(p for p in parameters if p != _OTHER[kind]), *winning])
+            names = dict.fromkeys([*(p for p in parameters if p != _OTHER[kind]), *winning])
+            reject_unknown(kind, self.given, list(names))
 
         arguments = {key: value for key, value in self.given.items() if key not in winning or key in parameters}
         arguments |= {key: value for key, value in (made or {}).items() if key in parameters}
@@ -149,7 +153,7 @@ def _maker(
 
 
 def _model(make: _Maker, content: Mapping[str, Any], task: Task | None, base: Path) -> Transformer:
-    """The model of [model] and [initial]; the file's layers, step and depth win over the function's."""
+    """The model of [model] and [initial]; the file's layers, step, depth and norm win over the function's."""
     winning = {key: make.given[key] for key in _MODEL_KEYS if key in make.given}
     if "layers" in winning:
         whole("model.layers", winning["layers"], 1, 100_000)
@@ -172,12 +176,22 @@ def _with_law(family: Family, given: object, layers: int, base: Path) -> Family:
     where = f"initial.{family.name}"
     if isinstance(given, Mapping) and given.get("law") == "run":
         return dataclasses.replace(family, initial=_from_run(given, where, base))
+    if isinstance(given, Mapping) and family.nonlinear is not None and given and set(given) <= {"u", "v"}:
+        return dataclasses.replace(family, initial=_pair(given, where))
     if isinstance(given, Mapping):
         return dataclasses.replace(family, initial=_law(given, where))
     if not isinstance(given, list) or len(given) != layers or not all(isinstance(g, Mapping) for g in given):
         raise InputError(f"{where}: must be a table, or an array of {layers} tables, one per layer")
     laws = tuple(_law(g, where) for g in given)
     return dataclasses.replace(family, initial=laws.__getitem__)
+
+
+def _pair(table: Mapping[str, Any], where: str) -> tuple[Law, Law]:
+    """The laws of u and of v."""
+    for part in ("u", "v"):
+        if not isinstance(table.get(part), Mapping):
+            raise InputError(f"{where}.{part} is missing; a family with nonlinear and linear_shape has laws of both")
+    return _law(table["u"], f"{where}.u"), _law(table["v"], f"{where}.v")
 
 
 def _law(table: Mapping[str, Any], where: str) -> Law:

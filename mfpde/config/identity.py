@@ -31,9 +31,11 @@ _KEYS = {
     "model.layers": "discretisation",  # of the depth, which a study of finite Transformers varies
     "training.horizon": "schedule",
     "training.stationary": "schedule",
+    "training.precision": "discretisation",
     "time.risk_error": "schedule",
     "output.every": "schedule",
 }
+_AS_BEFORE = {"training.precision": "double"}  # keys that are younger than some runs, with what these did
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Identity:
     Attributes:
         task, model, initial: what the run file says of them; empty for a model and a task that are Python objects.
         training: λ and β⁻¹.
-        discretisation: the number of layers, the densities and the time step.
+        discretisation: the number of layers, the densities, the time step and the precision of passes.
         schedule: when the run reports and when it ends; neither determines the solution.
         command: options of the command line that a checkpoint depends on.
         fingerprint: `problem.model_checks.fingerprint`, sums that another machine may round in another way.
@@ -115,7 +117,8 @@ def identify(tables: Mapping[str, Any], files: Iterable[tuple[str, str, bytes]] 
     """
     found: dict[str, Any] = {part: {} for part in _RUN}
     for key, value in _flat("", json.loads(json.dumps(tables, default=str))):
-        if part := _KEYS.get(key) or _TABLES.get(key.partition(".")[0]):
+        part = _KEYS.get(key) or _TABLES.get(key.partition(".")[0])
+        if part and _AS_BEFORE.get(key, ()) != value:
             found[part][key] = value
     for table, name, content in files:
         found[_TABLES[table]][f"the content of {name}"] = hashlib.sha256(content).hexdigest()

@@ -13,7 +13,7 @@ from mfpde.errors import InputError
 from mfpde.inputs import duration, file_name, one_of, plain, real, reject_unknown, truth, whole
 
 LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
-_FINEST = 1e-14  # a smaller error of a step is below rounding
+FINEST = 1e-14  # a smaller error of a step is below rounding
 
 
 def _checked(check: Callable[[str, object], object], default: object = MISSING) -> Any:
@@ -86,6 +86,8 @@ class Training(Settings):
         horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
         stationary: the run ends as soon as the dissipation (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log ρ)|² ≤ this. Where a
             density undershoots, negative parts count as positive ones do and pretend nothing.
+        precision: of the numbers in a pass over the samples. "single" is float32; what the samples add up to, nodes,
+            densities and steps stay in float64.
     """
 
     table = "training"
@@ -93,6 +95,7 @@ class Training(Settings):
     horizon: float = _checked(_POSITIVE, None)  # a float from __post_init__ on
     temperature: float = _checked(_NONNEGATIVE, 0.0)
     stationary: float | None = _checked(_POSITIVE, None)
+    precision: Literal["double", "single"] = _checked(partial(one_of, allowed=("double", "single")), "double")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +130,9 @@ class Density(Settings):
             for "output". In co-moving frames the risk is as accurate as without only while ridges are not far thinner
             than a cell, on in-context.toml to τ = 4 or 5; later, and in fixed frames, it is several times less so
             (docs/positivity.md).
+        nodes: so many nodes a layer, drawn from the initial law by randomised quasi-Monte Carlo, in the place of a
+            grid: a power of two, shared by 8 independent flows, whose mean is reported with its standard error
+            `risk_std`. For families of more than three coordinates, which no grid holds, 1024 unless given.
         remap: with frame "lagrangian", interpolate the density to a fresh grid while that resolves it
             (`limit.lagrangian.remap`).
         frame: "lagrangian" moves the nodes of a uniform grid with the flow (`limit.lagrangian.grid`): nonnegative and
@@ -152,6 +158,7 @@ class Density(Settings):
         partial(one_of, allowed=("auto", "fixed", "comoving", "lagrangian")), "auto"
     )
     remap: bool = _checked(truth, True)
+    nodes: int | None = _checked(partial(whole, least=1, most=2**24), None)
 
 
 @dataclass(frozen=True)
@@ -161,12 +168,12 @@ class Time(Settings):
     Attributes:
         step: a fixed Δτ; shortened so that reports are met exactly.
         tolerance: of a step, relative, on density moments, frames and risk; 1e-5 unless given.
-        risk_error: largest estimated risk error of a run that counts as done.
+        risk_error: largest risk error of a run that counts as done, where a finer solve estimates it.
     """
 
     table = "time"
     step: float | None = _checked(_POSITIVE, None)
-    tolerance: float | None = _checked(partial(real, least=_FINEST), None)
+    tolerance: float | None = _checked(partial(real, least=FINEST), None)
     risk_error: float = _checked(_POSITIVE, 1e-2)
 
     def __post_init__(self) -> None:

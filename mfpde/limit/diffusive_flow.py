@@ -10,15 +10,19 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.backprop import Backprop
 from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.energy import entropy_rate
+from mfpde.limit.diffusion.entropy import entropy_rate
 from mfpde.limit.fem.finite_elements import FiniteElements
 from mfpde.limit.gradient_flow import GradientFlow, Potential, Rate
+from mfpde.limit.specification import Problem
 from mfpde.limit.state import FemPart, State
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.parallel.exact_sum import share_of
 
 Array = NDArray[np.float64]
+_SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
+_FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
 
 
 @dataclass
@@ -101,3 +105,11 @@ class DiffusiveFlow(GradientFlow):
 def _on_meshes(of: State | Rate) -> tuple[FemPart, ...]:
     """Its parts: there are no others at a temperature."""
     return cast("tuple[FemPart, ...]", of.parts)
+
+
+def build_diffusive_flow(problem: Problem, elements: tuple[FiniteElements, ...], backprop: Backprop) -> DiffusiveFlow:
+    """The flow of a problem with a temperature, on the meshes of all of its families; collective."""
+    time, training = problem.time, problem.training
+    tolerance = _FULLY_SOLVED if time.step is not None else max(_SOLVED * time.relative_tolerance, _FULLY_SOLVED)
+    operators = tuple(Diffusion(each.transport, training.temperature, tolerance) for each in elements)
+    return DiffusiveFlow(problem.model, elements, backprop, training.weight_decay, operators=operators)

@@ -2,7 +2,7 @@
 
 `fem.finite_elements` implements it for the families that share a mesh, and `lagrangian.moving_nodes` for one family
 whose nodes follow the flow. Each is built once from the problem, with its initial part. Arrays of moments are per
-layer: L layers, u distinct nodes, d coordinates of θ.
+layer: L layers, and g points with s nonlinear coordinates and a moments each.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ NOTHING = share_of(np.empty(0))
 
 @dataclass(frozen=True)
 class Moments:
-    """What the Transformer sees of one family: weighted distinct nodes.
+    """What the Transformer sees of one family: distinct nonlinear coordinates, with the moments of the density there.
 
     Attributes:
-        theta: their parameters (L, u, d), equal on every rank.
-        weights: this rank's share of their weights (L, u).
+        points: the nonlinear coordinates (L, g, s), equal on every rank.
+        weights: this rank's share of `Family.units`' moments there, (L, u) with u = g·a.
         square: this rank's share of Σ_j m_j |θ_j|², (L,).
     """
 
-    theta: Array
+    points: Array
     weights: Share
     square: Share
 
@@ -46,8 +46,8 @@ class MomentRates:
 
     Attributes:
         moments: the moments.
-        motion: velocities of the distinct nodes (L, u, d), equal on every rank.
-        weights: this rank's share of the change of their weights (L, u).
+        motion: velocities of the points (L, g, s), equal on every rank.
+        weights: this rank's share of the change of the moments there (L, u).
         square: this rank's share of the change of Σ_j m_j |θ_j|², (L,).
     """
 
@@ -59,17 +59,32 @@ class MomentRates:
 
 @dataclass(frozen=True)
 class MomentErrors:
-    """This rank's shares of what the error of one family is measured by; `NOTHING` where another measure is used.
+    """This rank's shares of what the error of one family is measured by.
 
     Attributes:
-        weights: (L, u).
+        weights: (L, u); `NOTHING` where `error` does not need them.
         changes: of the weights, by a difference of two states, (L, u).
-        square: Σ_j m_j |θ_j|², (L,).
+        square: Σ_j m_j |θ_j|², (L,), or of nodes the squares (L, …) that their `error` needs.
     """
 
     weights: Share
     changes: Share
     square: Share
+
+
+@dataclass(frozen=True)
+class TableError:
+    """How well half of the points of a table, on which the Transformer is evaluated, have the potential between them.
+
+    Attributes:
+        count: points along each nonlinear coordinate.
+        missed: mean squares of what every other point along each of them misses between.
+        varied: mean square of the potential's variation.
+    """
+
+    count: tuple[int, ...]
+    missed: tuple[float, ...]
+    varied: float
 
 
 @dataclass(frozen=True)
@@ -88,14 +103,16 @@ class Discretisation[Part, Values](ABC):
     Attributes:
         cfl_bound: does the speed of the transport bound explicit steps?
         degree: the polynomial degree p on which that bound depends.
+        tabulated: are its distinct nodes a table, as fine as the potential asks for?
         members: the places of its families in `Transformer.families`.
         follows: does it move with the density?
         remedy: what to do where no time step, however small, has numbers.
-        cell_order: (owned,) a number for each row of `Part.cells()` that does not depend on the ranks.
+        cell_order: (owned,) a number for each cell or node of this rank that does not depend on the ranks.
     """
 
     cfl_bound = False
     degree = 0
+    tabulated = False
     remedy = "does the update grow without bound? a larger training.weight_decay, or more density.cells, may help"
     members: tuple[int, ...]
     follows: bool
@@ -118,6 +135,13 @@ class Discretisation[Part, Values](ABC):
             InputError: on every rank, where they do not fit into it; `warn` gets a line where a law is cut off.
         """
 
+    def check(self, part: Part) -> None:  # noqa: B027
+        """May a part of a checkpoint be gone on from?
+
+        Raises:
+            InputError: where it may not.
+        """
+
     @abstractmethod
     def moments(self, part: Part) -> list[Moments]:
         """The moments of each family."""
@@ -128,19 +152,7 @@ class Discretisation[Part, Values](ABC):
 
     @abstractmethod
     def potential(self, part: Part, gradient: Sequence[Array], weight_decay: float) -> Values:
-        """V from L ∂R/∂w of the moments of all families of the model, and λ; `whole` completes it."""
-
-    def piece_sizes(self, ranks: int) -> list[int]:
-        """How many numbers of a potential each rank computes that all ranks need; none where each needs its own."""
-        return [0] * ranks
-
-    def piece(self, potential: Values) -> Array:  # noqa: ARG002
-        """This rank's numbers of them, flat."""
-        return np.empty(0)
-
-    def whole(self, potential: Values, pieces: Sequence[Array]) -> Values:  # noqa: ARG002
-        """The potential with the pieces of all ranks."""
-        return potential
+        """V from L ∂R/∂w of the moments of all families of the model, and λ."""
 
     def frame_share(self, part: Part, potential: Values) -> Share:  # noqa: ARG002
         """This rank's share of the integrals that move the frames; empty where there is none to move."""
@@ -176,14 +188,31 @@ class Discretisation[Part, Values](ABC):
         """The part with densities that are nonnegative, where that is asked for; collective."""
         return part
 
-    def regrid(self, part: Part) -> Part:
-        """A part to go on from in the place of this one, the same object where nothing is to be done; collective."""
+    def bounds(self, part: Part) -> Array:  # noqa: ARG002
+        """Numbers whose least over the ranks `regrid_share`, `regrid` and `covering` need; empty where none do."""
+        return np.empty(0)
+
+    def regrid_share(self, part: Part, bounds: Array) -> Share:  # noqa: ARG002
+        """This rank's share of the sums that `regrid` needs, from the least `bounds`; empty where there are none."""
+        return NOTHING
+
+    def regrid(self, part: Part, bounds: Array, sums: Array) -> Part:  # noqa: ARG002
+        """A part to go on from in the place of this one, the same object where nothing is to be done; collective.
+
+        Args:
+            part: of the state.
+            bounds: the least of its `bounds` over all ranks.
+            sums: the sum of `regrid_share` over all ranks.
+        """
         return part
 
-    def covering(self, part: Part, ahead: Part) -> Part:  # noqa: ARG002
+    def covering(self, part: Part, here: Array, ahead: Array) -> Part:  # noqa: ARG002
         """The part with distinct nodes wherever another one has mass, too; the same object where that is so.
 
-        Collective.
+        Args:
+            part: of the state.
+            here: the least of its `bounds` over all ranks.
+            ahead: those of the other part.
         """
         return part
 
@@ -191,9 +220,27 @@ class Discretisation[Part, Values](ABC):
         """L ∂R/∂w (L, u) at the distinct nodes of one part, interpolated to those of another."""
         return gradient
 
+    def table_error(self, part: Part, gradient: Array, mass: Array) -> TableError | None:  # noqa: ARG002
+        """How well a coarser table would do, None where there is no table to choose.
+
+        Args:
+            part: of the state.
+            gradient: L ∂R/∂w of its family, (L, u).
+            mass: the sum of `masses` over all ranks, (L, u).
+        """
+        return None
+
+    def with_table(self, part: Part, errors: Sequence[TableError]) -> Part:  # noqa: ARG002
+        """The part with a table as fine as the errors of all families ask for; the same object where it stays."""
+        return part
+
     def masses(self, part: Part) -> list[Share]:
         """Of each family, this rank's share of the mass at its distinct nodes, (L, u)."""
         return [each.weights for each in self.moments(part)]
+
+    def half_error(self, part: Part) -> float:  # noqa: ARG002
+        """How far moments by every other node are off, in standard deviations; 0 where that is unknown; collective."""
+        return 0.0
 
     @abstractmethod
     def diagnose(self, part: Part, potential: Values) -> BlockDiagnostics:

@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.limit import discretisation as interface
@@ -23,7 +24,7 @@ from mfpde.limit.discretisation import AnyDiscretisation, Instant
 from mfpde.limit.finiteness import check_finite
 from mfpde.limit.state import Part, State
 from mfpde.parallel.exact_sum import Share
-from mfpde.parallel.reductions import gather_on_all_ranks
+from mfpde.parallel.reductions import reduce_over_ranks
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
@@ -92,6 +93,7 @@ class GradientFlow:
         backprop: passes over the training samples.
         weight_decay: λ.
         clock: of its right-hand sides.
+        replicas: K, flows of the same problem side by side, whose mean is reported.
     """
 
     model: Transformer
@@ -99,6 +101,7 @@ class GradientFlow:
     backprop: Backprop
     weight_decay: float
     clock: Clock = field(default_factory=Clock)
+    replicas: int = 1
 
     @property
     def temperature(self) -> float:
@@ -111,9 +114,19 @@ class GradientFlow:
         return max(each.degree for each in self.discretisations)
 
     @property
+    def tabulated(self) -> bool:
+        """Is the Transformer evaluated on tables for some of them?"""
+        return any(each.tabulated for each in self.discretisations)
+
+    @property
     def remedy(self) -> str:
         """What to do where no time step has numbers."""
         return self.discretisations[0].remedy
+
+    @property
+    def blocks(self) -> int:
+        """Densities of each family: L layers in each of K replicas."""
+        return self.model.layers * self.replicas
 
     def each(self, state: State, potential: Potential) -> Iterator[tuple[AnyDiscretisation, Any, Any]]:
         """Every discretisation with its part of the state and its potential."""
@@ -140,7 +153,7 @@ class GradientFlow:
         outcome = self.outcome(state)
         start = time.perf_counter()
         values = self._values(state, outcome)
-        penalty = self.weight_decay / (2 * self.model.layers) * float(sum(s.sum() for s in outcome.square))
+        penalty = self.weight_decay / (2 * self.blocks) * float(sum(s.sum() for s in outcome.square))
         self.clock.sweep += time.perf_counter() - start
         return Potential(values, outcome, penalty)
 
@@ -151,9 +164,9 @@ class GradientFlow:
             ComputationError: on every rank alike, when the numbers are no longer finite.
         """
         start = time.perf_counter()
-        theta, weights, square = self.moments(state)
-        outcome = self.backprop(theta, weights, square)
-        check_finite(self.backprop, state.tau, outcome, theta)
+        points, weights, square = self.moments(state)
+        outcome = self.backprop(points, weights, square)
+        check_finite(self.backprop, state.tau, outcome, points, weights)
 
         self.clock.passes += 1
         self.clock.sweep += time.perf_counter() - start
@@ -165,9 +178,7 @@ class GradientFlow:
         start = time.perf_counter()
 
         # One reduction for the frames of all discretisations, and none where no frame moves.
-        shares = [each.frame_share(part, values) for each, part, values in self.each(state, potential)]
-        moving = any(share.levels.size for share in shares)
-        integrals = self.backprop.sum_over_ranks(shares) if moving else [share.value for share in shares]
+        integrals = self._sums([each.frame_share(part, values) for each, part, values in self.each(state, potential)])
 
         instant = Instant(state.tau, potential.outcome.risk)
         rates = [
@@ -187,27 +198,13 @@ class GradientFlow:
 
     def _values(self, state: State, outcome: Outcome) -> tuple[Any, ...]:
         parts = zip(self.discretisations, state.parts, strict=True)
-        return self._completed([each.potential(part, outcome.slopes, self.weight_decay) for each, part in parts])
-
-    def _completed(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Potentials with what other ranks have computed of them; one exchange for all that need one."""
-        comm = self.backprop.comm
-        sizes = [each.piece_sizes(comm.size) for each in self.discretisations]
-        totals = [sum(of_rank) for of_rank in zip(*sizes, strict=True)]
-        if comm.size == 1 or not any(totals):
-            return tuple(values)
-
-        pairs = list(zip(self.discretisations, values, strict=True))
-        gathered = gather_on_all_ranks(comm, np.concatenate([each.piece(known) for each, known in pairs]), totals)
-        cuts = [np.cumsum(of_rank)[:-1] for of_rank in zip(*sizes, strict=True)]
-        pieces = zip(*(np.split(whole, cut) for whole, cut in zip(gathered, cuts, strict=True)), strict=True)
-        return tuple(each.whole(known, own) for (each, known), own in zip(pairs, pieces, strict=True))
+        return tuple(each.potential(part, outcome.slopes, self.weight_decay) for each, part in parts)
 
     def moments(self, state: State) -> tuple[list[Array], list[Share], list[Share]]:
-        """Per family: parameters of the distinct nodes, and this rank's share of their weights and of Σ m|θ|²."""
+        """Per family: the points, and this rank's share of the moments there and of Σ m|θ|²."""
         parts = zip(self.discretisations, state.parts, strict=True)
         found = self._by_family([each.moments(part) for each, part in parts])
-        return [m.theta for m in found], [m.weights for m in found], [m.square for m in found]
+        return [m.points for m in found], [m.weights for m in found], [m.square for m in found]
 
     def dissipation(self, state: State, rate: Rate) -> Share:
         """This rank's share of (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log|ρ|)|² at a state; no communication."""
@@ -218,19 +215,22 @@ class GradientFlow:
         """dQ/dτ of the discrete energy along a rate, by the chain rule through moments, moving nodes and entropy.
 
         Q depends on the moments m_j and on the nodes θ_j. The first part, (1/L) Σ V_j ṁ_j, is −dissipation to rounding
-        in a fixed frame with k ≤ p and β⁻¹ = 0; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; three reductions.
+        in a fixed frame with k ≤ p and β⁻¹ = 0; nodes that move add Σ_j θ̇_j·∂Q/∂θ_j. Collective; one
+        reduction, and two more where nodes move.
         """
-        layers, count = self.model.layers, len(self.model.families)
+        blocks, count = self.blocks, len(self.model.families)
         parts = zip(self.discretisations, state.parts, rate.parts, strict=True)
         rates = self._by_family([each.moment_rates(part, change) for each, part, change in parts])
 
         summed = self.backprop.sum_over_ranks([*(r.weights for r in rates), *(r.square for r in rates)])
         gradient = potential.outcome.gradient or ()
-        data = sum(float((g * c).sum()) for g, c in zip(gradient, summed[:count], strict=True)) / layers
-        decay = self.weight_decay / (2 * layers) * sum(float(p.sum()) for p in summed[count:])
+        data = sum(float((g * c).sum()) for g, c in zip(gradient, summed[:count], strict=True)) / blocks
+        decay = self.weight_decay / (2 * blocks) * sum(float(p.sum()) for p in summed[count:])
 
-        theta, still = [r.moments.theta for r in rates], [r.moments.weights for r in rates]
-        return data + decay + self.backprop.slope(theta, still, [r.motion for r in rates])
+        if not any(r.motion.any() for r in rates):  # on every rank alike
+            return data + decay
+        points, still = [r.moments.points for r in rates], [r.moments.weights for r in rates]
+        return data + decay + self.backprop.slope(points, still, [r.motion for r in rates])
 
     def error(self, state: State, rate: Rate, difference: State) -> float:
         """The relative size of a difference to a state, as the Transformer sees it; one reduction.
@@ -249,24 +249,44 @@ class GradientFlow:
         fields = ("weights", "changes", "square")
         summed = self.backprop.sum_over_ranks([getattr(share, name) for name in fields for share in shares])
         sums = list(zip(summed[:count], summed[count : 2 * count], summed[2 * count :], strict=True))
-        largest = max(each.error(part, change, [sums[m] for m in each.members]) for each, part, change in parts)
+        sizes = [each.error(part, change, [sums[m] for m in each.members]) for each, part, change in parts]
 
         gradient = rate.outcome.gradient or ()
-        risk = sum(float((g * c).sum()) for g, (_, c, _) in zip(gradient, sums, strict=True)) / self.model.layers
-        return max(largest, abs(risk) / max(rate.outcome.risk, _LEAST_RISK))
+        risk = sum(float((g * c).sum()) for g, (_, c, _) in zip(gradient, sums, strict=True)) / self.blocks
+        return float(np.max([*sizes, abs(risk) / max(rate.outcome.risk, _LEAST_RISK)]))
 
     def regrid(self, state: State) -> State:
-        """The state on the grids to go on from; the same object where all stay. Collective."""
-        parts = zip(self.discretisations, state.parts, strict=True)
-        return state.with_parts(tuple(each.regrid(part) for each, part in parts))
+        """The state on the grids to go on from; the same object where all stay.
+
+        Collective: at most two reductions, and more where a grid is made anew.
+        """
+        (bounds,) = self._bounds(state)
+        parts = list(zip(self.discretisations, state.parts, bounds, strict=True))
+        sums = self._sums([each.regrid_share(part, least) for each, part, least in parts])
+        return state.with_parts(
+            tuple(each.regrid(part, least, own) for (each, part, least), own in zip(parts, sums, strict=True))
+        )
 
     def covering(self, state: State, ahead: State) -> State:
-        """The state with points at which the potential is known wherever `ahead` has mass, too; collective.
+        """The state with points at which the potential is known wherever `ahead` has mass, too; one reduction.
 
         The same object where they are there already.
         """
-        parts = zip(self.discretisations, state.parts, ahead.parts, strict=True)
-        return state.with_parts(tuple(each.covering(part, other) for each, part, other in parts))
+        parts = zip(self.discretisations, state.parts, *self._bounds(state, ahead), strict=True)
+        return state.with_parts(tuple(each.covering(part, here, there) for each, part, here, there in parts))
+
+    def resolved(self, state: State, gradient: Sequence[Array]) -> State:
+        """The state with tables as fine as L ∂R/∂w at its moments asks for; the same object where they are so already.
+
+        Collective; one reduction where there are tables.
+        """
+        if not self.tabulated:
+            return state
+
+        mass, parts = self.masses(state), list(zip(self.discretisations, state.parts, strict=True))
+        found = [each.table_error(p, gradient[place], mass[place]) for each, p in parts for place in each.members]
+        errors = [error for error in found if error is not None]
+        return state.with_parts(tuple(each.with_table(part, errors) for each, part in parts))
 
     def transferred(self, old: State, new: State, gradient: Sequence[Array]) -> tuple[Array, ...]:
         """L ∂R/∂w at the moments of one state, per family, interpolated to those of another."""
@@ -287,6 +307,26 @@ class GradientFlow:
 
     def close(self) -> None:
         """Free what belongs to PETSc; collective."""
+
+    def _sums(self, shares: Sequence[Share]) -> list[Array]:
+        """The sums of each discretisation over all ranks: one reduction, and none where no share has a number."""
+        if any(share.levels.size for share in shares):
+            return self.backprop.sum_over_ranks(shares)
+        return [share.value for share in shares]
+
+    def _bounds(self, *states: State) -> list[list[Array]]:
+        """Per state, the least `bounds` of each discretisation over all ranks; one reduction where there are any."""
+        found = [
+            each.bounds(part) for state in states for each, part in zip(self.discretisations, state.parts, strict=True)
+        ]
+        flat = np.concatenate([bounds.ravel() for bounds in found])
+        if flat.size:
+            flat = reduce_over_ranks(self.backprop.comm, flat, MPI.MIN)
+
+        ends = np.cumsum([bounds.size for bounds in found])[:-1]
+        least = [part.reshape(own.shape) for part, own in zip(np.split(flat, ends), found, strict=True)]
+        count = len(self.discretisations)
+        return [least[first : first + count] for first in range(0, len(least), count)]
 
     def _by_family[Item](self, found: Sequence[Sequence[Item]]) -> list[Item]:
         """What each discretisation has of its members, in the order of the model's families."""

@@ -8,7 +8,7 @@ all ranks on their way to a file. The numbers of copies below are counted in `st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, factorial
 
@@ -17,15 +17,14 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density
 from mfpde.errors import InputError
-from mfpde.limit.backprop import TILE
-from mfpde.limit.diagnostics.sampled_fields import in_pieces
+from mfpde.limit.backprop import threads_of, tile_size
 from mfpde.limit.lagrangian.grid import sizes as node_sizes
 from mfpde.limit.specification import Problem, potential_degree
+from mfpde.output.fields.snapshot import in_pieces
 from mfpde.parallel import memory
 from mfpde.parallel.agreement import agree
 from mfpde.problem.family import Family
-from mfpde.problem.tasks import Task
-from mfpde.problem.transformer import DEPTH_STAGES, Transformer
+from mfpde.problem.transformer import DEPTH_STAGES
 
 LIBRARIES = 0.5 * 2**30  # of a rank that has solved something tiny; a first, compiling run takes up to 0.2 GiB more
 _NUMBER = 8.0  # bytes
@@ -110,14 +109,14 @@ def _of_problem(problem: Problem, ranks: int) -> Need:
     moving = [family for family in families if problem.densities[family.name].frame == "lagrangian"]
     sizes = [
         *(_of_elements(members, problem, ranks) for members in meshes),
-        *(_of_nodes(family, problem.densities[family.name], problem.model.layers) for family in moving),
+        *(_of_nodes(family, problem, ranks) for family in moving),
     ]
 
     step = sum((_STEP + _HOT * hot) * s.coefficients + s.solved * hot for s in sizes)
     step += sum(s.nodal for s in sizes)
     report = sum(_REPORT * s.coefficients + s.nodal for s in sizes) + _of_costates(problem, ranks)
     sampling = max((3.0 * s.dim + 1.0) * s.nodal + 2.0 * s.coefficients for s in sizes)
-    kept = sum(s.geometry for s in sizes) + _of_passes(problem)
+    kept = sum(s.geometry for s in sizes) + _of_passes(problem, ranks)
     usual = max(step, report + sampling)
     every = max(usual, report + _of_output([s for s in sizes if s.in_pieces]))
     return Need(kept + every, max(0.0, report + _of_output(sizes) - every))
@@ -152,11 +151,30 @@ class _Sizes:
     solved: float = 0.0
 
 
-def _of_nodes(family: Family, density: Density, layers: int) -> _Sizes:
-    """Of Lagrangian nodes: every rank has all of them; a file has the corners of the cells between them."""
+def _of_nodes(family: Family, problem: Problem, ranks: int) -> _Sizes:
+    """Of Lagrangian nodes, which the ranks share; a file has the corners of the cells between them."""
+    density, layers = problem.densities[family.name], problem.model.layers
+    if density.nodes is not None:
+        return _of_cloud(family, density.nodes, layers, ranks)
     nodes = _NUMBER * float(np.prod(node_sizes(family, density)[0], dtype=np.float64))
-    numbers = nodes * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
-    return _Sizes(family.dim, numbers, numbers, nodes * layers * 2.0**family.dim, nodes * (family.dim + 1.0))
+    numbers = nodes / ranks * problem.replicas * layers * (family.dim + 2.0)  # θ, log ρ, m; V, ∇V, ΔV
+    points = nodes * layers * 2.0**family.dim
+    pieces = in_pieces(ranks, points / _NUMBER)
+
+    return _Sizes(
+        dim=family.dim,
+        coefficients=numbers,
+        nodal=numbers,
+        points=points / ranks if pieces else points,
+        geometry=nodes / ranks * (family.dim + 1.0),
+        in_pieces=pieces,
+    )
+
+
+def _of_cloud(family: Family, nodes: int, layers: int, ranks: int) -> _Sizes:
+    """Of random nodes, of all replicas together."""
+    numbers = _NUMBER * nodes / ranks * layers * (family.dim + 2.0)
+    return _Sizes(dim=family.dim, coefficients=numbers, nodal=numbers, points=0.0, geometry=0.0)
 
 
 def _of_elements(members: Sequence[Family], problem: Problem, ranks: int) -> _Sizes:
@@ -194,10 +212,19 @@ def _points(degree: int, dim: int, simplex: bool) -> float:
     return float(comb(degree + dim, dim) if simplex else (degree + 1) ** dim)
 
 
-def _of_passes(problem: Problem) -> float:
+def _of_passes(problem: Problem, ranks: int) -> float:
     model, task = problem.model, problem.task
     samples = _NUMBER * (task.tokens.size + task.targets.size)
-    return samples + sum(_of_moments(model, task, family, problem.densities) for family in model.families)
+    moments = sum(_of_moments(problem, family) for family in model.families)
+    return samples + threads_of(task.samples, ranks) * moments
+
+
+def _points_of_table(family: Family, density: Density) -> float:
+    """Distinct nonlinear coordinates of a mesh, or the most points that a table of moving nodes has."""
+    if density.frame == "lagrangian":
+        return float(np.prod(node_sizes(family, density)[2], dtype=np.float64))
+    along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
+    return float(along ** len(family.nonlinear_axes))
 
 
 def _of_costates(problem: Problem, ranks: int) -> float:
@@ -207,15 +234,11 @@ def _of_costates(problem: Problem, ranks: int) -> float:
     return 2.0 * _NUMBER * model.layers * places * tokens.size / ranks
 
 
-def _of_moments(model: Transformer, task: Task, family: Family, densities: Mapping[str, Density]) -> float:
+def _of_moments(problem: Problem, family: Family) -> float:
     """Tables of the distinct nodes, and what their updates of a tile of samples keep in every layer."""
-    density = densities[family.name]
-    nonlinear = family.dim - len(family.linear)
-    along = cells(family, density) ** (1.0 / family.dim) * potential_degree(density) + 1.0
-    if density.frame == "lagrangian":
-        along = float(max(node_sizes(family, density)[1], default=1))
-    count = along**nonlinear * max(1, len(family.linear)) * model.layers
+    model, task, density = problem.model, problem.task, problem.densities[family.name]
+    count = (density.nodes or problem.replicas * _points_of_table(family, density)) * model.layers
     _, tokens, width = task.tokens.shape
     kept = tokens * (3.0 * width + 2.0 * tokens) if family.integral is None else 3.0 * (tokens + width)
     passes = 1 if model.depth == "residual" else DEPTH_STAGES
-    return _NUMBER * count * (family.dim + 16.0 + passes * min(TILE, task.samples) * kept)
+    return _NUMBER * count * (family.dim + 16.0 + passes * tile_size(task.samples) * kept)

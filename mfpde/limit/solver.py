@@ -9,23 +9,21 @@ import time as wall
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.backprop import Backprop
 from mfpde.limit.diagnostics.reporter import March, Reporter
-from mfpde.limit.diffusion.diffusion import Diffusion
-from mfpde.limit.diffusive_flow import DiffusiveFlow
 from mfpde.limit.discretisation import initial_state
-from mfpde.limit.fem.finite_elements import FiniteElements, build_finite_elements
 from mfpde.limit.gradient_flow import Clock, GradientFlow
 from mfpde.limit.lagrangian.moving_nodes import build_moving_nodes
+from mfpde.limit.march import Watch, march
 from mfpde.limit.restart import loaded_state, saved_state
+from mfpde.limit.sampled.sampled_nodes import build_sampled_nodes
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
-from mfpde.limit.timestepping.imex import ImexStepper
 from mfpde.limit.timestepping.multirate import MultirateStepper
 from mfpde.limit.timestepping.predictor_corrector import PredictorCorrectorStepper
 from mfpde.limit.timestepping.step_control import same_time
@@ -34,37 +32,40 @@ from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Report
 from mfpde.parallel.agreement import agree
 
+if TYPE_CHECKING:
+    from mfpde.limit.companion import Companion
+
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
+_UNRESOLVED = 5e-3  # growth of the error of moments by every other node, beyond which errors do not fall as fast
 _CERTIFIED = 10  # every so many reports have a gap: a pass over the samples, and the potential at many points
-_SOLVED = 1e-3  # error of a linear solve, relative to the tolerance of a step
-_FULLY_SOLVED = 1e-12  # and at fixed steps, so that what is left of it does not depend on the ranks
 
 
 class Solver:
     """The limiting PDE on this communicator; construction, `run` and `close` are collective."""
 
-    def __init__(self, comm: MPI.Intracomm, problem: Problem, finer: Solver | None = None) -> None:
+    def __init__(self, comm: MPI.Intracomm, problem: Problem, companion: Companion | None = None) -> None:
         """Discretisations and initial state.
 
         Args:
             comm: communicator.
             problem: what is solved.
-            finer: a solver of `problem.refined(problem)`, marched along to estimate the error of the risk.
+            companion: a coarser or finer solve, marched along to estimate the error of the risk.
 
         Raises:
             InputError: on every rank, for a problem that does not fit here.
         """
         self.comm = comm
         self.problem = problem
-        self.finer = finer
+        self.companion = companion
         self.flow = _flow(comm, problem)
         self.reporter = Reporter(self.flow, _testing(comm, problem), problem.task.classification)
 
-        self.cautions: list[str] = []  # of the initial laws, the same on every rank
+        self.cautions: list[str] = []  # lines for the user, the same on every rank
         state, self.initial_error = initial_state(self.flow.discretisations, self.cautions.append)
+        self._first_half_errors = self._half_errors(state) if companion is not None else []
         self.stepper = _stepper(comm, problem, self.flow, state)
         self._started = wall.perf_counter()
-        self._output = 0.0
+        self._output = self._estimate = 0.0
 
     @property
     def unknowns(self) -> int:
@@ -85,11 +86,7 @@ class Solver:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
                 is above `time.risk_error`.
         """
-        if watch is not None:
-            self.stepper.poll = watch.poll
-            if self.finer is not None:
-                self.finer.stepper.poll = watch.poll
-
+        self.stepper.resolve()
         over = self.stepper.is_stationary()
         if reported is None:
             first = self.report(self.stepper.state, certified=over)
@@ -98,17 +95,17 @@ class Solver:
             reported = first.tau
             del first  # its snapshots are several copies of the density
 
-        if over and reported == self.stepper.state.tau:
+        if over and same_time(reported, self.stepper.tau):
             return
         for number, target in enumerate(times, start=1):
-            if not _before(reported, target) or _before(target, self.stepper.state.tau):
+            if not _before(reported, target) or not self._can_reach(target):
                 continue
 
             try:
-                arrived = self._march(target, watch)
-                over = self.stepper.is_stationary()  # also on arrival
+                state = self._march(target, watch)
+                over = self.stepper.is_stationary() and (state is None or same_time(state.tau, self.stepper.tau))
                 certified = over or target == times[-1] or number % _CERTIFIED == 0
-                report = self.report(self.stepper.state, certified=certified)
+                report = self.report(self.stepper.state if state is None else state, certified=certified)
             except DiskError:
                 raise
             except ComputationError:
@@ -120,7 +117,7 @@ class Solver:
             self._check_error(report)
             reported = report.tau
             del report
-            if over or not arrived:
+            if over or state is None:
                 return
 
     def _observed(self, report: Report) -> Iterator[Report]:
@@ -140,25 +137,29 @@ class Solver:
         limit = "horizon" if tau >= horizon or same_time(tau, horizon) else STEPS
         return {"ended": limit if stationary is None else "stationary", "stationary": stationary}
 
-    def _march(self, target: float, watch: Watch | None) -> bool:
-        """Bring the stepper to the target and the finer one to where it is, pausing when asked.
+    def _can_reach(self, target: float) -> bool:
+        return self.stepper.knows(target) or _before(self.stepper.tau, target)
+
+    def _march(self, target: float, watch: Watch | None) -> State | None:
+        """The state at the target, pausing on the way when asked, and the companion at its τ.
 
         Returns:
-            False when the march ended before the target.
+            None when the march ended before the target.
         """
-        while not (arrived := self.stepper.advance(target)) and self.stepper.pause_request and watch is not None:
-            watch.pause(self.stepper.pause_request)
-        if self.finer is not None:
-            self.finer._march(self.stepper.state.tau, watch)
-        return arrived
+        state = march(self.stepper, target, watch)
+        if self.companion is not None:
+            start = wall.perf_counter()
+            self.companion.march(self.stepper.tau if state is None else state.tau, watch)
+            self._estimate += wall.perf_counter() - start
+        return state
 
     def state_dict(self) -> StateDict:
         """All that determines the future, for a checkpoint."""
         seconds = wall.perf_counter() - self._started
-        clock = {"seconds": seconds, "output": self._output, **asdict(self.flow.clock)}
-        finer = {} if self.finer is None else {"finer": self.finer.state_dict()}
+        clock = {"seconds": seconds, "output": self._output, "estimate": self._estimate, **asdict(self.flow.clock)}
+        companion = {} if self.companion is None else {"companion": self.companion.state_dict()}
         state = saved_state(self.flow.discretisations, self.stepper.state)
-        return {**state, **self.stepper.state_dict(), "clock": clock, **finer}
+        return {**state, **self.stepper.state_dict(), "clock": clock, **companion}
 
     def load_state_dict(self, saved: StateDict) -> None:
         """Go on from what `state_dict` gave, on any number of ranks; collective.
@@ -166,14 +167,15 @@ class Solver:
         Raises:
             InputError: on every rank, for what does not fit here; other exceptions where `checkpoint_errors` is not.
         """
-        if self.finer is not None:
-            self.finer.load_state_dict(saved["finer"])
+        if self.companion is not None:
+            self.companion.load_state_dict(saved["companion"])
         state = loaded_state(self.comm, self.flow.discretisations, saved, self.stepper.state)
         agree(lambda: self.stepper.load_state_dict(saved, state))  # a preconditioner may fail on some ranks alone
 
         clock = dict(saved["clock"])
         self._started -= clock.pop("seconds")
         self._output = clock.pop("output")
+        self._estimate = clock.pop("estimate")
         self.flow.clock = Clock(**clock)
 
     def report(self, state: State, certified: bool = True) -> Report:
@@ -186,9 +188,9 @@ class Solver:
         Raises:
             ComputationError: on every rank alike, for a state that is not finite or has lost mass.
         """
-        start, counted = wall.perf_counter(), self.flow.clock.counted
+        start, elsewhere = wall.perf_counter(), self.flow.clock.counted + self._estimate
         potential = self.flow.potential(state)
-        error = self._risk_error(state.tau, potential.outcome.risk)
+        error = self._risk_error(state, potential.outcome.risk)
         march = March(
             count=self.stepper.steps,
             size=self.stepper.step_size,
@@ -198,34 +200,39 @@ class Solver:
         )
         report = self.reporter.report(state, potential, march)
 
-        self._output += wall.perf_counter() - start - (self.flow.clock.counted - counted)
+        self._output += wall.perf_counter() - start - (self.flow.clock.counted + self._estimate - elsewhere)
         return replace(report, timings=self._timings(state.tau))
-
-    def risk_at(self, tau: float) -> float:
-        """R at τ, to which the solver is marched; nan for a τ that lies behind, or that it cannot reach.
-
-        Raises:
-            ComputationError: when the numbers fail on the way.
-        """
-        if self.stepper.state.tau < tau:
-            while not self.stepper.advance(tau):
-                if not self.stepper.pause_request:  # this solver cannot be paused
-                    return float("nan")
-        self.stepper.forget()  # steps.csv has the coarser solver's
-        state = self.stepper.state
-        return self.flow.potential(state).outcome.risk if state.tau == tau else float("nan")
 
     def close(self) -> None:
         """Free the PETSc objects; collective."""
         self.stepper.close()
         self.flow.close()
 
-    def _risk_error(self, tau: float, risk: float) -> float:
-        return float("nan") if self.finer is None else abs(risk - self.finer.risk_at(tau))
+    def _risk_error(self, state: State, risk: float) -> float:
+        if self.companion is None:
+            return float("nan")
+        start = wall.perf_counter()
+        growth = max(now - first for now, first in zip(self._half_errors(state), self._first_half_errors, strict=True))
+        error = self.companion.error(state.tau, risk, resolved=not growth > _UNRESOLVED)
+        self.cautions += self.companion.news(state.tau)
+        error += self._rounding_error(state, risk)
+        self._estimate += wall.perf_counter() - start
+        return error
+
+    def _rounding_error(self, state: State, risk: float) -> float:
+        """How far a risk in single precision is from that of the same state in double precision."""
+        if not self.flow.backprop.single:
+            return 0.0
+        theta, weights, _ = self.flow.moments(state)
+        return abs(risk - self.flow.backprop.evaluate(theta, weights).risk)
+
+    def _half_errors(self, state: State) -> list[float]:
+        """Per discretisation, see `Discretisation.half_error`."""
+        return [each.half_error(part) for each, part in zip(self.flow.discretisations, state.parts, strict=True)]
 
     def _check_error(self, report: Report) -> None:
         error, most = report.history["risk_error"], self.problem.time.risk_error
-        if error > most:
+        if self.companion is not None and self.companion.needed and error > most:
             raise ComputationError(
                 f"the estimated risk error {error:.3g} at tau = {report.tau:.6g} is above time.risk_error = {most:g}; "
                 "more density.cells, a higher density.degree or a smaller time.tolerance lower it"
@@ -239,10 +246,11 @@ class Solver:
             "wall": seconds,
             "right_hand_sides": float(clock.evaluations),
             "passes": float(clock.passes),
-            "unknowns_per_second": clock.evaluations * self.unknowns / seconds,
+            "unknowns_per_second": clock.evaluations * self.unknowns / (seconds - self._estimate),
             "sweep": clock.sweep,
             "transport": clock.transport,
             "output": self._output,
+            "estimate": self._estimate,
         }
 
 
@@ -251,32 +259,22 @@ def _before(one: float, other: float) -> bool:
     return one < other and not same_time(one, other)
 
 
-class Watch(Protocol):
-    """The interface of an observer that may pause a run; both methods are called on every rank."""
-
-    def poll(self) -> float:
-        """Above 0 to pause; the largest answer of all ranks counts."""
-
-    def pause(self, request: float) -> None:
-        """Between two steps: save, and raise to end the run. `request` is that answer."""
-
-
 def _flow(comm: MPI.Intracomm, problem: Problem) -> GradientFlow:
     """The right-hand side on the discretisations of the problem; collective."""
     model, task, training = problem.model, problem.task, problem.training
-    elements, nodes = build_finite_elements(comm, problem), build_moving_nodes(comm, problem)
-    backprop = Backprop(comm, model, task.tokens, task.targets)
+    nodes = (*build_moving_nodes(comm, problem), *build_sampled_nodes(comm, problem))
+    backprop = Backprop(comm, model, task.tokens, task.targets, single=training.precision == "single")
+    if len(nodes) == len(model.families):
+        return GradientFlow(model, nodes, backprop, training.weight_decay, replicas=problem.replicas)
+
+    # DOLFINx takes a fifth of the start, and only meshes need it.
+    from mfpde.limit.diffusive_flow import build_diffusive_flow  # noqa: PLC0415
+    from mfpde.limit.fem.finite_elements import build_finite_elements  # noqa: PLC0415
+
+    elements = build_finite_elements(comm, problem)
     if training.temperature == 0.0:
         return GradientFlow(model, (*elements, *nodes), backprop, training.weight_decay)
-
-    operators = tuple(_diffusion(each, problem) for each in elements)
-    return DiffusiveFlow(model, elements, backprop, training.weight_decay, operators=operators)
-
-
-def _diffusion(elements: FiniteElements, problem: Problem) -> Diffusion:
-    time, temperature = problem.time, problem.training.temperature
-    tolerance = _FULLY_SOLVED if time.step is not None else max(_SOLVED * time.relative_tolerance, _FULLY_SOLVED)
-    return Diffusion(elements.transport, temperature, tolerance)
+    return build_diffusive_flow(problem, elements, backprop)
 
 
 def _testing(comm: MPI.Intracomm, problem: Problem) -> Backprop | None:
@@ -290,10 +288,14 @@ def _testing(comm: MPI.Intracomm, problem: Problem) -> Backprop | None:
 def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: State) -> Stepper:
     time, training = problem.time, problem.training
     rest = (state, time, training.horizon, training.stationary)
-    if isinstance(flow, DiffusiveFlow):
+    if training.temperature > 0.0:
+        from mfpde.limit.timestepping.imex import ImexStepper  # noqa: PLC0415  (needs DOLFINx)
+
         return ImexStepper(comm, flow, *rest)
     if time.step is None and all(each.cfl_bound for each in flow.discretisations):
         return MultirateStepper(comm, flow, *rest)
     if time.step is None and not any(each.cfl_bound for each in flow.discretisations):
-        return PredictorCorrectorStepper(comm, flow, *rest)
+        stepper = PredictorCorrectorStepper(comm, flow, *rest)
+        stepper.first_motion *= problem.first
+        return stepper
     return Stepper(comm, flow, *rest)

@@ -1,4 +1,4 @@
-"""What is solved and how finely, and the finer problem against which its error is estimated."""
+"""What is solved and how finely, and the coarser and finer problems by which its error is estimated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.config.settings import Density, Time, Training
+from mfpde.config.settings import FINEST, Density, Time, Training
 from mfpde.errors import InputError
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
+REPLICAS = 8  # independent flows of random nodes: the standard error of their mean is itself known to a quarter
+_NODES = 1024  # of a family with more coordinates than a grid has, unless they are given
 _MOST_STEPS = 1e9
 _LARGEST_DIMENSION = 3
 _MOST_CELLS = 2**27  # of a box; PETSc's 32 bits cannot number the unknowns of more
 _WIDER = 1.2  # by which the finer problem's boxes are wider
 _FINER = 1.5  # by which its cells are smaller, where the degree cannot be raised
+_COARSER = 1.5  # by which the coarser problem's cells are larger on meshes, so that errors of order five are as below
+_SPARSER = 2.0  # and for moving nodes, whose errors fall faster
+_FACTOR = 8.0  # by which its errors are larger: its tolerance, and the cube of its first and its fixed steps
+_LONGER = _FACTOR ** (1.0 / 3.0)  # so much longer are these
+_NODES_FACTOR = 9.0  # the same of moving nodes: 10 on geometric average over 23 runs, 6 for steps of one order
+_ENOUGH = 8  # cells, of which twice as many are halved
+_FEWEST = 8  # intervals in a direction that it may have
+_LEAST_SINGLE = 1e-6  # tolerance of steps whose potential is rounded to single precision
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Problem:
         densities: the discretisation of each family, by name; "auto" is replaced by the frame that it stands for.
         time: the time step.
         margin: by which reference meshes are wider than the densities say.
+        first: by which the first step of moving nodes is longer than otherwise.
 
     Raises:
         InputError: for settings that do not fit together.
@@ -43,6 +54,7 @@ class Problem:
     densities: Mapping[str, Density]
     time: Time
     margin: float = 1.0
+    first: float = 1.0
 
     def __post_init__(self) -> None:
         step, horizon = self.time.step, self.training.horizon
@@ -51,16 +63,33 @@ class Problem:
                 f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
                 f"must be at least {horizon / _MOST_STEPS:g}"
             )
-        chosen = {f.name: _with_frame(self.densities[f.name], self.training.temperature) for f in self.model.families}
+        if self.training.precision == "single" and step is None and self.time.relative_tolerance < _LEAST_SINGLE:
+            raise InputError(
+                f"time.tolerance = {self.time.relative_tolerance!r}: training.precision = 'single' rounds the "
+                f"potential to seven digits; must be at least {_LEAST_SINGLE:g}"
+            )
+        chosen = {
+            f.name: _with_frame(f, self.densities[f.name], self.training.temperature) for f in self.model.families
+        }
         object.__setattr__(self, "densities", chosen)
         for family in self.model.families:
             density = self.densities[family.name]
             _check_density(family, density)
             _check_laws(family, density, self.model.layers)
+            if self.replicas > 1 and density.frame != "lagrangian":
+                raise InputError(
+                    f"density.frame = {density.frame!r}: family {family.name!r}: where another family has "
+                    "density.nodes, all move by nodes; must be 'lagrangian' or 'auto'"
+                )
             if self.training.temperature > 0.0:
                 _check_diffusion(
                     f"training.temperature = {self.training.temperature!r}: family {family.name!r}", density
                 )
+
+    @property
+    def replicas(self) -> int:
+        """K independent flows side by side: one, or several where the nodes of some family are random."""
+        return REPLICAS if any(density.nodes is not None for density in self.densities.values()) else 1
 
     def shared_meshes(self) -> list[list[int]]:
         """The places in `model.families` of the families on meshes; those with one mesh and one element together."""
@@ -75,10 +104,15 @@ class Problem:
         return list(places.values())
 
 
-def _with_frame(density: Density, temperature: float) -> Density:
+def _with_frame(family: Family, density: Density, temperature: float) -> Density:
     """The density with a frame that is chosen: nodes move with the flow wherever they can."""
+    many = family.dim > _LARGEST_DIMENSION and temperature == 0.0 and density.frame in ("auto", "lagrangian")
+    if density.nodes is None and many:
+        density = dataclasses.replace(density, nodes=_NODES)
     if density.frame != "auto":
         return density
+    if density.nodes is not None:
+        return dataclasses.replace(density, frame="lagrangian")
     on_mesh = temperature > 0.0 or density.mesh is not None or density.cell_type != "tensor"
     return dataclasses.replace(density, frame="comoving" if on_mesh else "lagrangian")
 
@@ -95,8 +129,14 @@ def _check_density(family: Family, density: Density) -> None:
         InputError: when it does not.
     """
     where = f"family {family.name!r} has dim = {family.dim}"
+    if density.nodes is not None:
+        _check_nodes(family, density)
+        return
     if family.dim > _LARGEST_DIMENSION:
-        raise InputError(f"{where}; the limit takes at most {_LARGEST_DIMENSION} parameters")
+        raise InputError(
+            f"{where}; a density on a mesh takes at most {_LARGEST_DIMENSION} parameters; for more there are random "
+            "nodes, without a temperature and with density.frame = 'auto'"
+        )
 
     if isinstance(density.radius, tuple) and len(density.radius) != family.dim:
         raise InputError(f"density.radius = {list(density.radius)}: {where}; give one number, or {family.dim}")
@@ -104,6 +144,17 @@ def _check_density(family: Family, density: Density) -> None:
     if density.mesh is None and density.cells**family.dim > _MOST_CELLS:
         most = int(_MOST_CELLS ** (1.0 / family.dim) + 1e-6)
         raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
+
+
+def _check_nodes(family: Family, density: Density) -> None:
+    """Do random nodes suit the family's density?"""
+    number, where = density.nodes or 0, f"density.nodes = {density.nodes}: family {family.name!r}"
+    if density.frame not in ("auto", "lagrangian"):
+        raise InputError(f"{where} has density.frame = {density.frame!r}; random nodes need 'lagrangian' or 'auto'")
+    if number & (number - 1) or number < 2 * REPLICAS:
+        raise InputError(
+            f"{where}: must be a power of two, at least {2 * REPLICAS}, as {REPLICAS} independent flows share them"
+        )
 
 
 def _check_laws(family: Family, density: Density, layers: int) -> None:
@@ -136,26 +187,30 @@ def _check_diffusion(where: str, density: Density) -> None:
 def refined(problem: Problem) -> Problem:
     """The same problem, finer in every way that causes an error: its risk minus the problem's estimates that error.
 
-    One degree higher (or, from degree 3 on, cells smaller by a half), on a mesh wider by a fifth with as much more
-    cells, in steps of a tenth of the tolerance, or half as long. It costs several times what the problem costs; in
-    return the estimate assumes no order of convergence, and sees what the box cuts off.
+    Passes in double precision, one degree higher (or, from degree 3 on, cells smaller by a half), on a mesh wider by a
+    fifth with as much more cells, in steps of a tenth of the tolerance, or half as long. It costs several times what
+    the problem costs; in return the estimate assumes no order of convergence, and sees what the box cuts off.
 
     Raises:
         InputError: for degree 3 on a mesh file, which cannot be made finer here.
     """
-    time = problem.time
-    if time.step is not None:
-        time = dataclasses.replace(time, step=0.5 * time.step)
-    else:
-        time = dataclasses.replace(time, tolerance=max(0.1 * time.relative_tolerance, 1e-14))
-
+    time = _scaled(problem.time, step=0.5, tolerance=0.1)
     densities = {name: _finer(density) for name, density in problem.densities.items()}
-    training = dataclasses.replace(problem.training, stationary=None)  # it ends where the problem ends
+    training = dataclasses.replace(problem.training, stationary=None, precision="double")  # ends where the problem does
     margin = _WIDER * problem.margin
     return dataclasses.replace(problem, training=training, densities=densities, time=time, margin=margin)
 
 
+def _scaled(time: Time, *, step: float, tolerance: float) -> Time:
+    """The same steps, longer or shorter by a factor, or with a tolerance that is larger or smaller by another."""
+    if time.step is not None:
+        return dataclasses.replace(time, step=step * time.step)
+    return dataclasses.replace(time, tolerance=max(tolerance * time.relative_tolerance, FINEST))
+
+
 def _finer(density: Density) -> Density:
+    if density.nodes is not None:
+        return dataclasses.replace(density, nodes=4 * density.nodes)
     if density.degree < 3 and density.frame != "lagrangian":
         extra = None if density.potential_degree is None else min(density.potential_degree + 1, 4)
         cells = int(np.ceil(_WIDER * density.cells))
@@ -163,3 +218,70 @@ def _finer(density: Density) -> Density:
     if density.mesh is not None and density.frame != "lagrangian":
         raise InputError("--estimate-error: needs density.degree at most 2 with a mesh file, which it cannot refine")
     return dataclasses.replace(density, cells=int(np.ceil(_FINER * _WIDER * density.cells)))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A problem that is solved alongside, and which part of the distance of the risks is the error of the run's.
+
+    Attributes:
+        problem: a coarser or a finer one.
+        resolved: that part where the densities are resolved: 1/(F − 1), where a coarser one's error is F times it.
+        unresolved: where they are not, and errors fall with the second power of the cells.
+    """
+
+    problem: Problem
+    resolved: float = 1.0
+    unresolved: float = 1.0
+
+
+def coarsened(problem: Problem) -> Beside | None:
+    """The same problem at a fraction of the cost, whose error of the risk is larger by a factor F = 8, of nodes 9.
+
+    Steps have eight times the tolerance, or twice the length. So has the first step of moving nodes, which no tolerance
+    bounds: steps grow from it, and where they have not grown to what the tolerance allows those of both solves would be
+    the same, and so their errors. On meshes cells are larger by a half: errors that fall with the fifth power of the
+    cells are eight times those of the problem. Sixteen cells of moving nodes and more are halved; their errors fall
+    faster than the third power, so that the estimate is rather too large where they count more than those of the steps.
+
+    Returns:
+        None where there is no coarser one: meshes from files, and too few cells.
+    """
+    if problem.replicas > 1:
+        return _with_fewer_nodes(problem)
+    found = {name: _coarser(density) for name, density in problem.densities.items()}
+    densities = {name: density for name, density in found.items() if density is not None}
+    if len(densities) < len(found):
+        return None
+
+    time = _scaled(problem.time, step=_LONGER, tolerance=_FACTOR)
+    training = dataclasses.replace(problem.training, stationary=None)  # it ends where the problem ends
+    coarse = dataclasses.replace(problem, training=training, densities=densities, time=time, first=_LONGER)
+    moves = problem.time.step is None and all(density.frame == "lagrangian" for density in densities.values())
+    resolved = 1.0 / ((_NODES_FACTOR if moves else _FACTOR) - 1.0)
+    fewer = min(problem.densities[name].cells / density.cells for name, density in densities.items())
+    return Beside(coarse, resolved, max(resolved, 1.0 / (fewer**2 - 1.0)))
+
+
+def _with_fewer_nodes(problem: Problem) -> Beside | None:
+    """Half of all random nodes, F = 2: what a potential makes of its own nodes is a bias that falls as 1/n."""
+    densities = dict(problem.densities)
+    for name, density in densities.items():
+        if density.nodes is not None:
+            if density.nodes < 4 * REPLICAS:
+                return None
+            densities[name] = dataclasses.replace(density, nodes=density.nodes // 2)
+
+    time = _scaled(problem.time, step=2.0, tolerance=4.0)
+    training = dataclasses.replace(problem.training, stationary=None)
+    return Beside(dataclasses.replace(problem, training=training, densities=densities, time=time))
+
+
+def _coarser(density: Density) -> Density | None:
+    moves = density.frame == "lagrangian"
+    halved = moves and density.cells >= _SPARSER * _ENOUGH
+    cells = round(density.cells / (_SPARSER if halved else _COARSER))
+    per_cell = (density.potential_degree or 2) if moves else 2
+    if density.mesh is not None or per_cell * cells < _FEWEST:
+        return None
+    return dataclasses.replace(density, cells=cells)

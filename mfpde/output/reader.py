@@ -54,6 +54,11 @@ class RunReader:
         return read_table(self.directory / "history.csv")
 
     @property
+    def singular_values(self) -> dict[str, Column]:
+        """The columns of singular_values.csv, empty where no family has matrices: means over the density."""
+        return read_table(self.directory / "singular_values.csv")
+
+    @property
     def moments(self) -> dict[str, Column]:
         """The columns of moments.csv as arrays; `family` holds strings."""
         return read_table(self.directory / "moments.csv")

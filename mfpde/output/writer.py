@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mfpde.errors import ComputationError
+from mfpde.errors import ComputationError, DiskError
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.series import DensitySeries
@@ -23,7 +24,8 @@ from mfpde.output.records.threshold_warnings import ThresholdWarnings
 class RunWriter:
     """Writes a prepared run directory report by report; a context manager, on rank 0 only.
 
-    A reader may look at any time: density files first, history.csv's row last, each complete.
+    A thread writes while the run goes on, one report at a time. A reader may look at any time: density files first,
+    history.csv's row last, each complete.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class RunWriter:
         self._densities = {f: DensitySeries(directory, f, count) for f, count in before.get("densities", {}).items()}
         self._reported: float | None = before.get("reported")
         self._summary: dict[str, object] = dict(before.get("summary", {}))
+        self._thread = ThreadPoolExecutor(1, "reports")
+        self._writing: Future[None] | None = None
 
         with failing_clearly(directory):
             if saved is not None:
@@ -74,9 +78,14 @@ class RunWriter:
             write_text(directory / RUN_FILE, run_text)
 
     def numbers(self, report: Report) -> dict[str, int]:
-        """By family the number of its next density file; empty for a report that `report` leaves out."""
+        """By family the number of its next density file; empty for a report that `report` leaves out.
+
+        Raises:
+            DiskError: when the disk refused the report before.
+        """
         if self._is_written(report):
             return {}
+        self.wait()
         counts = {family: series.count for family, series in self._densities.items()}
         return {snapshot.family: counts.get(snapshot.family, 0) for snapshot in report.snapshots}
 
@@ -84,16 +93,34 @@ class RunWriter:
         return self._reported is not None and report.tau <= self._reported
 
     def report(self, report: Report) -> None:
-        """Write all of a report, unless one at its τ or later has been written.
+        """Show a report, and begin to write all of it, unless one at its τ or later has been written.
 
         Pieces of densities must have been written before, by `series.write_pieces`.
 
         Raises:
-            DiskError: when the disk refuses.
+            DiskError: when the disk refused the report before; of this one, the next call says so.
         """
         if self._is_written(report):
             return
 
+        self.wait()
+        self._reported = report.tau
+        self._summary = {**report.history, **report.timings, "gap_margin": report.gap_margin}
+        self._writing = self._thread.submit(self._write, report)
+        self._progress.report(report)
+        self._warnings.report(report)
+
+    def wait(self) -> None:
+        """Until the last report is written.
+
+        Raises:
+            DiskError: when the disk refused it.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, report: Report) -> None:
         with failing_clearly(self.directory):
             for snapshot in report.snapshots:
                 if snapshot.family not in self._densities:
@@ -103,14 +130,10 @@ class RunWriter:
             self._tables.append(report)
         self._unsynced |= set(self._tables.paths)
 
-        self._reported = report.tau
-        self._summary = {**report.history, **report.timings, "gap_margin": report.gap_margin}
-        self._progress.report(report)
-        self._warnings.report(report)
-
     def last_steps(self, steps: Sequence[Step]) -> None:
         """Write trial steps that led to no report, those before a failure; a disk that refuses is ignored."""
-        with suppress(OSError):
+        with suppress(OSError, DiskError):
+            self.wait()
             self._tables.append_steps(steps)
 
     def show(self, line: str) -> None:
@@ -131,6 +154,7 @@ class RunWriter:
         Raises:
             DiskError: when the disk refuses.
         """
+        self.wait()
         with failing_clearly(self.directory):
             for path in sorted(self._unsynced):
                 with naming(path):
@@ -167,6 +191,10 @@ class RunWriter:
             DiskError: when the disk refuses.
         """
         self._progress.close()
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
         with failing_clearly(self.directory):
             content = {**self._summary, **self._facts, "warnings": self._warnings.issued, "outcome": outcome}
             write_json(self.directory / SUMMARY, content)

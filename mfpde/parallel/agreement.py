@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
     from mpi4py import MPI
+    from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import short
-from mfpde.parallel.reductions import reduce_over_ranks, sum_over_ranks
+from mfpde.parallel.working_ranks import communicator
 
 _COMMON = 30  # characters that a message shows of what two long values have in common
 
@@ -31,9 +30,12 @@ def agree[Result](work: Callable[[], Result]) -> Result:
         InputError: the message of the lowest rank that raised one.
         ComputationError: likewise.
     """
+    import numpy as np  # noqa: PLC0415  (a rank that sleeps needs none)
     from mpi4py import MPI  # noqa: PLC0415
 
-    comm = MPI.COMM_WORLD
+    from mfpde.parallel.reductions import reduce_over_ranks  # noqa: PLC0415
+
+    comm = communicator()
     result: Result | None = None
     failure: tuple[type[Exception], str] | None = None
     try:
@@ -58,15 +60,17 @@ def from_first[Result](work: Callable[[], Result]) -> Result:
         InputError: as `agree`.
         ComputationError: likewise.
     """
-    from mpi4py import MPI  # noqa: PLC0415
-
-    comm = MPI.COMM_WORLD
+    comm = communicator()
     mine = agree(lambda: work() if comm.rank == 0 else None)
     return comm.bcast(mine, root=0)
 
 
 def equal_on_ranks(comm: MPI.Intracomm, mine: NDArray[np.float64]) -> bool:
     """Does every rank have the numbers of rank 0, to nine digits? The same answer on all ranks; collective."""
+    import numpy as np  # noqa: PLC0415
+
+    from mfpde.parallel.reductions import sum_over_ranks  # noqa: PLC0415
+
     first = comm.bcast(mine, root=0)
     equal = mine.shape == first.shape and np.allclose(mine, first, rtol=1e-9, atol=0.0, equal_nan=True)
     return bool(sum_over_ranks(comm, np.array([0.0 if equal else 1.0]))[0] == 0.0)
@@ -84,22 +88,17 @@ def require_equal(settings: Mapping[str, object]) -> None:
     Raises:
         InputError: on every rank, naming the first that differs.
     """
-    from mpi4py import MPI  # noqa: PLC0415
-
-    comm = MPI.COMM_WORLD
     mine = {name: repr(str(value) if isinstance(value, Path) else value) for name, value in settings.items()}
-    first = comm.bcast(mine, root=0)
+    first, *others = communicator().allgather(mine)
 
-    def compare() -> None:
-        for key in (*first, *(n for n in mine if n not in first)):
-            here, there = mine.get(key, "not given"), first.get(key, "not given")
+    for rank, other in enumerate(others, start=1):
+        for key in (*first, *(name for name in other if name not in first)):
+            here, there = other.get(key, "not given"), first.get(key, "not given")
             if here != there:
                 raise InputError(
-                    f"{key} is {_excerpt(there, here)} on rank 0 and {_excerpt(here, there)} on rank {comm.rank}; "
+                    f"{key} is {_excerpt(there, here)} on rank 0 and {_excerpt(here, there)} on rank {rank}; "
                     "it must be the same on every rank"
                 )
-
-    agree(compare)
 
 
 def _excerpt(text: str, other: str) -> str:

@@ -10,8 +10,8 @@ Source: Demmel & Nguyen, *Fast reproducible floating-point summation*, ARITH 201
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -29,20 +29,30 @@ _FIRST, _SECOND, _THIRD = ANCHORS
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of a sum, shape (3, …): its levels, each an exact sum."""
+    """One rank's part of a sum.
+
+    Attributes:
+        levels: (3, …), each an exact sum.
+        form: a linear map of the sum over all ranks, which rounds and so has to come after it; None for no map.
+    """
 
     levels: Array
+    form: Callable[[Array], Array] | None = None
 
     @property
     def value(self) -> Array:
         """This rank's part as ordinary numbers."""
-        return collapse(self.levels)
+        return self.formed(collapse(self.levels))
+
+    def formed(self, total: Array) -> Array:
+        """What is made of the sum over ranks."""
+        return total if self.form is None else self.form(total)
 
     def __add__(self, other: Share) -> Share:
-        return Share(self.levels + other.levels)
+        return replace(self, levels=self.levels + other.levels)
 
     def __sub__(self, other: Share) -> Share:
-        return Share(self.levels - other.levels)
+        return replace(self, levels=self.levels - other.levels)
 
 
 def share_of(terms: Array, axes: tuple[int, ...] = ()) -> Share:
@@ -94,8 +104,8 @@ def pack(parts: Sequence[Share | Array]) -> Array:
 
 
 def unpack(total: Array, parts: Sequence[Share | Array]) -> list[Array]:
-    """The sums, in the shapes of the parts."""
-    shapes = [part.levels.shape[1:] if isinstance(part, Share) else part.shape for part in parts]
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    """The sums, in the shapes of the parts or as their `form` has them."""
+    shares = [part if isinstance(part, Share) else Share(np.broadcast_to(0.0, (LEVELS, *part.shape))) for part in parts]
+    sizes = [int(np.prod(share.levels.shape[1:])) for share in shares]
     pieces = np.split(collapse(total), np.cumsum(sizes)[:-1])
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    return [share.formed(piece.reshape(share.levels.shape[1:])) for share, piece in zip(shares, pieces, strict=True)]

@@ -1,4 +1,4 @@
-"""Starting MPI and PETSc, with one thread per rank.
+"""Starting MPI and PETSc, with one thread per rank; a single process has a thread for each core.
 
 `start()` runs before anything numerical is imported: it fixes the number of threads, starts MPI ahead of PETSc and
 DOLFINx, and makes an unexpected exception on one rank end all of them. A hang is the worst error message there is.
@@ -24,16 +24,17 @@ from mfpde.errors import InputError
 from mfpde.inputs import existing, is_text, show
 from mfpde.parallel import caches
 from mfpde.parallel.agreement import agree
-from mfpde.parallel.signals import in_main_thread, reinstall
+from mfpde.parallel.signals import abort, in_main_thread, reinstall
+from mfpde.parallel.working_ranks import available_cores, communicator
 
 _THREADS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    "NPROC": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
+_FOR_JAX = "NPROC"  # threads that may run compiled programs; each of these programs itself has one
 _DEBUGGING = "UCX_DEBUG_SIGNO"  # below MPI: at SIGHUP, even an ignored one, UCX would print its whole state
 _LAUNCHERS = (  # number of processes, as set by PMI, Open MPI, Intel MPI, MVAPICH, srun, flux, PALS, jsrun
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
@@ -44,17 +45,26 @@ _LAUNCHERS = (  # number of processes, as set by PMI, Open MPI, Intel MPI, MVAPI
 def limit_threads() -> None:
     """One thread per rank, for libraries that read the environment when they are imported; no signal handlers of UCX.
 
-    Values that the user has set are kept.
+    A process that no launcher has started has as many threads for passes over the samples as cores. Values that the
+    user has set are kept.
     """
-    for variable, value in {**_THREADS, _DEBUGGING: "0"}.items():
+    alone = not any(variable in os.environ for variable in _LAUNCHERS)
+    for_jax = str(available_cores()) if alone else "1"
+    for variable, value in {**_THREADS, _FOR_JAX: for_jax, _DEBUGGING: "0"}.items():
         os.environ.setdefault(variable, value)
+
+
+def threads() -> int:
+    """Threads that a rank shares its passes over the samples among."""
+    given = os.environ.get(_FOR_JAX, "")
+    return max(1, int(given)) if given.isdecimal() else 1
 
 
 def start() -> MPI.Intracomm:
     """Fix threads, start MPI, and make an unexpected exception on one rank end all; idempotent.
 
     Returns:
-        The communicator of all ranks.
+        The communicator of the ranks that work: all of them, unless a command lets some sleep (`working_ranks`).
 
     Raises:
         InputError: when a launcher started several processes but each of them is alone in its MPI, as with an `mpirun`
@@ -78,7 +88,7 @@ def start() -> MPI.Intracomm:
         sys.excepthook = _abort
         if MPI.COMM_WORLD.rank == 0 and caches.is_temporary():
             warn(f"compiled code goes to {caches.directory()}: no other folder can be written; MFPDE_CACHE names one")
-    return MPI.COMM_WORLD
+    return communicator()
 
 
 @cache
@@ -118,7 +128,8 @@ def start_petsc(options: Sequence[str] = ()) -> None:
     agree(lambda: _check_option_files(options))
     imported = "petsc4py.PETSc" in sys.modules
     try:
-        petsc4py.init(["mfpde", "-no_signal_handler", *options])  # not argv[0]: `python -c` makes it an option, -c
+        words = ["mfpde", "-no_signal_handler", *options]  # not argv[0]: `python -c` makes it an option, -c
+        petsc4py.init(words, comm=communicator())
     except RuntimeError as error:  # PETSc has printed the reason
         raise InputError(f"PETSc does not start with its options ({error}), for the reason above") from error
     if imported and in_main_thread():  # whoever imported it first may have initialised it, with its handlers
@@ -126,6 +137,20 @@ def start_petsc(options: Sequence[str] = ()) -> None:
 
         PETSc.Sys.popSignalHandler()
         reinstall()
+    _lasting_object()
+
+
+@cache
+def _lasting_object() -> object:
+    """A PETSc object that lives as long as the process, and with it PETSc's own copy of the communicator.
+
+    At the end PETSc cleans up with a reduction over that copy, and makes one first where there is none. Objects that
+    Python has collected on some ranks and not yet on others would keep it on these alone: some ranks would wait in the
+    reduction and others in making a copy, for ever.
+    """
+    from petsc4py import PETSc  # noqa: PLC0415
+
+    return PETSc.Vec().createMPI((0, 0), comm=PETSc.COMM_WORLD)
 
 
 def _check_option_files(options: Sequence[str]) -> None:
@@ -157,4 +182,4 @@ def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType
         sys.stderr.write(where + "".join(traceback.format_exception(kind, value, trace)))
         sys.stderr.flush()
     if comm.size > 1:
-        comm.Abort(1)
+        abort(comm, 1)

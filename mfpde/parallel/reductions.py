@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from functools import cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+from mfpde.parallel.working_ranks import oversubscribed
 
 _SHORTEST_SLEEP = 1e-4  # seconds; a shorter sleep costs more than it saves
 _LONGEST_SLEEP = 2e-3  # in a reduction, of which a step has several
@@ -33,22 +34,34 @@ def reduce_over_ranks(comm: MPI.Intracomm, share: NDArray[np.float64], operation
     the rank that is being waited for, so there a waiting rank sleeps between tests.
     """
     total = np.empty_like(share)
-    if _oversubscribed(comm.size):
+    if oversubscribed(comm.size):
         _sleep_until_done(comm.Iallreduce(share, total, op=operation), _LONGEST_SLEEP)
     else:
         comm.Allreduce(share, total, op=operation)
     return total
 
 
-def gather_on_all_ranks(comm: MPI.Intracomm, own: NDArray[np.float64], sizes: list[int]) -> list[NDArray[np.float64]]:
-    """The flat arrays of all ranks, of these sizes, on every rank; an Allgatherv that yields the core."""
-    whole = np.empty(sum(sizes))
-    target = (whole, sizes)
-    if _oversubscribed(comm.size):
-        _sleep_until_done(comm.Iallgatherv(own, target), _LONGEST_SLEEP)
+def exchange(
+    comm: MPI.Intracomm, given: Sequence[NDArray[np.float64]], sizes: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """What every rank has for this one, flat; an Alltoallv that yields the core.
+
+    Args:
+        comm: communicator.
+        given: an array for each rank.
+        sizes: of what comes from each rank.
+    """
+    if comm.size == 1:
+        return [np.ravel(given[0])]
+
+    sent = np.concatenate([np.ravel(each) for each in given])
+    found = np.empty(sum(sizes))
+    ends = (sent, [each.size for each in given]), (found, list(sizes))
+    if oversubscribed(comm.size):
+        _sleep_until_done(comm.Ialltoallv(*ends), _LONGEST_SLEEP)
     else:
-        comm.Allgatherv(own, target)
-    return np.split(whole, np.cumsum(sizes)[:-1])
+        comm.Alltoallv(*ends)
+    return np.split(found, np.cumsum(sizes)[:-1])
 
 
 def barrier(comm: MPI.Intracomm) -> None:
@@ -62,9 +75,3 @@ def _sleep_until_done(request: MPI.Request, longest: float) -> None:
     while not request.Test():
         waited = time.perf_counter() - begun
         time.sleep(min(max(_SHORTEST_SLEEP, _SLEPT_FRACTION * waited), longest))
-
-
-@cache
-def _oversubscribed(ranks: int) -> bool:
-    """Are there more ranks than cores, if all of them run on machines like this one?"""
-    return ranks > (os.process_cpu_count() or 1) if hasattr(os, "process_cpu_count") else ranks > (os.cpu_count() or 1)

@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -25,9 +25,10 @@ from mfpde.errors import Stopped
 # A closed terminal, the end of processor time, and the warning of some queues end a run as SIGTERM does.
 _LIKE_TERM = (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR2)
 _ENDING = (signal.SIGINT, *_LIKE_TERM)
-_RECORDED = (*_ENDING, signal.SIGUSR1)
+HANDLED = (*_ENDING, signal.SIGUSR1)
 _IN_PERSON = (signal.SIGINT, signal.SIGTERM)  # a second one ends at once; SIGXCPU comes every second by itself
 _TWICE = 1.0  # seconds; mpirun and the terminal may both forward one Ctrl-C, a second one comes later
+_HEARD = 0.3  # seconds in which mpirun passes on what a rank wrote: at an abort it may leave the rest unread
 _RANK_0_FIRST = 0.5  # seconds in which rank 0 may end the job with its line, before another rank does
 
 
@@ -54,7 +55,7 @@ class Signals:
         self._line = line
         self._kept = False
         self._last = -float("inf")
-        self._before: dict[int, object] = {}
+        self._handling = ExitStack()
         self._pipe: tuple[int, int] | None = None
         self._wakeup = -1
 
@@ -74,9 +75,7 @@ class Signals:
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[1], False)
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        self._before = {number: signal.getsignal(number) for number in _RECORDED if not _is_ignored(number)}
-        for number in self._before:
-            signal.signal(number, _handle)
+        self._handling.enter_context(handling(HANDLED, _handle))
         threading.Thread(target=self._listen, args=(self._pipe[0],), name="signals", daemon=True).start()
         return self
 
@@ -85,9 +84,7 @@ class Signals:
     ) -> None:
         if self._pipe is None:
             return
-        for number, handler in self._before.items():
-            if handler is not None:  # None: not installed by Python, and cannot be restored
-                signal.signal(number, handler)  # type: ignore[arg-type]
+        self._handling.close()
         signal.set_wakeup_fd(self._wakeup)
         os.close(self._pipe[1])  # the thread reads the end of the pipe, and closes its own
         self._pipe = None
@@ -127,16 +124,25 @@ class Interruption(BaseException):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Signals that would kill the process raise `Interruption` instead, unless they have a handler already."""
-    mine = [number for number in _LIKE_TERM if in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
-    for number in mine:
-        signal.signal(number, _interrupt)
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """A handler of signals, but of those that were switched off when the process was started; in the main thread."""
+    before = {number: signal.getsignal(number) for number in numbers if not _is_ignored(number)}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in mine:
-            signal.signal(number, signal.SIG_DFL)
+        for number, earlier in before.items():
+            if earlier is not None:  # None: not installed by Python, and cannot be restored
+                signal.signal(number, earlier)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Signals that would kill the process raise `Interruption` instead, unless they have a handler already."""
+    mine = [number for number in _LIKE_TERM if in_main_thread() and signal.getsignal(number) is signal.SIG_DFL]
+    with handling(mine, _interrupt):
+        yield
 
 
 def reinstall() -> None:
@@ -170,25 +176,36 @@ def _is_ignored(number: int) -> bool:
     return number not in _IN_PERSON and signal.getsignal(number) is signal.SIG_IGN
 
 
-def report_signal(comm: MPI.Intracomm | None, number: int, line: str) -> int:
+def all_ranks() -> MPI.Intracomm | None:
+    """All ranks, also those that sleep; None where MPI has not been started yet, or has ended."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi.COMM_WORLD if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() else None
+
+
+def abort(everyone: MPI.Intracomm, code: int) -> None:
+    """End every rank with an exit code, once what this one wrote has been read."""
+    time.sleep(_HEARD)
+    everyone.Abort(code)
+
+
+def report_signal(number: int, line: str) -> int:
     """Print once that a signal ends the job, and end the other ranks, which may wait in a collective.
 
     Returns:
         The exit code, on one rank alone.
     """
-    if comm is not None and comm.rank > 0:
+    everyone = all_ranks()
+    if everyone is not None and everyone.rank > 0:
         time.sleep(_RANK_0_FIRST)
     sys.stderr.write("\n" * sys.stderr.isatty() + f"mfpde: {name(number)}: {line}\n")
     sys.stderr.flush()
 
     code = Stopped.code(number)
-    if comm is not None and comm.size > 1:
-        comm.Abort(code)
+    if everyone is not None and everyone.size > 1:
+        abort(everyone, code)
     return code
 
 
 def _end(number: int, line: str) -> None:
     """End every rank from the recording thread: the main one may be deep in a compiler."""
-    mpi = sys.modules.get("mpi4py.MPI")  # not imported yet when a signal comes early
-    running = mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized()
-    os._exit(report_signal(mpi.COMM_WORLD if mpi is not None and running else None, number, line))
+    os._exit(report_signal(number, line))

@@ -5,6 +5,7 @@ Every generated task draws its training samples first and then its test samples,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from mfpde.problem.transformer import Transformer, residual_stream
 FREE_CHANNELS = 4  # channels of the digits' tokens that start at zero, unless another number is given
 _MOST_SAMPLES, _MOST_TOKENS, _MOST_FREE = 10**8, 10_000, 4096
 _MOST_ENTRIES = 2**28  # 2 GB
+_MOST_WIDTH = 1024
 
 
 def digits(
@@ -75,6 +77,31 @@ def digits(
     tokens = _patches(images, patch, free)
     targets = np.array([chosen.index(label) for label in labels[order]])
     return _split(tokens, targets, samples, len(chosen))
+
+
+def embedded_digits(
+    width: int = 16, samples: int = 1000, test_samples: int = 400, patch: int = 4, centred: bool = True, seed: int = 0
+) -> Task:
+    """The ten digits with a patch embedding: token = E pixels + position, and a class token, all drawn from the seed.
+
+    The embedding is a linear map of all channels of the tokens of `digits`; it is not trained.
+
+    Args:
+        width: D, channels of a token.
+        samples: as for `digits`, with the next four.
+        test_samples: test images.
+        patch: side of a patch.
+        centred: subtract the mean of the training images.
+        seed: of the split and of the embedding.
+    """
+    whole("task.width", width, 2, _MOST_WIDTH)
+
+    raw = digits(10, samples, test_samples, patch, centred, free=0, seed=seed)
+    pixels = patch * patch
+    embedding = generator("task.seed", seed).normal(size=(raw.tokens.shape[2], width))
+    embedding[:pixels] /= math.sqrt(pixels)
+    test = None if raw.test_tokens is None else raw.test_tokens @ embedding
+    return Task(raw.tokens @ embedding, raw.targets, test, raw.test_targets, classes=10)
 
 
 def in_context_regression(

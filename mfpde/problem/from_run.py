@@ -88,6 +88,11 @@ class RunLaw(Law):
         """Boxes around it lie along the axes of its covariance."""
         return len(self.cov) > 1
 
+    @property
+    def smooth(self) -> bool:
+        """Only within the cells of what was written."""
+        return False
+
     def box(self, reach: float | Array, within_support: bool = False) -> tuple[Array, Array]:
         """See `Law.box`."""
         low, high = super().box(reach)
@@ -96,6 +101,13 @@ class RunLaw(Law):
     def density(self, theta: Array) -> Array:  # noqa: D102  (as in the base class)
         points = np.asarray(theta, dtype=np.float64)
         return np.maximum(self.values(points.reshape(-1, self.dim)), 0.0).reshape(points.shape[:-1])
+
+    def quantiles(self, uniform: Array) -> Array:  # noqa: ARG002, D102
+        raise InputError("a density of an earlier run cannot be the start of random nodes; leave density.nodes out")
+
+    def even_in(self, axes: Sequence[int]) -> bool:  # noqa: ARG002
+        """Nothing is known of that."""
+        return False
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Independent draws (count, d), by rejection from the box, in blocks of one size."""

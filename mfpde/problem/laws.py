@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import lgamma, pi
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +25,7 @@ class Law:
     of its own.
 
     Attributes:
-        mean: mean of each coordinate, d numbers.
+        mean: mean of each coordinate, d numbers; a single one may stand alone.
         std: standard deviation of each coordinate, d numbers; zero where all mass is at the mean.
         support: half-width in standard deviations beyond which the density is zero; infinite where it never is.
         kinks: where the standard density or its first derivative jumps, in standard deviations.
@@ -86,6 +85,11 @@ class Law:
         """Weights and laws of which this one is the mixture: itself, unless it is a `Mixture`."""
         return ((1.0, self),)
 
+    @property
+    def smooth(self) -> bool:
+        """Is the density smooth on the whole line or plane?"""
+        return len(self.parts) == 1 and not self.kinks and bool(np.isinf(self.support))
+
     def box(self, reach: float | Array, within_support: bool = False) -> tuple[Array, Array]:
         """The corners (d,) of the least box that holds every part to `reach` of the part's standard deviations.
 
@@ -112,6 +116,23 @@ class Law:
         """Independent draws, shape (count, d); fewer draws of one generator are the first of more."""
         drawn = self.draw(rng, (count, self.dim))
         return np.asarray(np.asarray(self.mean) + np.asarray(self.std) * drawn)
+
+    @property
+    def uniforms(self) -> int:
+        """Of how many independent uniform numbers `quantiles` makes a draw."""
+        return self.dim
+
+    def quantiles(self, uniform: Array) -> Array:
+        """Draws (n, d) from uniform numbers (n, `uniforms`) in (0, 1), by inverted distribution functions."""
+        return np.asarray(np.asarray(self.mean) + np.asarray(self.std) * self.quantile(uniform))
+
+    def even_in(self, axes: Sequence[int]) -> bool:
+        """Is it the same law with the signs of these coordinates changed together?"""
+        return all(self.mean[axis] == 0.0 for axis in axes)
+
+    def quantile(self, p: Array) -> Array:
+        """The inverse of the standard density's distribution function."""
+        raise NotImplementedError
 
     def standard(self, s: Array) -> Array:
         """The one-dimensional density of mean 0 and variance 1."""
@@ -177,88 +198,25 @@ class Normal(Law):
         drawn = self.draw(rng, (count, self.dim))
         return np.asarray(np.asarray(self.mean) + drawn @ np.linalg.cholesky(self.covariance).T)
 
+    def quantiles(self, uniform: Array) -> Array:  # noqa: D102
+        if not self.correlated:
+            return super().quantiles(uniform)
+        return np.asarray(np.asarray(self.mean) + self.quantile(uniform) @ np.linalg.cholesky(self.covariance).T)
+
+    def even_in(self, axes: Sequence[int]) -> bool:  # noqa: D102
+        others = [axis for axis in range(self.dim) if axis not in axes]
+        return super().even_in(axes) and not np.count_nonzero(self.covariance[np.ix_(axes, others)])
+
+    def quantile(self, p: Array) -> Array:  # noqa: D102
+        from scipy.special import ndtri  # noqa: PLC0415  (only random nodes need it)
+
+        return np.asarray(ndtri(p))
+
     def standard(self, s: Array) -> Array:  # noqa: D102
         return np.asarray(np.exp(-0.5 * s**2) / np.sqrt(2 * np.pi))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
         return rng.normal(size=shape)
-
-
-@dataclass(frozen=True)
-class Uniform(Law):
-    """Uniform on a box of half-width √3 std."""
-
-    support: ClassVar[float] = float(np.sqrt(3.0))
-    kinks: ClassVar[tuple[float, ...]] = (-support, support)
-
-    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
-        return np.where(np.abs(s) <= np.sqrt(3.0), 0.5 / np.sqrt(3.0), 0.0)
-
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
-        return rng.uniform(-np.sqrt(3.0), np.sqrt(3.0), size=shape)
-
-
-@dataclass(frozen=True)
-class Bump(Law):
-    """Proportional to (1 − (s/√11)²)⁴ where that is positive: compact support, three continuous derivatives."""
-
-    support: ClassVar[float] = float(np.sqrt(11.0))
-
-    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
-        inside = np.maximum(1.0 - s**2 / 11.0, 0.0)
-        return np.asarray(315.0 / 256.0 / np.sqrt(11.0) * inside**4)
-
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
-        # (1 − x²)⁴ on [−1, 1] is the symmetric beta law of parameter 5, stretched
-        return np.sqrt(11.0) * (2.0 * rng.beta(5.0, 5.0, size=shape) - 1.0)
-
-
-@dataclass(frozen=True)
-class StudentT(Law):
-    """Independent coordinates of Student's t law, ∝ (1 + s²/(df − 2))^{−(df + 1)/2}: heavy tails, variance std².
-
-    Attributes:
-        df: degrees of freedom, above 2; moments of order df and above are infinite.
-    """
-
-    df: float
-    tails: ClassVar[float] = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "df", real("df", self.df, above=2.0))
-
-    @property
-    def scale(self) -> float:
-        """That of the normal law which is the limit for large df; the heavier the tails the narrower."""
-        return float(np.sqrt((self.df - 2.0) / self.df))
-
-    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
-        df = self.df
-        constant = np.exp(lgamma(0.5 * (df + 1.0)) - lgamma(0.5 * df)) / np.sqrt(pi * (df - 2.0))
-        return np.asarray(constant * np.exp(-0.5 * (df + 1.0) * np.log1p(s**2 / (df - 2.0))))
-
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
-        return self.scale * rng.standard_t(self.df, size=shape)
-
-
-@dataclass(frozen=True)
-class Laplace(Law):
-    """Independent coordinates of density exp(−√2 abs(s)) / √2: a kink at the mean, exponential tails."""
-
-    kinks: ClassVar[tuple[float, ...]] = (0.0,)
-    tails: ClassVar[float] = 2.0
-
-    @property
-    def scale(self) -> float:
-        """1/√2."""
-        return float(np.sqrt(0.5))
-
-    def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
-        return np.asarray(np.exp(-np.sqrt(2.0) * np.abs(s)) / np.sqrt(2.0))
-
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: D102
-        return rng.laplace(scale=np.sqrt(0.5), size=shape)
 
 
 @dataclass(frozen=True)
@@ -280,12 +238,119 @@ class Zero(Law):
     def standard(self, s: Array) -> Array:  # noqa: D102  (as in the base class)
         return np.ones_like(s)
 
+    @property
+    def uniforms(self) -> int:
+        """None."""
+        return 0
+
+    def quantiles(self, uniform: Array) -> Array:  # noqa: D102
+        return np.zeros((len(uniform), self.dim))
+
     def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> Array:  # noqa: ARG002, D102
         return np.zeros(shape)
 
 
+@dataclass(frozen=True)
+class Independent(Law):
+    """Groups of coordinates that are independent of each other, each with a law of its own.
+
+    Attributes:
+        laws: of the groups, in the order of the coordinates.
+    """
+
+    mean: Sequence[float] = field(init=False)
+    std: Sequence[float] = field(init=False)
+    laws: Sequence[Law]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(value for law in self.laws for value in getattr(law, name)))
+
+    @property
+    def covariance(self) -> Array:
+        """The covariances of the groups along the diagonal."""
+        matrix = np.zeros((self.dim, self.dim))
+        for law, group in self._groups():
+            matrix[group, group] = law.covariance
+        return matrix
+
+    @property
+    def smooth(self) -> bool:
+        """Are all of them?"""
+        return all(law.smooth for law in self.laws)
+
+    def box(self, reach: float | Array, within_support: bool = False) -> tuple[Array, Array]:
+        """See `Law.box`."""
+        reach = np.broadcast_to(np.asarray(reach, dtype=np.float64), (self.dim,))
+        boxes = [
+            law.box(reach[group] * max(p.tails for _, p in law.parts), within_support) for law, group in self._groups()
+        ]
+        return np.concatenate([low for low, _ in boxes]), np.concatenate([high for _, high in boxes])
+
+    def density(self, theta: Array) -> Array:  # noqa: D102  (as in the base class)
+        return np.asarray(np.prod([law.density(theta[..., group]) for law, group in self._groups()], axis=0))
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Independent draws (count, d); every group has a generator of its own, as in `Mixture.sample`."""
+        streams = rng.spawn(len(self.laws))
+        return np.concatenate(
+            [law.sample(stream, count) for law, stream in zip(self.laws, streams, strict=True)], axis=1
+        )
+
+    @property
+    def uniforms(self) -> int:
+        """Those of all groups."""
+        return sum(law.uniforms for law in self.laws)
+
+    def quantiles(self, uniform: Array) -> Array:
+        """See `Law.quantiles`."""
+        ends = np.cumsum([law.uniforms for law in self.laws])[:-1]
+        columns = np.split(uniform, ends, axis=1)
+        return np.concatenate([law.quantiles(own) for law, own in zip(self.laws, columns, strict=True)], axis=1)
+
+    def even_in(self, axes: Sequence[int]) -> bool:
+        """Is every group in its own among these coordinates?"""
+        return all(
+            law.even_in([axis - group.start for axis in axes if group.start <= axis < group.stop])
+            for law, group in self._groups()
+        )
+
+    def _groups(self) -> Iterator[tuple[Law, slice]]:
+        start = 0
+        for law in self.laws:
+            yield law, slice(start, start + law.dim)
+            start += law.dim
+
+
+def independent(laws: Sequence[Law]) -> Law:
+    """The law of independent groups of coordinates: one normal law where all of them are normal."""
+    if len(laws) == 1:
+        return laws[0]
+    if all(isinstance(law, Normal) and law.product for law in laws):
+        return Normal(*(tuple(v for law in laws for v in getattr(law, name)) for name in ("mean", "std")))
+    return Independent(laws)
+
+
+def repeated(law: Law, count: int) -> Law:
+    """The law of so many independent coordinates, each of which has the law of one coordinate; itself for one.
+
+    Raises:
+        InputError: for a law that is no product.
+    """
+    if law.dim == count:
+        return law
+    if isinstance(law, Zero):
+        return Zero(count)
+    if not law.product:
+        raise InputError("a law that is to hold for every entry must be a product law, with mean and std")
+    given = {"cov": ()} if isinstance(law, Normal) else {}
+    return replace(law, mean=law.mean * count, std=law.std * count, **given)  # type: ignore[arg-type, operator]
+
+
 def _numbers(name: str, values: object) -> tuple[float, ...]:
     given = plain(values)
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = [given]
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise InputError(f"{name} = {show(values)}: must be a list of finite numbers, one per coordinate")
     return tuple(real(name, value) for value in given)

@@ -79,3 +79,18 @@ class Mixture(Law):
         chosen = np.searchsorted(np.cumsum(self.weights)[:-1], chooser.random(count), side="right")
         drawn = np.stack([law.sample(stream, count) for law, stream in zip(self.laws, streams, strict=True)])
         return np.asarray(drawn[chosen, np.arange(count)])
+
+    @property
+    def uniforms(self) -> int:
+        """One that chooses the part, and those of its law."""
+        return 1 + max(law.uniforms for law in self.laws)
+
+    def quantiles(self, uniform: Array) -> Array:
+        """See `Law.quantiles`."""
+        chosen = np.searchsorted(np.cumsum(self.weights)[:-1], uniform[:, 0], side="right")
+        made = np.stack([law.quantiles(uniform[:, 1 : 1 + law.uniforms]) for law in self.laws])
+        return np.asarray(made[chosen, np.arange(len(uniform))])
+
+    def even_in(self, axes: Sequence[int]) -> bool:
+        """Are all of its parts?"""
+        return all(law.even_in(axes) for law in self.laws)

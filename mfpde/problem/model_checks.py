@@ -80,7 +80,7 @@ def check_family(family: Family, tokens: jax.Array, derivatives: Derivatives | N
 
     # As the solver calls it: for several units at once.
     many = jax.vmap(family.update, in_axes=(None, 0))
-    slopes = _differentiate(where, lambda t, p: many(t, p[None]), derivatives, tokens, theta)
+    slopes = _differentiate(where, lambda t, p: many(t, p[None]), derivatives, tokens, theta, twice=True)
     if not all(bool(jnp.isfinite(slope).all()) for slope in slopes):
         raise InputError(f"{where} has a derivative that is not finite at theta = {np.asarray(theta).tolist()}")
 
@@ -138,9 +138,13 @@ def _steady_value(where: str, function: Callable[..., object], tokens: jax.Array
 
 
 def _differentiate(
-    where: str, function: Callable[..., jax.Array], derivatives: Derivatives, *arguments: jax.Array
+    where: str,
+    function: Callable[..., jax.Array],
+    derivatives: Derivatives,
+    *arguments: jax.Array,
+    twice: bool = False,
 ) -> tuple[jax.Array, ...]:
-    """The derivatives of Σ function² in every argument.
+    """The derivatives of Σ function² in every argument; `twice` where the certificate takes second derivatives, too.
 
     Raises:
         InputError: when JAX cannot differentiate the function, as the solver does, without seeing the numbers.
@@ -155,7 +159,8 @@ def _differentiate(
             def steepness(given: tuple[jax.Array, ...], held: Sequence[Any]) -> jax.Array:
                 return sum((jnp.sum(slope**2) for slope in jax.grad(size)(given, held)), jnp.zeros(()))
 
-            jax.eval_shape(jax.grad(steepness), arguments, program.held)  # the certificate takes second derivatives
+            if twice:
+                jax.eval_shape(jax.grad(steepness), arguments, program.held)
             derivatives[program.form] = jax.jit(jax.grad(size))
         return derivatives[program.form](arguments, program.held)
     except Exception as error:  # the user's own code

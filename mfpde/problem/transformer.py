@@ -24,6 +24,7 @@ from mfpde.problem.programs import Program, trace
 
 DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
 _MOST_LAYERS = 100_000
+_SMALL = 1e-6  # mean square of a token that is as good as zero
 
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
@@ -43,6 +44,8 @@ class Transformer:
         depth: "residual" adds layer after layer, an error O(1/L) against L = ∞; "continuum" integrates
             dT/dt = η Σ_c ∫ f_c dρ^c_t inside each of L depth cells, an error O(1/L²): a cell's density is that at its
             midpoint, t = (ℓ + ½)/L, and a layer-dependent initial law is to be taken there.
+        norm: "rms" has all families see T_i / (mean_d T_id² + 1e-6)^½ in the place of each token T_i, without
+            parameters, as pre-norm Transformers do; the stream itself, and the readout, are as they are.
 
     Raises:
         InputError: for values that do not fit.
@@ -54,6 +57,7 @@ class Transformer:
     loss: Literal["squared", "cross_entropy"] = "squared"
     step: float = 1.0
     depth: Literal["residual", "continuum"] = "residual"
+    norm: Literal["none", "rms"] = "none"
 
     def __post_init__(self) -> None:
         try:
@@ -76,6 +80,7 @@ class Transformer:
         object.__setattr__(self, "step", real("model.step", self.step, above=0.0))
         one_of("model.loss", self.loss, ("squared", "cross_entropy"))
         one_of("model.depth", self.depth, ("residual", "continuum"))
+        one_of("model.norm", self.norm, ("none", "rms"))
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -174,7 +179,7 @@ def _cross(
 
     def layer(stream: jax.Array, given: tuple[Units, jax.Array | None]) -> tuple[jax.Array, jax.Array | None]:
         seen: list[jax.Array] = []
-        stream = through(model, given[0], stream, _Adding(given[1], seen))
+        stream = through(model, given[0], stream, _Adding(given[1], seen, model.norm))
         return stream, None if given[1] is None else jnp.stack(seen)
 
     return jax.lax.scan(layer, tokens, (units, sources))  # type: ignore[arg-type]
@@ -214,9 +219,12 @@ class _Adding:
 
     sources: jax.Array | None
     seen: list[jax.Array]
+    norm: Literal["none", "rms"]
 
     def __call__(self, families: Sequence[Family], stream: jax.Array, units: Units) -> jax.Array:
         """What some families, and the source of the next place, add to the stream."""
+        if self.norm == "rms":
+            stream = stream / jnp.sqrt(jnp.mean(stream**2, axis=-1, keepdims=True) + _SMALL)
         added = _added(families, stream, units)
         if self.sources is not None:
             added = added + self.sources[len(self.seen)]

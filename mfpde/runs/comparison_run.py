@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mpi4py import MPI
-
 from mfpde.comparison.checks import CHANGE
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.findings import Findings
@@ -20,6 +18,7 @@ from mfpde.output.lock import only_writer
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
+from mfpde.parallel.working_ranks import communicator
 from mfpde.runs.comparison_findings import SolvedDepths, find, gather_evidence, write
 from mfpde.runs.comparison_inputs import ComparisonInputs, read_inputs
 from mfpde.runs.limit_run import RunOptions, RunOrigin, solve_into
@@ -56,7 +55,7 @@ def compare(
     signals = signals or Signals()
     inputs = agree(lambda: read_inputs(directory, run_file, bool(depths)))
     folder = directory / FOLDER
-    first = MPI.COMM_WORLD.rank == 0
+    first = communicator().rank == 0
 
     with ExitStack() as stack:
         from_first(lambda: stack.enter_context(only_writer(folder)))
@@ -70,7 +69,7 @@ def compare(
         judged = agree(lambda: judge() if first else None)
         signals.keep()  # what is written from here on is written to the end
         agree(lambda: write(folder, *judged) if judged else None)
-        return MPI.COMM_WORLD.bcast(judged[1].verdict if judged else None, root=0)
+        return communicator().bcast(judged[1].verdict if judged else None, root=0)
 
 
 def _solve_depths(inputs: ComparisonInputs, own: int, depths: Sequence[int], signals: Signals) -> SolvedDepths:
@@ -104,7 +103,7 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
     Raises:
         Stopped: when one did.
     """
-    first = MPI.COMM_WORLD.rank == 0
+    first = communicator().rank == 0
     origin = agree(lambda: RunOrigin(run.text(directory), run.identity().refined(finer)))
     done, begun = from_first(lambda: (is_done(directory, origin.identity), is_resumable(directory, origin.identity)))
     if done:
@@ -115,7 +114,7 @@ def _solve(run: RunFile, directory: Path, signals: Signals, finer: bool) -> Path
     problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source), stopped_within(str(directory)):
         output = dataclasses.replace(run.output, directory=directory)
-        options = RunOptions(overwrite=not begun, resume=begun, quiet=True, signals=signals)
+        options = RunOptions(overwrite=not begun, resume=begun, alone=finer, quiet=True, signals=signals)
         solve_into(refined(problem) if finer else problem, output, origin, options)
     signals.free()
     return directory

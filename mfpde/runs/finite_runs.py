@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 from mpi4py import MPI
 
 from mfpde.config.run_file import RunFile
+from mfpde.device import device_of
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
 from mfpde.finite.record_files import Record, load, load_all, path_of, save
@@ -24,6 +26,7 @@ from mfpde.output.records.manifest import describe, read_manifest
 from mfpde.output.records.tables import csv_text
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.mpi import say
+from mfpde.parallel.working_ranks import communicator
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.runs.problem_setup import check_same, report_times
@@ -89,8 +92,9 @@ def execute(plan: TrainingPlan) -> None:
         InputError: bad input, before anything is written.
         ComputationError: after all other jobs are done and kept.
     """
-    comm = MPI.COMM_WORLD
+    comm = communicator()
     first = comm.rank == 0
+    device = agree(lambda: device_of(comm.rank))
     times, kept = agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
     agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
@@ -104,7 +108,8 @@ def execute(plan: TrainingPlan) -> None:
         costs = [job.cost(*problems[job.layers]) for job in todo]
         mine = deal(todo, costs, comm.size)[comm.rank]
         progress = _TrainingProgress(plan.folder, todo) if first else None
-        failure = _train(plan, problems, mine, times, kept, progress)
+        with jax.default_device(device):
+            failure = _train(plan, problems, mine, times, kept, progress)
         _wait(comm, progress)
         from_first(lambda: _history(plan.folder))
     agree(lambda: _raise(failure))

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from mfpde.config.identity import Identity
 from mfpde.config.run_file import RunFile
 from mfpde.config.settings import Output
+from mfpde.device import device_of
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
 from mfpde.limit.certificate.certificate import gap_kind
+from mfpde.limit.companion import Companion
 from mfpde.limit.memory_estimate import check as check_memory
 from mfpde.limit.solver import STEPS, Solver
-from mfpde.limit.specification import Problem, refined
+from mfpde.limit.specification import Beside, Problem, coarsened, refined
 from mfpde.output.checkpoint.checkpoint import read_state
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.checkpoint.state_dict import StateDict, checkpoint_errors
@@ -35,6 +36,7 @@ from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.signals import Signals
+from mfpde.parallel.working_ranks import communicator
 from mfpde.runs.checkpointer import Checkpointer, Schedule, find
 from mfpde.runs.problem_setup import check_compiler, check_same, check_settings, problem_of, report_times
 
@@ -46,7 +48,8 @@ class RunOptions:
     Attributes:
         overwrite: replace a run that the directory already holds.
         resume: go on with it from its last checkpoint.
-        estimate_error: estimate the error of the risk, by a finer solve alongside.
+        estimate_error: estimate the error of the risk by a finer solve alongside, in the place of a coarser one.
+        alone: do not estimate it.
         wall_time: seconds after which the run is saved and ended; None without a limit.
         petsc: the PETSc options given, for the manifest.
         quiet: show no progress.
@@ -56,6 +59,7 @@ class RunOptions:
     overwrite: bool = False
     resume: bool = False
     estimate_error: bool = False
+    alone: bool = False
     wall_time: float | None = None
     petsc: Sequence[str] = ()
     quiet: bool = False
@@ -87,7 +91,7 @@ def execute(run: RunFile, options: RunOptions | None = None) -> None:
         ComputationError: after the last sound state has been saved.
         Stopped: when a signal or the end of the wall time ended it, after a checkpoint.
     """
-    first = MPI.COMM_WORLD.rank == 0
+    first = communicator().rank == 0
     problem = agree(lambda: problem_of(run, trial=first))
     with inside(run.source):
         origin = agree(lambda: RunOrigin(run.text(), run.identity()))
@@ -111,7 +115,7 @@ def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: Run
         ComputationError: after the last sound state has been saved.
         Stopped: when a signal or the end of the wall time ended it, after a checkpoint.
     """
-    comm = MPI.COMM_WORLD
+    comm = communicator()
     first = comm.rank == 0
     flags = {"overwrite": options.overwrite, "resume": options.resume, "estimate_error": options.estimate_error}
     check_settings(problem.model, output.directory, origin.identity, flags)
@@ -142,29 +146,40 @@ def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: Run
 
 
 def _check_place(problem: Problem) -> None:
-    """What compiler and file system cannot do shows before anything is written."""
+    """What compiler, device and file system cannot do shows before anything is written."""
     check_compiler()
+    device_of(communicator().rank)
     for family in problem.model.families:
         series_name(family.name)
 
 
 def _solver(stack: ExitStack, problem: Problem, options: RunOptions, resumed: _Resumed | None) -> Solver:
-    """The solver, with the finer one that estimates its error; both are closed with the stack."""
-    comm = MPI.COMM_WORLD
-    finer_problem = refined(problem) if options.estimate_error else None
-    check_memory(comm, [problem] if finer_problem is None else [problem, finer_problem])
+    """The solver, with a companion that estimates its error; both are closed with the stack."""
+    comm = communicator()
+    beside = _beside(problem, options)
+    check_memory(comm, [problem] if beside is None else [problem, beside.problem])
 
-    finer = None
-    if finer_problem is not None:
-        finer = Solver(comm, finer_problem)
-        stack.callback(finer.close)
-    solver = Solver(comm, problem, finer)
+    companion = None
+    if beside is not None:
+        other = Solver(comm, beside.problem)
+        stack.callback(other.close)
+        companion = Companion(other, beside.resolved, beside.unresolved, needed=options.estimate_error)
+    solver = Solver(comm, problem, companion)
     stack.callback(solver.close)
 
     if resumed is not None:
         with checkpoint_errors():
             solver.load_state_dict(resumed.solver)
     return solver
+
+
+def _beside(problem: Problem, options: RunOptions) -> Beside | None:
+    """The problem that is solved alongside."""
+    if options.alone:
+        return None
+    if options.estimate_error:
+        return Beside(refined(problem))
+    return coarsened(problem)
 
 
 def _writer(
@@ -188,9 +203,9 @@ def _writer(
     )
 
     if resumed is None:
-        for line in solver.cautions:
-            writer.warn(line)
+        _warn(writer, solver)
     else:
+        solver.cautions.clear()  # they were shown when the run began
         for line in resumed.lines:
             writer.show(line)
     if progress is not None:
@@ -208,6 +223,7 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
     try:
         for report in solver.run(times, reported, checkpointer):
             _write(report, directory, writer)
+            _warn(writer, solver)
             reported = report.tau
             del report  # it is large, and the march goes on before there is another
     except ComputationError:
@@ -229,11 +245,19 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
         writer.show(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
 
 
+def _warn(writer: RunWriter | None, solver: Solver) -> None:
+    """Show the solver's cautions since the last time, and keep them for summary.json."""
+    if writer is not None:
+        for line in solver.cautions:
+            writer.warn(line)
+    solver.cautions.clear()
+
+
 def _write(report: Report, directory: Path, writer: RunWriter | None) -> None:
     """A report: large densities in pieces by every rank, then all else by rank 0; collective."""
     if any(snapshot.piece is not None for snapshot in report.snapshots):
         numbers = from_first(lambda: writer.numbers(report) if writer else {})
-        agree(lambda: write_pieces(directory, report.snapshots, numbers, MPI.COMM_WORLD.rank))
+        agree(lambda: write_pieces(directory, report.snapshots, numbers, communicator().rank))
     agree(lambda: writer.report(report) if writer else None)
 
 
@@ -250,7 +274,7 @@ class _Resumed:
 
 def _found(stack: ExitStack, output: Output, identity: Identity) -> _Resumed:
     """The newest sound checkpoint of the output's directory, on every rank or on none; the directory is then ours."""
-    comm = MPI.COMM_WORLD
+    comm = communicator()
 
     def look() -> _Resumed | None:
         if comm.rank != 0:

@@ -11,8 +11,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mpi4py import MPI
-
 from mfpde.config import run_file, toml
 from mfpde.config.identity import Identity
 from mfpde.errors import ComputationError, InputError
@@ -26,6 +24,7 @@ from mfpde.output.records.tables import csv_text
 from mfpde.parallel.agreement import from_first
 from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
+from mfpde.parallel.working_ranks import communicator
 from mfpde.runs.limit_run import RunOptions
 from mfpde.runs.limit_run import execute as solve
 from mfpde.runs.problem_setup import problem_of, report_times
@@ -119,7 +118,7 @@ def execute(plan: SweepPlan, signals: Signals | None = None) -> None:
         ComputationError: at the end, when some of the runs failed; the others have been solved.
         Stopped: when a signal ended it, after a checkpoint.
     """
-    first = MPI.COMM_WORLD.rank == 0
+    first = communicator().rank == 0
     failed = []
     with ExitStack() as stack:
         from_first(lambda: stack.enter_context(only_writer(plan.directory)))
@@ -187,7 +186,7 @@ def _word(value: object) -> str:
 
 def _check(run: run_file.RunFile) -> None:
     """Model, task and settings of a run fit together."""
-    problem_of(run, trial=MPI.COMM_WORLD.rank == 0)
+    problem_of(run, trial=communicator().rank == 0)
     with inside(run.source):
         report_times(run.training, run.output.every)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 from mfpde.config.identity import Identity
 from mfpde.config.run_file import RunFile
@@ -15,13 +18,17 @@ from mfpde.config.settings import LATEST, Training
 from mfpde.errors import InputError
 from mfpde.inputs import inside
 from mfpde.limit.specification import Problem
+from mfpde.output.reader import RunReader
 from mfpde.parallel.agreement import equal_on_ranks, require_equal
+from mfpde.problem.from_run import FromRun
 from mfpde.problem.model_checks import fingerprint
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 _REPORTS = 20  # reports in a horizon unless output.every says otherwise
 _MOST_REPORTS = 1e5
+
+FromRun.reader = RunReader  # a problem knows of no files of results
 
 
 def problem_of(run: RunFile, trial: bool = True) -> Problem:
@@ -52,7 +59,7 @@ def check_settings(model: Transformer, directory: Path | None, identity: Identit
     Raises:
         InputError: on every rank, naming the first that differs.
     """
-    built = {f"model.{name}": getattr(model, name) for name in ("layers", "step", "depth", "loss")}
+    built = {f"model.{name}": getattr(model, name) for name in ("layers", "step", "depth", "norm", "loss")}
     stages = [[(f.name, f.dim, f.linear, type(f.initial).__name__) for f in stage] for stage in model.stages]
     require_equal({**built, "model.stages": stages, **identity.values(), "output.directory": directory, **flags})
 

@@ -1,14 +1,15 @@
 """One and two ranks, and what more would do: `uv run python tests/benchmarks/bench_scaling.py --json FILE`.
 
-Seconds of a right-hand side (sweep, moments, transport; medians; of the processor on one rank, which other jobs disturb
-less, and of the wall on two) of `runs/in-context.toml` with other
-numbers of cells, layers and samples, and of the quick start with other numbers of families:
+Seconds of a right-hand side (sweep, moments, transport; medians; of the processor, which other jobs disturb less, of
+the rank that needs most, and without its waiting) of `runs/in-context.toml` with other numbers of cells, layers and
+samples, on meshes in co-moving frames, and of the quick start with other numbers of families:
 
 - strong: one problem on one rank and on two; weak: twice the work on two;
 - shared: two ranks against two processes side by side that have half the work each and nothing to say to each other:
   what the machine's shared bus and clock allow two ranks to be;
 - slopes: unknowns, samples, layers and families each doubled, on one rank: log₂ of what the time grows by;
-- model: `cost_model.py` fitted to one rank, and its table for 8 … 4,096 ranks; check: the same on two.
+- model: `cost_model.py` fitted to one rank, and its table for 8 … 4,096 ranks, with the samples shared alone and with
+  the units of a layer shared as well; check: one rank against two, in turns.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ from support.launch import run
 ROOT = Path(__file__).resolve().parents[2]
 IN_CONTEXT = str(ROOT / "runs" / "in-context.toml")
 NETWORKS = (Network("2 µs, 10 GB/s", 2e-6, 10e9), Network("20 µs, 1 GB/s", 20e-6, 1e9))  # of a cluster; and a poor one
-RANKS = (8, 64, 512, 4096)
+SHARED = Network("shared memory", 1e-6, 5e9)
+RANKS = (8, 32, 64, 512, 4096)
 REPEATS = 9
+FRAME = "density.frame='comoving'"
 CHOSEN = (
+    (12, 2, 32),
     (24, 4, 128),
     (48, 12, 64),
     (48, 24, 256),
@@ -47,17 +51,17 @@ CHOSEN = (
 
 def case(cells: int = 48, layers: int = 24, samples: int = 128) -> tuple[str, list[str]]:
     """In-context regression with so many blocks."""
-    return IN_CONTEXT, [f"density.cells={cells}", f"model.layers={layers}", f"task.samples={samples}"]
+    return IN_CONTEXT, [FRAME, f"density.cells={cells}", f"model.layers={layers}", f"task.samples={samples}"]
 
 
 def families(heads: int, neurons: int) -> tuple[str, list[str]]:
     """The quick start with so many."""
-    return "", [f"model.heads={heads}", f"model.neurons={neurons}", "task.samples=64"]
+    return "", [FRAME, f"model.heads={heads}", f"model.neurons={neurons}", "task.samples=64"]
 
 
 def child(words: dict[str, Any]) -> None:
     """Seconds of a right-hand side on the ranks that this was started on, or on each alone; rank 0 prints."""
-    from mfpde.parallel import mpi
+    from mfpde.parallel import mpi, reductions
 
     comm = mpi.start()
     mpi.start_petsc()
@@ -67,8 +71,8 @@ def child(words: dict[str, Any]) -> None:
     from mfpde.limit.solver import Solver
     from mfpde.runs.problem_setup import problem_of
 
-    if comm.size == 1:
-        time.perf_counter = time.process_time  # also for the flow's own clock, which tells its parts
+    time.perf_counter = time.process_time  # also for the flow's own clock, which shows its parts
+    reductions.oversubscribed = lambda _: True  # a rank that waits sleeps, and what it takes is its own work
     problem = problem_of(run_file.load(Path(words["run"]) if words["run"] else None, words["settings"]))
     solver = Solver(MPI.COMM_SELF if words["apart"] else comm, problem)
     flow, state = solver.flow, solver.stepper.state
@@ -78,15 +82,16 @@ def child(words: dict[str, Any]) -> None:
         comm.Barrier()
         before, start = (flow.clock.sweep, flow.clock.transport), time.perf_counter()
         flow.rate(state)
-        comm.Barrier()
         total = time.perf_counter() - start
         rows.append((total, flow.clock.sweep - before[0], flow.clock.transport - before[1]))
-    total, sweep, transport = (statistics.median(column) for column in zip(*rows, strict=True))
+    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+    total, sweep, transport = (comm.allreduce(seconds, op=MPI.MAX) for seconds in medians)
     space = flow.discretisations[0].space
     units = sum(theta.shape[0] * theta.shape[1] for theta in flow.moments(state)[0])
     size = {
         "unknowns": solver.unknowns, "cells": space.global_cells, "dim": space.dim, "units": units,
-        "samples": len(problem.task.tokens),
+        "samples": len(problem.task.tokens), "layers": problem.model.layers,
+        "numbers": int(np.prod(problem.task.tokens.shape[1:])),
     }  # fmt: skip
     if comm.rank == 0:
         sys.stdout.write(json.dumps({"total": total, "sweep": sweep, "transport": transport, "size": size}))
@@ -144,37 +149,40 @@ def slopes() -> dict[str, float]:
     return found
 
 
-def fitted() -> tuple[list[dict[str, Any]], list[Size], Model]:
-    """What one rank takes for the problems of CHOSEN, their sizes, and the model."""
-    ones = [measure(case(*sizes)) for sizes in CHOSEN]
+def fitted(ones: Sequence[dict[str, Any]]) -> tuple[list[Size], Model]:
+    """The sizes of the problems of CHOSEN, and the model, from what one rank takes."""
     sizes = [Size(**row["size"]) for row in ones]
     found = fit(sizes, [row["total"] for row in ones])
     tell(f"c = {1e3 * found.fixed:.2f} ms, a = {1e9 * found.unknown:.2f} ns per unknown, "
          f"b = {1e9 * found.pair:.2f} ns per unit and sample\n")  # fmt: skip
-    return ones, sizes, found
+    return sizes, found
 
 
 def model() -> dict[str, Any]:
     """Fit to one rank, and predict more."""
-    ones, sizes, found = fitted()
+    ones = [measure(case(*chosen)) for chosen in CHOSEN]
+    sizes, found = fitted(ones)
     compare(sizes, ones, found, 1)
     return {"model": vars(found), "one": ones, "table": table(found)}
 
 
 def check() -> dict[str, Any]:
-    """Two ranks against the model of one; nothing else may run."""
-    ones, sizes, found = fitted()
-    twos = [measure(case(*chosen), 2) for chosen in CHOSEN]
+    """Two ranks against the model of one, on which the other core solves the same alone: they share cache and bus."""
+    both = [(measure(case(*chosen), 2, apart=True), measure(case(*chosen), 2)) for chosen in CHOSEN]  # in turns
+    ones, twos = ([pair[k] for pair in both] for k in (0, 1))
+    sizes, found = fitted(ones)
+    compare(sizes, ones, found, 1)
     compare(sizes, twos, found, 2)
-    return {"one": ones, "two": twos}
+    apart = [row["total"] / found.seconds(size, 2, SHARED) for size, row in zip(sizes, twos, strict=True)]
+    tell(f"two ranks over the model: {min(apart):.2f} … {max(apart):.2f}, median {statistics.median(apart):.2f}")
+    return {"one": ones, "two": twos, "model": vars(found), "table": table(found)}
 
 
 def compare(sizes: Sequence[Size], rows: Sequence[dict[str, Any]], found: Model, ranks: int) -> None:
     """Measured beside foretold."""
-    here = Network("shared memory", 1e-6, 5e9)
     tell(f"| cells, layers, samples | {ranks} rank(s) | model |\n|---|---|---|")
     for name, size, row in zip(CHOSEN, sizes, rows, strict=True):
-        tell(f"| {name} | {1e3 * row['total']:.1f} ms | {1e3 * found.seconds(size, ranks, here):.1f} ms |")
+        tell(f"| {name} | {1e3 * row['total']:.1f} ms | {1e3 * found.seconds(size, ranks, SHARED):.1f} ms |")
 
 
 def table(fitted: Model) -> list[dict[str, Any]]:
@@ -183,15 +191,17 @@ def table(fitted: Model) -> list[dict[str, Any]]:
     tell("\n| cells | unknowns | samples | network | 1 rank | " + " | ".join(f"{ranks:,}" for ranks in RANKS) + " |")
     tell("|---|---|---|---|---|" + "---|" * len(RANKS))
     for cells, samples in ((96, 128), (96, 4096), (384, 4096), (384, 65536)):
-        size = Size(9 * cells**2 * 24, cells**2, 2, 24 * (3 * cells + 1), samples)
+        size = Size(9 * cells**2 * 24, cells**2, 2, 24 * (3 * cells + 1), samples, 24, 18)
         for network in NETWORKS:
             alone = fitted.seconds(size, 1, network)
             times = [fitted.seconds(size, ranks, network) for ranks in RANKS]
-            rows.append({"cells": cells, "samples": samples, "network": network.name, "one": alone, "more": times})
-            said = [f"{_time(t)} ({alone / (r * t):.0%})" for r, t in zip(RANKS, times, strict=True)]
-            tell(
-                f"| {cells}² | {size.unknowns:,} | {samples:,} | {network.name} | {_time(alone)} | {' | '.join(said)} |"
-            )
+            own = [fitted.seconds(size, r, network, max(1, r // size.tiles(1))) for r in RANKS]  # units shared, too
+            rows.append({"cells": cells, "samples": samples, "network": network.name, "one": alone, "more": times,
+                         "units shared": own})  # fmt: skip
+            about = f"| {cells}² | {size.unknowns:,} | {samples:,} | {network.name}"
+            for shared, seconds in (("", times), (", units shared", own)):
+                said = [f"{_time(t)} ({alone / (r * t):.0%})" for r, t in zip(RANKS, seconds, strict=True)]
+                tell(f"{about}{shared} | {_time(alone)} | {' | '.join(said)} |")
     return rows
 
 

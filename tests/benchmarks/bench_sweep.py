@@ -131,7 +131,9 @@ def measure(run: Path | None, settings: list[str]) -> dict[str, Any]:
     theta, weights, square = flow.moments(solver.stepper.state)
     seconds = _median(lambda: flow.backprop(theta, weights, square))
     units = tuple(zip(theta, flow.backprop.sum_over_ranks(weights), strict=True))
-    program = jax.make_jaxpr(lambda u, t: sweeps._value_and_gradient(flow.model, u, t))(units, flow.backprop._tiles)
+    program = jax.make_jaxpr(lambda u, t: sweeps._value_and_gradient(flow.model, False, u, t))(
+        units, flow.backprop._tiles[0]
+    )
     counts: Counter[Operation] = Counter()
     for operation, times in operations(program.jaxpr):
         counts[operation] += times

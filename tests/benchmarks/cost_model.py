@@ -2,10 +2,16 @@
 
     T(P) = c + a U/P + b W/P + m (2 ⌈log₂ P⌉ α + 2 B/β) + 2d (α + H/β)
 
-U are density unknowns; W units × samples, of which the busiest rank has 8 ⌈n/(8P)⌉ of n samples; c what does not shrink
-with P (Python, small arrays); m = 3 reductions of B bytes together, in the levels of exact sums; H the bytes of the
-cells along one side of a rank's part, 2d neighbours. a, b, c are fitted to measurements of one rank; α and β are those
-of the network. Reductions as by Rabenseifner, *ICCS* 2004: twice the tree's depth in messages, twice the data.
+U are density unknowns; W units × samples, of which the busiest rank has s ⌈n/(sP)⌉ of n samples, s a tile; c what does
+not shrink with P (Python, small arrays); m = 3 reductions of B bytes together, in the levels of exact sums; H the bytes
+of the cells along one side of a rank's part, 2d neighbours. a, b, c are fitted to measurements of one rank; α and β are
+those of the network. Reductions as by Rabenseifner, *ICCS* 2004: twice the tree's depth in messages, twice the data.
+
+The samples could be shared by rows of R ranks that share the units of every layer, too. Then a rank has W R/P / R, in
+tiles, and every one of L layers needs one reduction over its row in each direction, of s N D numbers in levels, which a
+compiled pass has to call from within, at κ seconds a call:
+
+    T_R(P) = c + a U/P + b W/P + m (…) + 2d (…) + 2L t (κ + 2 ⌈log₂ R⌉ α + 2 · 8 · 3 s N D/β),   t tiles a rank
 """
 
 from __future__ import annotations
@@ -15,7 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REDUCTIONS, LEVELS, TILE = 3, 3, 8
+from mfpde.limit.backprop import tile_size
+
+REDUCTIONS, LEVELS = 3, 3
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Size:
         dim: d.
         units: of all families and layers.
         samples: n.
+        layers: L.
+        numbers: N D, of a sample's tokens.
     """
 
     unknowns: int
@@ -35,11 +45,22 @@ class Size:
     dim: int
     units: int
     samples: int
+    layers: int = 1
+    numbers: int = 1
 
-    def busiest(self, ranks: int) -> tuple[float, float]:
-        """Unknowns, and units × samples, of the rank that has most of them."""
+    def tiles(self, ranks: int) -> int:
+        """Tiles of samples of the rank that has most of them."""
+        return int(np.ceil(self.samples / (tile_size(self.samples) * ranks)))
+
+    def busiest(self, ranks: int, row: int = 1) -> tuple[float, float]:
+        """Unknowns, and units × samples, of the rank that has most of them; `row` ranks share the units."""
         own = np.ceil(self.cells / ranks) * self.unknowns / self.cells
-        return own, float(self.units * min(self.samples, TILE * np.ceil(self.samples / (TILE * ranks))))
+        samples = min(self.samples, tile_size(self.samples) * self.tiles(max(1, ranks // row)))
+        return own, float(self.units / row * samples)
+
+    def exchanged(self) -> float:
+        """Bytes that a row of ranks sums in a layer of a tile, in one direction."""
+        return 2.0 * 8.0 * LEVELS * tile_size(self.samples) * self.numbers
 
     def reduced(self) -> float:
         """B: bytes of weights and gradients."""
@@ -57,6 +78,7 @@ class Network:
     name: str
     latency: float
     bandwidth: float
+    call: float = 8e-5  # κ, of a function of the host from within a compiled pass
 
 
 @dataclass(frozen=True)
@@ -67,16 +89,20 @@ class Model:
     unknown: float
     pair: float
 
-    def seconds(self, size: Size, ranks: int, network: Network) -> float:
-        """T(P)."""
-        unknowns, pairs = size.busiest(ranks)
+    def seconds(self, size: Size, ranks: int, network: Network, row: int = 1) -> float:
+        """T(P), or T_R(P) where `row` ranks share the units."""
+        unknowns, pairs = size.busiest(ranks, row)
         work = self.fixed + self.unknown * unknowns + self.pair * pairs
         if ranks == 1:
             return work
         tree = 2.0 * np.ceil(np.log2(ranks)) * network.latency * REDUCTIONS
         moved = 2.0 * size.reduced() / network.bandwidth
         exchange = 2 * size.dim * (network.latency + size.halo(ranks) / network.bandwidth)
-        return float(work + tree + moved + exchange)
+        seconds = float(work + tree + moved + exchange)
+        if row == 1:
+            return seconds
+        once = network.call + 2.0 * np.ceil(np.log2(row)) * network.latency + size.exchanged() / network.bandwidth
+        return seconds + float(2 * size.layers * size.tiles(ranks // row) * once)
 
 
 def fit(sizes: Sequence[Size], seconds: Sequence[float]) -> Model:

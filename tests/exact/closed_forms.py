@@ -23,7 +23,7 @@ from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
-from mfpde.problem.models import bilinear_head, linear_head
+from mfpde.problem.models.low_dimensional import bilinear_head, linear_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 

@@ -22,9 +22,10 @@ from mfpde.limit.specification import Problem
 from mfpde.problem.datasets import teacher
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import bilinear_head, linear_head, neuron, softmax_head
+from mfpde.problem.models.low_dimensional import bilinear_head, linear_head, neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, risk, sample_loss
+from support.units import units_of
 
 
 @contextmanager
@@ -125,19 +126,18 @@ def test_neurons_gap_against_brute_force_and_other_measures() -> None:
                 solver.stepper.advance(tau)
             state = solver.stepper.state
             potential = solver.flow.potential(state)
-            theta, shares, square = solver.flow.moments(state)
-            weights = solver.flow.backprop.sum_over_ranks(shares)
+            square, units = solver.flow.moments(state)[2], units_of(solver, state)
             said = certify(solver.flow, state, potential)
             energies.append(potential.energy)
             gaps.append(said.gap)
-            pair = stream_and_costate(model, task, list(zip(theta, weights, strict=True)))[0]
+            pair = stream_and_costate(model, task, units)[0]
             w = np.concatenate([np.linspace(-30.0, 30.0, 120001), np.geomspace(30.0, 3000.0, 400)])
             along = potential_at(model, model.families[0], pair, np.stack([np.ones_like(w), w], axis=1), 0.0)
             brute = float((decay / 2 * w**2 - along**2 / (2 * decay)).min())
             assert said.blocks[0].least <= brute + 1e-12 * abs(brute)
             assert said.blocks[0].least >= brute - 1e-5 * abs(brute)  # the grid's own error
-            at_units = potential_at(model, model.families[0], pair, theta[0][0], 0.0)
-            mean = float(at_units @ weights[0][0] + decay / 2 * square[0].value[0])
+            at_units = potential_at(model, model.families[0], pair, units[0][0][0], 0.0)
+            mean = float(at_units @ units[0][1][0] + decay / 2 * square[0].value[0])
             assert said.blocks[0].mean == pytest.approx(mean, rel=1e-9)
         for k in (0, 1):
             assert gaps[k] >= energies[k] - energies[-1] > 0.0
@@ -165,8 +165,7 @@ def test_no_random_point_is_below_the_minimum(depth: str, bias: bool) -> None:
     decay = 0.05
     with solving(model, task, decay, Density(degree=2, cells=4, frame="comoving")) as solver:
         said = certificate(solver)
-        theta, shares, _ = solver.flow.moments(solver.stepper.state)
-        weights = solver.flow.backprop.sum_over_ranks(shares)
+        theta, weights = zip(*units_of(solver, solver.stepper.state), strict=True)
     mean, families = jnp.full(6, 1.0 / 6), model.families
     assert gap_kind(model, task.tokens) == "stationarity"
 

@@ -9,7 +9,7 @@ import pytest
 
 from exact.closed_forms import SHORT, Case, bilinear, decay, linear, run
 from mfpde.config.settings import Density, Time
-from mfpde.problem.laws import Bump
+from mfpde.problem.product_laws import Bump
 
 HORIZON = SHORT.horizon
 MESHES = Path(__file__).parents[2] / "meshes"

@@ -27,9 +27,9 @@ from mfpde.limit.backprop import Backprop
 from mfpde.limit.fem.moments import MomentMap
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem, refined
-from mfpde.problem import models
 from mfpde.problem.datasets import scalars
 from mfpde.problem.laws import Normal
+from mfpde.problem.models import low_dimensional as models
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 

@@ -13,7 +13,7 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import bilinear_head, neuron, softmax_head
+from mfpde.problem.models.low_dimensional import bilinear_head, neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, residual_stream
 

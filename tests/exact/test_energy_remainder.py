@@ -10,7 +10,7 @@ import pytest
 
 from exact.test_identities import LAYERS, some_model, some_solver, some_task
 from mfpde.config.settings import Density
-from mfpde.limit.diagnostics.block_diagnostics import dissipation
+from mfpde.limit.diagnostics.mesh_diagnostics import dissipation
 
 
 def remainder(degree: int, cells: int, cell_type: str) -> float:

@@ -18,14 +18,15 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.backprop import Backprop
-from mfpde.limit.diagnostics.block_diagnostics import dissipation
+from mfpde.limit.diagnostics.mesh_diagnostics import dissipation
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import State
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.models.low_dimensional import neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, risk, sample_loss
+from support.units import units_of
 
 TOKENS, CHANNELS, LAYERS, STEP, DECAY = 3, 2, 3, 0.6, 0.3
 
@@ -66,14 +67,15 @@ def random_state(solver: Solver, seed: int) -> State:
 
 def energy_along(solver: Solver, state: State, change: list[np.ndarray]) -> float:
     """d/dε of R + penalty at ρ + ε·change, by forward differentiation of the risk and linearity of the penalty."""
-    theta, weights, _ = solver.flow.moments(state)
+    points, weights, _ = solver.flow.moments(state)
     parts = [replace(part, density=density) for part, density in zip(state.parts, change, strict=True)]
     _, tangent, square = solver.flow.moments(replace(state, parts=tuple(parts)))
     task, model = solver.problem.task, solver.problem.model
     mean = jnp.full(task.samples, 1.0 / task.samples)
 
     def of(w: tuple[jax.Array, ...]) -> jax.Array:
-        return risk(model, tuple(zip(theta, w, strict=True)), task.tokens, task.targets, mean)[0]  # type: ignore[arg-type]
+        units = tuple(f.units(q, m) for f, q, m in zip(model.families, points, w, strict=True))  # type: ignore[arg-type]
+        return risk(model, units, task.tokens, task.targets, mean)[0]  # type: ignore[arg-type]
 
     at, along = (tuple(jnp.asarray(share.value) for share in shares) for shares in (weights, tangent))
     slope = jax.jvp(of, (at,), (along,))[1]
@@ -123,8 +125,8 @@ def test_gradient_has_taylor_remainder_two(loss: str) -> None:
     """R(w + εd) − R(w) − ε⟨∂R/∂w, d⟩ = O(ε²) for the sweep's L ∂R/∂w."""
     solver = some_solver(some_model(3, loss), some_task(3), Density(cells=4, frame="fixed", radius=2.0))
     try:
-        theta, shares, square = solver.flow.moments(solver.stepper.state)
-        outcome = solver.flow.backprop(theta, shares, square)
+        points, shares, square = solver.flow.moments(solver.stepper.state)
+        outcome = solver.flow.backprop(points, shares, square)
         assert outcome.gradient is not None
         rng = np.random.default_rng(0)
         weights = solver.flow.backprop.sum_over_ranks(shares)
@@ -133,7 +135,7 @@ def test_gradient_has_taylor_remainder_two(loss: str) -> None:
 
         def remainder(size: float) -> float:
             moved = [w + size * d for w, d in zip(weights, direction, strict=True)]
-            return abs(solver.flow.backprop.evaluate(theta, moved).risk - outcome.risk - size * first)
+            return abs(solver.flow.backprop.evaluate(points, moved).risk - outcome.risk - size * first)
 
         slope = np.log10(remainder(1e-3) / remainder(1e-4))
         assert 1.95 < slope < 2.05
@@ -156,7 +158,8 @@ def test_potential_gradient_is_a_finite_models_gradient() -> None:
     probes = [(a[:, :, None, None] + shifts).reshape(LAYERS, -1, 2) for a in atoms]
     theta = [np.concatenate(pair, axis=1) for pair in zip(atoms, probes, strict=True)]
     padded = [np.concatenate([w, np.zeros((LAYERS, 48))], axis=1) for w in weights]
-    outcome = Backprop(MPI.COMM_SELF, model, task.tokens, task.targets)(theta, padded, [np.zeros(LAYERS)] * 3)
+    any_theta = replace(model, stages=[[replace(f, linear=()) for f in stage] for stage in model.stages])
+    outcome = Backprop(MPI.COMM_SELF, any_theta, task.tokens, task.targets)(theta, padded, [np.zeros(LAYERS)] * 3)
     assert outcome.gradient is not None
     finite = finite_gradient(model, task, atoms, weights)
     for gradient, probe, atom, weight, by_units in zip(outcome.gradient, probes, atoms, weights, finite, strict=True):
@@ -198,8 +201,7 @@ def test_nodal_potential_is_the_depth_recursions() -> None:
     try:
         state = random_state(solver, 7)
         values = solver.flow.potential(state).values[0]
-        theta, shares, _ = solver.flow.moments(state)
-        weights = solver.flow.backprop.sum_over_ranks(shares)
+        theta, weights = zip(*units_of(solver, state), strict=True)
         group = solver.flow.discretisations[0]
         nodes = state.parts[0].frame.theta(group.space.nodes)
 

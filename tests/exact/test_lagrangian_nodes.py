@@ -11,17 +11,27 @@ from mpi4py import MPI
 from scipy.integrate import solve_ivp
 
 from exact.closed_forms import SHORT, bilinear, decay, linear
+from exact.wasserstein import atoms, sliced, spread
 from mfpde.config.settings import Density, Time, Training
+from mfpde.limit.backprop import Backprop
+from mfpde.limit.diagnostics.cell_masses import NodeCells, divided, integrals, scaled
 from mfpde.limit.diagnostics.lagrangian_diagnostics import diagnose_nodes, snapshot_nodes
-from mfpde.limit.lagrangian.grid import LagrangianGrid, build_grid, moments
-from mfpde.limit.lagrangian.initial_nodes import initial_nodes
-from mfpde.limit.lagrangian.remap import DEFECT, remap, renew
+from mfpde.limit.lagrangian import remap as remaps
+from mfpde.limit.lagrangian.grid import LagrangianGrid, build_grid
+from mfpde.limit.lagrangian.initial_nodes import PATIENCE, initial_nodes
+from mfpde.limit.lagrangian.interpolation import _solved
+from mfpde.limit.lagrangian.node_sums import moments
+from mfpde.limit.lagrangian.remap import DEFECT, remap
+from mfpde.limit.lagrangian.remap import renew as renewed
+from mfpde.limit.lagrangian.resolution import distortion, distortion_share
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import NodesPart
+from mfpde.limit.tables.tabulated_nodes import Field
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Bump, Normal
-from mfpde.problem.models import attention
+from mfpde.problem.laws import Normal
+from mfpde.problem.models.low_dimensional import attention
+from mfpde.problem.product_laws import Bump
 from mfpde.problem.tasks import Task
 
 LAGRANGIAN = {"frame": "lagrangian", "positivity": "scheme", "potential_degree": 4}
@@ -111,12 +121,14 @@ def test_energy_law_to_rounding(evolved: Solver) -> None:
 def test_the_table_against_the_nodes_themselves(evolved: Solver) -> None:
     """The risk with a unit at every node is approached by tables as fast as polynomials of degree 7 do it."""
     material, nodes = evolved.flow.discretisations[0].grid, evolved.stepper.state.parts[0]
-    truth = evolved.flow.backprop.evaluate([nodes.position], [nodes.mass]).risk
+    model, task = evolved.problem.model, evolved.problem.task
+    each = replace(model, stages=[[replace(family, linear=()) for family in stage] for stage in model.stages])
+    truth = Backprop(MPI.COMM_SELF, each, task.tokens, task.targets).evaluate([nodes.position], [nodes.mass]).risk
     errors = []
     for count in (16, 24, 36, 96):
-        coarse = replace(material, count=(count,))
-        table = coarse.fit_table(replace(nodes, low=nodes.low + 1e3))  # far off: it is made anew
-        found = evolved.flow.backprop.evaluate([coarse.theta(table)], [coarse.weights(table)]).risk
+        far = replace(nodes, low=nodes.low + 1e3, count=np.array([count]))
+        table = material.fit_table(far)  # it is made anew
+        found = evolved.flow.backprop.evaluate([material.points(table)], [material.weights(table)]).risk
         errors.append(abs(found - truth))
     assert errors[-1] < 1e-7
     assert np.log(errors[0] / errors[2]) / np.log(36 / 16) > 4.0
@@ -143,10 +155,10 @@ def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
     law = Normal([0.2, -0.1, 0.4], [0.5, 0.4, 0.3])
     family = Family("heads", 3, lambda tokens, theta: theta[1:] * tokens * theta[0], law, linear=(1, 2))
     material = build_grid(family, 1, Density(cells=2, **LAGRANGIAN))  # type: ignore[arg-type]
-    nodes = initial_nodes(material)[0]
-    distinct = material.theta(nodes)[0]
+    nodes = material.with_points(initial_nodes(material)[0], material.most)
+    distinct = material.points(nodes)[0]
     (q, v, w), at = nodes.position[0].T, distinct[:, 0]
-    table = np.where(distinct[:, 1] == 1.0, np.sin(at), at**2)
+    table = np.stack([np.sin(at), at**2], axis=1).ravel()
     seen = material.field(nodes, table[None], 0.3)
     decay = 0.3 * nodes.position[0]
     slope = np.stack([v * np.cos(q) + 2.0 * w * q, np.sin(q), q**2], axis=1) + decay
@@ -154,7 +166,7 @@ def test_a_table_of_two_linear_coordinates_against_sums_over_nodes() -> None:
     assert np.abs(seen.slope[0] - slope).max() < 1e-8
     assert np.abs(seen.laplacian[0] - (-v * np.sin(q) + 2.0 * w + 0.9)).max() < 1e-6
     direct = float(nodes.mass[0] @ (v * np.sin(q) + w * q**2))
-    assert abs(float(material.weights(nodes)[0] @ table) - direct) < 1e-9
+    assert abs(float(material.weights(nodes).value[0] @ table) - direct) < 1e-9
 
 
 def test_density_is_mass_over_the_determinant() -> None:
@@ -184,8 +196,8 @@ def carry(
 ) -> NodesPart:
     """The nodes after τ in V = v G(q) + 0.1 |θ|²/2."""
     shape, size = start.position.shape, start.position.size
-    wide = replace(start, low=np.full((1, 1), -4.0), spacing=np.full((1, 1), 8.0 / (material.count[0] - 1)))
-    gradient = force(material.theta(wide)[..., 0])
+    wide = replace(start, low=np.full((1, 1), -4.0), spacing=np.full((1, 1), 8.0 / 96.0), count=np.array([97]))
+    gradient = force(material.points(wide)[..., 0])
 
     def at(flat: np.ndarray) -> NodesPart:
         return replace(wide, position=flat[:size].reshape(shape), log_density=flat[size:].reshape(shape[:2]))
@@ -217,6 +229,12 @@ def test_a_remap_conserves_and_is_positive_and_of_high_order() -> None:
     assert defects[1] < 1e-4
 
 
+def renew(material: LagrangianGrid, part: NodesPart) -> NodesPart:
+    """`remap.renew` at the distortion of the nodes."""
+    sums = distortion_share(material, part, np.zeros(part.position.shape[::2])).value
+    return renewed(material, part, distortion(material, sums))
+
+
 def trace_back(theta: np.ndarray, tau: float) -> np.ndarray:
     """log ρ (n,) at θ (n, 2) after τ in V = v tanh q + 0.1 |θ|²/2, from the law by characteristics."""
     law = Normal([0.2, -0.1], [0.5, 0.4])
@@ -233,9 +251,23 @@ def trace_back(theta: np.ndarray, tau: float) -> np.ndarray:
     return np.asarray(np.log(law.density(end[:2].T)) + end[2])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_systems_of_a_remap_are_solved_with_pivots(size: int) -> None:
+    """Random ones, one whose first pivot is zero, and one that has no solution."""
+    draw = np.random.default_rng(size)
+    for number in range(20):
+        matrix, right = draw.normal(size=(size, size)), draw.normal(size=size)
+        if size > 1 and number == 0:
+            matrix[0, 0] = 0.0
+        expected = np.linalg.solve(matrix, right)
+        assert _solved(matrix, right)
+        assert np.abs(right - expected).max() < 1e-11 * np.abs(expected).max()
+    assert not _solved(np.zeros((size, size)), np.ones(size))
+
+
 def test_affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved() -> None:
     """Shrinking and shearing is no reason; what tears is remapped once, as late as it can be, and too late never."""
-    material, start = prescribed(12)
+    material, start = prescribed(24)
     shear = np.array([[0.3, 0.0], [0.8, 0.4]])
     sheared = replace(start, position=start.position @ shear.T)
     assert renew(material, sheared) is sheared
@@ -255,10 +287,18 @@ def test_affine_flows_need_no_remap_and_others_get_one_while_it_is_resolved() ->
     assert renew(material, refused) is refused
 
 
+@pytest.mark.parametrize(("defect", "patience"), [(1.01, np.inf), (0.99, PATIENCE), (0.01, 1.1)])
+def test_the_defect_of_a_remap_decides(defect: float, patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the largest one there is no remap any more, far below it there is time, and between them it is made."""
+    material, start = prescribed(24)
+    monkeypatch.setattr(remaps, "remap", lambda _grid, part: (part, defect * DEFECT))
+    assert renewed(material, start, 1.0).patience[0] == pytest.approx(patience)
+
+
 def test_a_run_with_a_remap_keeps_what_it_must() -> None:
     """The energy does not rise but for a remap's own change, masses stay, and the risk is that of a finer grid."""
     risks = []
-    for cells in (12, 16):
+    for cells in (16, 20):
         solver = in_context(cells, tolerance=1e-5)
         start = solver.stepper.state.parts[0]
         assert solver.stepper.advance(2.5)
@@ -289,3 +329,40 @@ def test_what_is_written_is_nowhere_negative(evolved: Solver) -> None:
     mass = (area * snapshot.density.mean(axis=2)).sum(axis=1)
     assert np.abs(mass - said.mass).max() < 5e-3
     assert np.abs((area * snapshot.density.mean(axis=2) * x.mean(axis=2)).sum(axis=1) - said.mean[:, 0]).max() < 5e-3
+    _, weights = atoms(snapshot, 1)
+    assert abs(weights.sum() - 1.0) < 1e-12
+
+
+def test_cells_between_torn_nodes_hold_no_more_than_their_mass() -> None:
+    """The density at the corners of a cell says nothing of a cell that has become large: its mass is at its ends."""
+    material, start = prescribed(12)
+    late = carry(material, start, lambda q: 2.0 * np.sin(4.0 * q), 2.0)
+    nothing = Field(np.zeros(late.mass.shape), np.zeros(late.position.shape), np.zeros(late.mass.shape))
+    snapshot = snapshot_nodes(material, late, nothing)
+    assert material.nodes < snapshot.density.shape[1] < 3 * material.nodes
+    points, mass = atoms(snapshot, 0)
+    assert abs(mass.sum() - 1.0) < 1e-3  # some cells have folded
+    far = sliced(points, mass, late.position[0], late.mass[0])
+    assert far.max() < 2e-2 * spread(late.position[0], late.mass[0])
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_torn_cells_have_their_mass_at_their_ends(dim: int) -> None:
+    """One cell of unit size of which a part f is full: W₁ to atoms at its corners falls with f, as f times its size."""
+    corners = (np.arange(2**dim)[:, None] >> np.arange(dim) & 1).astype(np.float64)
+    corners[:, 0] *= 2.0  # the longest direction
+    held = np.where(corners[:, 0] > 0.0, 0.5, 1.5)[None, None]  # a quarter of the mass at one end
+
+    def missed(part: float) -> float:
+        density = np.full((1, 1, 2**dim), 0.5 / part)
+        whole = NodeCells(corners[None, None], density, held, corners[None, None], np.array([7]))
+        made = divided(whole, 1)
+        assert made.number.tolist() == [21, 22, 23]
+        assert np.allclose(made.fields, made.points, rtol=0.0, atol=1e-15)  # what is affine stays as it is
+        masses = integrals(made.points, scaled(made))[0]
+        assert np.allclose(masses, [0.75, 0.0, 0.25], rtol=1e-13, atol=0.0)
+        middles = made.points[0, :, :, 0].mean(axis=1)
+        return float(np.abs(middles - [0.0, 1.0, 2.0]) @ masses)
+
+    assert missed(0.05) == pytest.approx(0.05 * 2.0 * 0.5 * (0.75**2 + 0.25**2), rel=1e-12)
+    assert missed(0.05) / missed(0.0125) == pytest.approx(4.0, rel=1e-12)

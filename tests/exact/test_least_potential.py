@@ -63,7 +63,7 @@ class Case:
     def certified(self) -> tuple[BlockGap, float, Gain]:
         """What the certificate says, the energy at the start, and the gain as a function of q (n, m)."""
         model = MODELS[self.name]
-        family, law = model.families[0], model.families[0].law(0)
+        law = model.families[0].law(0)
         axes = np.meshgrid(*[np.linspace(-4.0, 4.0, 9) * s + m for m, s in zip(law.mean, law.std, strict=True)],
                            indexing="ij")  # fmt: skip
         theta = np.stack([axis.ravel() for axis in axes], axis=1)
@@ -73,7 +73,7 @@ class Case:
         weights = np.bincount(place.ravel(), mass * theta[:, 0], minlength=len(q))
 
         sweep = Backprop(MPI.COMM_SELF, model, self.tokens, self.targets)
-        units, square = [family.parameters(q[None])], [(mass @ (theta**2).sum(axis=1))[None]]
+        units, square = [q[None]], [(mass @ (theta**2).sum(axis=1))[None]]
         outcome = sweep(units, [weights[None]], square)
         flow = SimpleNamespace(
             model=model,

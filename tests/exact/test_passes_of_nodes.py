@@ -17,12 +17,14 @@ from mfpde.config import run_file
 from mfpde.config.settings import Density, Time, Training
 from mfpde.errors import ComputationError
 from mfpde.limit.backprop import Outcome
-from mfpde.limit.lagrangian.grid import moments
+from mfpde.limit.lagrangian.node_sums import moments
+from mfpde.limit.march import march
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
 from mfpde.limit.state import NodesPart, State
+from mfpde.output.checkpoint.checkpoint import read_facts, read_state, write
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import bilinear_head
+from mfpde.problem.models.low_dimensional import bilinear_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.runs.problem_setup import problem_of
@@ -133,8 +135,8 @@ def test_tables_are_enlarged_before_nodes_leave_them() -> None:
 
     def ended(state: State) -> State:
         part = state.parts[0]
-        q, some = part.position[0][:, grid.family.nonlinear], part.mass[0] > 1e-15  # the others need no table
-        top = part.low + part.spacing * (np.array(grid.count) - 1.0)
+        q, some = part.position[0][:, grid.family.nonlinear_axes], part.mass[0] > 1e-15  # the others need no table
+        top = part.low + part.spacing * (part.count - 1.0)
         beyond = np.maximum(part.low - q[some].min(axis=0), q[some].max(axis=0) - top) / part.spacing
         outside.append(float(beyond.max()))
         return limited(state)
@@ -158,8 +160,8 @@ def test_a_pass_that_fails_in_an_enlarged_table_leaves_the_old_one() -> None:
 
     def limited(state: State) -> Outcome:
         part = state.parts[0]
-        q = part.position[..., solver.flow.discretisations[0].grid.family.nonlinear]
-        if (part.spacing * 95 > 1.35 * np.ptp(q, axis=1)).any():
+        q = part.position[..., solver.flow.discretisations[0].grid.family.nonlinear_axes]
+        if (part.spacing * (part.count - 1) > 1.35 * np.ptp(q, axis=1)).any():
             raise ComputationError("no numbers so far off")
         return outcome(state)
 
@@ -181,7 +183,7 @@ def test_potentials_of_the_past_go_to_another_table_with_what_a_pass_adds() -> N
         assert stepper.advance(0.02)
         old, before, pairs = stepper.state, stepper._past, stepper._differences
         part = old.parts[0]
-        wide = replace(part, low=part.low - 20.0 * part.spacing, spacing=1.5 * part.spacing)
+        wide = replace(part, low=part.low - 0.2 * part.spacing * (part.count - 1), spacing=1.5 * part.spacing)
         new = State(old.tau, (wide,))
         stepper._transfer(old, new)
         after = stepper._past
@@ -217,10 +219,16 @@ def test_errors_of_nodes_are_in_standard_deviations() -> None:
         std = np.sqrt(np.diagonal(covariance[0]))
         still = np.zeros_like(state.parts[0].log_density)
         shift = np.broadcast_to(std * [0.01, 0.02], state.parts[0].position.shape)
+
+        def size(part: NodesPart) -> float:
+            (found,) = nodes.error_shares(state.parts[0], part)
+            sums = (found.weights.value, found.changes.value, found.square.value)
+            return float(nodes.error(state.parts[0], part, [sums]))
+
         part = replace(state.parts[0], position=shift, log_density=still)
-        assert nodes.error(state.parts[0], part, []) == pytest.approx(0.01 * np.sqrt(5.0), rel=1e-12)
+        assert size(part) == pytest.approx(0.01 * np.sqrt(5.0), rel=1e-12)
         part = replace(part, position=np.zeros_like(shift), log_density=still + 0.07)
-        assert nodes.error(state.parts[0], part, []) == pytest.approx(0.07, rel=1e-12)
+        assert size(part) == pytest.approx(0.07, rel=1e-12)
     finally:
         solver.close()
 
@@ -235,8 +243,9 @@ def in_context(decay: float, horizon: float, tolerance: float) -> tuple[np.ndarr
     risks, reported = [], 0
     try:
         for tau in np.linspace(0.0, horizon, 6)[1:]:
-            assert solver.stepper.advance(float(tau))
-            risks.append(solver.flow.outcome(solver.stepper.state).risk)
+            state = march(solver.stepper, float(tau))
+            assert state is not None
+            risks.append(solver.flow.outcome(state).risk)
             reported += 1
         return np.array(risks), solver.flow.clock.passes - reported
     finally:
@@ -244,11 +253,11 @@ def in_context(decay: float, horizon: float, tolerance: float) -> tuple[np.ndarr
 
 
 def test_in_context_learning_takes_forty_passes() -> None:
-    """To τ = 5, at a time error of the risk far below that of 8 cells."""
+    """To τ = 5, at an error of steps and tables far below that of 8 cells."""
     risks, passes = in_context(0.05, 5.0, 1e-4)
     fine, _ = in_context(0.05, 5.0, 1e-6)
-    assert passes <= 42
-    assert np.abs(risks - fine).max() < 2e-6
+    assert passes <= 40
+    assert np.abs(risks - fine).max() < 4e-6
 
 
 @pytest.mark.slow
@@ -257,10 +266,10 @@ def test_in_context_learning_takes_a_hundred_and_fifty_passes_where_feedback_is_
     risks, passes = in_context(0.02, 40.0, 1e-4)
     fine, _ = in_context(0.02, 40.0, 1e-6)
     assert passes <= 150
-    assert np.abs(risks - fine).max() < 2e-6
+    assert np.abs(risks - fine).max() < 4e-6
 
 
-CUTS, AHEAD, END = range(1, 60), 10, 0.5
+CUTS, AHEAD, END = range(1, 55), 10, 0.7
 
 
 def marched(solver: Solver, count: int) -> Iterator[State]:
@@ -272,7 +281,7 @@ def marched(solver: Solver, count: int) -> Iterator[State]:
         yield solver.stepper.state
 
 
-def test_a_march_goes_on_bit_for_bit_from_any_step() -> None:
+def test_a_march_goes_on_bit_for_bit_from_any_step(tmp_path: Path) -> None:
     """Explicit, implicit and just on another table: the next ten steps, positions, tables and potentials."""
     solver = one_layer(20.0, 1e-4, END)
     states, saved, kinds = [], [], {}
@@ -292,7 +301,8 @@ def test_a_march_goes_on_bit_for_bit_from_any_step() -> None:
     for cut in cuts:
         solver = one_layer(20.0, 1e-4, END)
         try:
-            solver.load_state_dict(copy.deepcopy(saved[cut]))
+            write(MPI.COMM_SELF, tmp_path / "cut", saved[cut], {})
+            solver.load_state_dict(read_state(tmp_path / "cut", read_facts(tmp_path / "cut")))
             for number, state in enumerate(marched(solver, AHEAD), start=cut):
                 for name, expected in vars(states[number].parts[0]).items():
                     assert (getattr(state.parts[0], name) == expected).all(), (cut, number, name)

@@ -13,15 +13,17 @@ import pytest
 from mpi4py import MPI
 
 from exact.test_certificate import certificate, last_token, solving
-from exact.test_shipped_runs import NAMES, RUNS
+from exact.test_shipped_runs import NAMES, QUICK, RUNS
 from mfpde import open_run
 from mfpde.config import run_file
-from mfpde.config.settings import Density
+from mfpde.config.settings import Density, Time, Training
+from mfpde.limit.certificate.minimisation import derivatives
 from mfpde.limit.certificate.potential_probes import PotentialProbes
 from mfpde.limit.solver import Solver
+from mfpde.limit.specification import Problem
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.models.low_dimensional import neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.runs.limit_run import execute
@@ -33,7 +35,6 @@ FEW = {
     "langevin": [],
     "teacher": [],
     "in-context": ["task.samples=12"],
-    "digits": ["task.samples=20", "task.test_samples=5"],
     "quickstart": ["task.samples=20", "task.test_samples=5"],
     "figure-1": ["task.samples=20", "task.test_samples=5", "model.heads=4", "model.neurons=3", "model.layers=2"],
 }
@@ -45,8 +46,8 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
     data = solver.flow.potential(state).outcome.gradient
     theta, weights, _ = solver.flow.moments(state)
     families = solver.flow.model.families
-    places = tuple(k for k, family in enumerate(families) if family.nonlinear)
-    points = [theta[k][:, :: families[k].directions, families[k].nonlinear] for k in places]
+    places = tuple(k for k, family in enumerate(families) if family.nonlinear_axes)
+    points = [theta[k] for k in places]
     jets = PotentialProbes(solver.flow.backprop, places, decay, theta, weights)(points, derivatives=True)
     expected = []
     for k in places:
@@ -55,7 +56,9 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
     return expected, [jet.gain for jet in jets]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES if n in FEW]
+)
 def test_probes_are_the_nodes_of_every_shipped_run(name: str) -> None:
     problem = problem_of(run_file.load(RUNS / f"{name}.toml", [*SMALL, *FEW[name]]), trial=False)
     decay = problem.training.weight_decay
@@ -182,3 +185,36 @@ def test_a_users_head_with_a_rule_of_its_own_is_the_head_without(tmp_path: Path)
     for history in histories[1:]:
         for column in ("risk", "energy", "dissipation", "gap", "energy_remainder"):
             assert history[column] == pytest.approx(histories[0][column], rel=1e-9, abs=1e-13, nan_ok=True)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_derivatives_of_the_reduced_potential_against_differences(linear: bool) -> None:
+    """∂W and ∂²W in two coordinates q, with three linear coordinates eliminated and with none; both ways to get ∂W."""
+    rng = np.random.default_rng(6)
+    laws = Normal([0.3], [0.6]), Normal([0.2], [0.5])
+    update = lambda t, u, v: jnp.tanh(t[:, :2] @ u)[:, None] * v  # noqa: E731
+    plain = lambda t, u: jnp.tanh(t[:, :2] @ u)[:, None] * jnp.ones(3)  # noqa: E731
+    family = Family("f", nonlinear=2, linear_shape=(3,), update=update, initial=laws)
+    if not linear:
+        family = Family("f", nonlinear=2, update=plain, initial=laws[0])
+    task = Task(rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 3)))
+    model = Transformer([[family]], 2, lambda tokens: tokens[-1])
+    problem = Problem(model, task, Training(0.3, 1.0), {"f": Density(nodes=64)}, Time(step=0.1))
+    solver = Solver(MPI.COMM_SELF, problem)
+    try:
+        points, weights, _ = solver.flow.moments(solver.stepper.state)
+        probes = PotentialProbes(solver.flow.backprop, (0,), 0.3, points, weights)
+        q, h = rng.normal(size=(2, 4, 2)), 1e-4
+        (jet,) = probes([q], derivatives=True)
+        (value,), (slope,) = probes.slopes([q])
+        moved = [[probes([q + sign * h * np.eye(2)[k]], derivatives=True)[0] for sign in (1, -1)] for k in range(2)]
+    finally:
+        solver.close()
+    found = derivatives(jet)
+    first = np.stack([(up.value - down.value) / (2 * h) for up, down in moved], axis=-1)
+    slopes = [[derivatives(each).slope for each in pair] for pair in moved]
+    second = np.stack([(up - down) / (2 * h) for up, down in slopes], axis=-1)
+    assert np.abs(found.slope - first).max() < 1e-6 * np.abs(first).max()
+    assert np.abs(found.curvature - second).max() < 1e-6 * np.abs(second).max()
+    np.testing.assert_allclose(value, jet.value, rtol=1e-12)
+    np.testing.assert_allclose(slope, found.slope, rtol=1e-9, atol=1e-12)

@@ -63,6 +63,7 @@ class Prescribed:
 
     elements: FiniteElements
     potential: np.ndarray
+    tabulated: bool = False
 
     @property
     def degree(self) -> int:

@@ -10,12 +10,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mfpde import open_run
 from mfpde.config import run_file
+from mfpde.limit.companion import Companion
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem, refined
+from mfpde.runs.limit_run import RunOptions, execute
 
 ROOT = Path(__file__).parents[2]
 REFERENCES = json.loads((Path(__file__).parent / "references.json").read_text())
@@ -37,7 +41,7 @@ def errors(name: str, settings: list[str], estimate: bool = False) -> Iterator[t
     """True error of the risk and its estimate (nan unless asked for) at every τ of the reference."""
     made = problem(name, settings)
     finer = Solver(MPI.COMM_SELF, refined(made)) if estimate else None
-    solver = Solver(MPI.COMM_SELF, made, finer)
+    solver = Solver(MPI.COMM_SELF, made, Companion(finer, 1.0, 1.0, needed=True) if finer else None)
     try:
         for tau, risk in zip(REFERENCES[name]["tau"], REFERENCES[name]["risk"], strict=True):
             assert solver.stepper.advance(tau)
@@ -67,15 +71,42 @@ def test_the_estimate_is_near_the_true_error_of_all_cases(name: str, cells: int)
     check_estimate(name, cells)
 
 
+@pytest.mark.slow
 def test_risk_of_in_context_regression() -> None:
     """At 16 cells with p = 2, k = 3: within 1e-4 at τ = 1 … 5."""
     settings = ["density.cells=16", "density.potential_degree=3"]
     assert max(true for true, _ in errors(IN_CONTEXT, settings)) <= 1e-4
 
 
+def test_reports_change_no_step_of_moving_nodes(tmp_path: Path) -> None:
+    """States within a step are known to the order of the steps: risks at common τ to the bit, all as near the truth."""
+    courses = []
+    for every in (0.5, 0.05):
+        settings = ["density.frame='auto'", f"output.every={every}", "time.tolerance=1e-4"]
+        run = run_file.load(ROOT / "tests/exact/cases/linear.toml", settings, str(tmp_path / f"{every}"))
+        execute(run, RunOptions(alone=True, quiet=True))
+        courses.append(open_run(tmp_path / f"{every}"))
+    few, many = (np.array(each.history["risk"]) for each in courses)
+    assert len(courses[1].steps["step"]) == len(courses[0].steps["step"]) < 20
+    assert (few == many[::10]).all()
+
+    exact = run_file.load(
+        ROOT / "tests/exact/cases/linear.toml", [*settings[:2], "time.tolerance=1e-9"], str(tmp_path / "exact")
+    )
+    execute(exact, RunOptions(alone=True, quiet=True))
+    off = np.abs(many - np.array(open_run(tmp_path / "exact").history["risk"]))
+    assert off.max() < 3.0 * np.abs(off[::10]).max() < 1e-4
+
+
 def test_risk_of_in_context_regression_by_default() -> None:
     """With 16 cells of moving nodes: within 2e-5 at τ = 1 … 5."""
     assert max(true for true, _ in errors(IN_CONTEXT, ["density.frame='auto'", "density.cells=16"])) <= 2e-5
+
+
+@pytest.mark.slow
+def test_the_shipped_run_remaps_its_density_in_time() -> None:
+    """With 24 cells within 5e-6; a remap that waits for a step too many is refused, which leaves 2.4e-5."""
+    assert max(true for true, _ in errors(IN_CONTEXT, ["density.frame='auto'"])) <= 5e-6
 
 
 @pytest.mark.study

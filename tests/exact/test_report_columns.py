@@ -19,9 +19,10 @@ from mfpde.limit.specification import Problem
 from mfpde.limit.state import FemPart, State
 from mfpde.output.records.report import Report
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.models.low_dimensional import neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, residual_stream, sample_loss
+from support.units import units_of
 
 LAYERS, CHANNELS, DECAY = 2, 2, 0.3
 MIDDLE = np.array([[0.1, -0.05], [-0.08, 0.1]])  # (d, L), of the reference density
@@ -116,11 +117,7 @@ def test_entropy_penalty_and_energy(state: State, report: Report) -> None:
 def test_risks_and_accuracies(solver: Solver, state: State, report: Report) -> None:
     """Means over the training samples and over the test samples, each from the solver's units one by one."""
     task, model, history = solver.problem.task, solver.problem.model, report.history
-    theta, weights, _ = solver.flow.moments(state)
-    units = tuple(
-        (jnp.asarray(t), jnp.asarray(w))
-        for t, w in zip(theta, solver.flow.backprop.sum_over_ranks(weights), strict=True)
-    )
+    units = tuple((jnp.asarray(t), jnp.asarray(w)) for t, w in units_of(solver, state))
     for prefix, tokens, targets in (
         ("", task.tokens, task.targets), ("test_", task.test_tokens, task.test_targets)
     ):  # fmt: skip

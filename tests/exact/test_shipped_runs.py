@@ -21,11 +21,13 @@ FEW = ["task.samples=40", "task.test_samples=20"]
 SMALL = {
     "bilinear": ["density.cells=8", "training.horizon=2"],
     "digits": [
-        "density.cells=6",
-        "training.horizon=0.5",
-        "output.every=0.25",
-        "task.samples=40",
-        "task.test_samples=20",
+        "density.nodes=16",
+        "training.horizon=0.2",
+        "output.every=0.1",
+        "model.heads=2",
+        "model.neurons=2",
+        "model.layers=2",
+        *FEW,
     ],
     "langevin": ["training.horizon=1"],
     "figure-1": [
@@ -57,12 +59,12 @@ def check_energy(run: Run) -> None:
     assert (np.diff(history["energy"]) <= allowed).all()
     assert history["mass_error"].max() < 1e-12
     temperature = tomllib.loads((run.directory / "run.toml").read_text())["training"]["temperature"]
-    free = history["risk"] + history["penalty"] + temperature * history["entropy"]
+    free = history["risk"] + history["penalty"] + temperature * np.nan_to_num(history["entropy"])  # clouds have none
     assert np.allclose(free, history["energy"], rtol=1e-15)
 
 
 # The others are solved by `.ci/run`: what they go through, one of these does.
-QUICK = ("in-context", "langevin", "quickstart")
+QUICK = ("in-context", "langevin")
 MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 
@@ -80,7 +82,8 @@ def test_energy_falls_at_every_report(small: Run) -> None:
 def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
     """Integrals of the read-back density over its own cells agree with moments.csv: to 1e-8 for polynomials on meshes.
 
-    Between moving nodes, whose moments are sums over them, files have multilinear interpolants.
+    Between moving nodes, whose moments are sums over them, files have multilinear interpolants. Of random nodes they
+    have a density that a kernel has smoothed: mass and means are the same, and variances larger.
     """
     tau, moments = float(small.taus[-1]), small.moments
     on_nodes = small.summary["frames"][small.families[0]] == "lagrangian"
@@ -99,7 +102,11 @@ def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
             centred = theta - mean
             covariance = np.einsum("cq,cqi,cqj->ij", measure, centred, centred) / measure.sum()
             row = (moments["family"] == family) & (moments["layer"] == layer) & (moments["tau"] == tau)
-            assert abs(measure.sum() - moments["mass"][row][0]) < near
+            assert abs(measure.sum() - moments["mass"][row][0]) < 1e-8
+            if small.directory.name == "digits":
+                assert abs(mean[0] - moments["mean_0"][row][0]) < 1e-8
+                assert 1.0 < covariance[0, 0] / moments["cov_00"][row][0] < 2.0
+                continue
             for i in range(shot.dim):
                 assert abs(mean[i] - moments[f"mean_{i}"][row][0]) < near
                 for j in range(i, shot.dim):
@@ -107,22 +114,24 @@ def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
 
 
 def test_the_collection_opens_in_pyvista_with_the_solutions_values(small: Run) -> None:
-    """Times, layers as the third axis, and the density where VTK finds it, against `Run.density` at the same θ."""
+    """Times, layers as the last axis, and the density where VTK finds it, against `Run.density` at the same θ."""
     family = small.families[0]
     reader = pyvista.get_reader(str(small.directory / f"density_{family}.pvd"))
     assert np.allclose(reader.time_values, small.taus)
     reader.set_active_time_value(reader.time_values[-1])
     grid = reader.read()[0]
     layers = np.asarray(grid.cell_data["layer"])
-    count = int(layers.max()) + 1
+    count, dim = int(layers.max()) + 1, small.snapshot(tau=float(small.taus[-1]), family=family).dim
     rng = np.random.default_rng(0)
     for layer in range(count):
         inside = grid.extract_cells(np.flatnonzero(layers == layer))
-        assert np.allclose(inside.points[:, 2], (layer + 0.5) / count)
+        assert np.allclose(inside.points[:, dim], (layer + 0.5) / count)
         scale = np.abs(np.asarray(inside.point_data["density"])).max()
         probe = inside.cell_centers().points[rng.choice(inside.n_cells, size=20, replace=False)]
         sampled = np.asarray(pyvista.PolyData(probe).sample(inside)["density"])
-        exact = small.density(tau=float(small.taus[-1]), family=family, layer=layer, theta=probe[:, :2])
+        if dim == 1:  # VTK samples no lines
+            probe, sampled = inside.points[1:-1, :1], np.asarray(inside.point_data["density"])[1:-1]
+        exact = small.density(tau=float(small.taus[-1]), family=family, layer=layer, theta=probe[:, :dim])
         assert np.abs(sampled - exact).max() <= 1e-8 * scale
 
 
@@ -131,3 +140,36 @@ def test_the_collection_opens_in_pyvista_with_the_solutions_values(small: Run) -
 @pytest.mark.parametrize("name", NAMES)
 def test_energy_falls_at_every_report_of_the_whole_run(name: str, tmp_path: Path) -> None:
     check_energy(solve(name, tmp_path, []))
+
+
+LONG = ("bilinear", "in-context", "langevin", "quickstart", "teacher")  # digits and figure-1 take hours
+
+
+def check_long(run: Run, negative_mass: float) -> None:
+    """At its horizon, with energies that rise by no more than the errors that the run reports, and a density."""
+    history = run.history
+    assert run.summary is not None
+    assert run.summary["outcome"] == "done"
+    remainder = np.diff(history["tau"]) * np.abs(history["energy_remainder"][1:])
+    reported = np.nan_to_num(history["risk_error"])
+    assert (np.diff(history["energy"]) <= 1e-12 + remainder + reported[1:] + reported[:-1]).all()
+    assert history["negative_mass"].max() <= negative_mass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_ten_times_the_horizon_in_small(name: str, tmp_path: Path) -> None:
+    """Horizons are ten times those of the small runs; langevin's is on a mesh of sixteen cells, and may undershoot."""
+    small = [each for each in SMALL[name] if not each.startswith("training.horizon")]
+    horizon = next(float(each.partition("=")[2]) for each in SMALL[name] if each.startswith("training.horizon"))
+    long = [f"training.horizon={10.0 * horizon}", f"output.every={horizon}"]
+    check_long(solve(name, tmp_path, [*small, *long]), 1e-3)
+
+
+@pytest.mark.study
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_times_the_horizon(name: str, tmp_path: Path) -> None:
+    horizon = 10.0 * run_file.load(RUNS / f"{name}.toml").training.horizon
+    long = [f"training.horizon={horizon}", f"output.every={horizon / 20.0}"]
+    check_long(solve(name, tmp_path, long), 1e-3)

@@ -21,9 +21,10 @@ from mfpde.limit.specification import Problem
 from mfpde.output.records.report import Report
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import linear_head
+from mfpde.problem.models.low_dimensional import linear_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
+from support.units import units_of
 
 CLOCK, TEMPERATURE = Clock(decay=0.8, horizon=0.6), 0.15
 RADIUS = {"fixed": 2.4, "comoving": 6.0}
@@ -47,10 +48,12 @@ def test_ornstein_uhlenbeck_moments(dim: int, frame: str) -> None:
 @pytest.mark.parametrize(
     ("dim", "degree", "cell_type", "cells"),
     [
-        (1, 1, "tensor", (24, 48)), (1, 2, "tensor", (16, 32)),
-        (2, 1, "tensor", (20, 30)), (2, 2, "simplex", (10, 15)),
+        (1, 1, "tensor", (24, 48)),
+        pytest.param(1, 2, "tensor", (16, 32), marks=pytest.mark.slow),
+        pytest.param(2, 1, "tensor", (20, 30), marks=pytest.mark.slow),
+        (2, 2, "simplex", (10, 15)),
     ],
-)  # fmt: skip
+)
 def test_order_of_the_density(dim: int, degree: int, cell_type: str, cells: tuple[int, int]) -> None:
     """L² order p + 1 in a fixed frame."""
     errors = []
@@ -171,7 +174,7 @@ def settled(degree: int, cells: int) -> tuple[float, tuple[Report, ...]]:
         solver.close()
 
 
-@pytest.mark.parametrize(("degree", "cells"), [(1, (48, 96)), (2, (12, 24))])
+@pytest.mark.parametrize(("degree", "cells"), [pytest.param(1, (48, 96), marks=pytest.mark.slow), (2, (12, 24))])
 def test_order_at_the_gibbs_fixed_point(degree: int, cells: tuple[int, int]) -> None:
     """Density of order p + 1; the risk at least as good."""
     (wrong, first), (less, then) = (settled(degree, n) for n in cells)
@@ -209,7 +212,7 @@ def remainder(degree: int, cells: int, frame: str) -> float:
 
 
 @pytest.mark.parametrize("frame", ["fixed", "comoving"])
-@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("degree", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_order_of_the_remainder(degree: int, frame: str) -> None:
     """With entropy no energy law is exact; what the reported one lacks has order p + 1 or better."""
     cells = (16, 24, 32)
@@ -267,11 +270,10 @@ def test_gap_of_neurons_against_a_grid() -> None:
         state = solver.stepper.state
         potential = solver.flow.potential(state)
         block = certify(solver.flow, state, potential).blocks[0]
-        theta, shares, _ = solver.flow.moments(state)
-        weights = solver.flow.backprop.sum_over_ranks(shares)
+        units = units_of(solver, state)
     finally:
         solver.close()
-    (pair,) = stream_and_costate(model, task, [(theta[0], weights[0])])
+    (pair,) = stream_and_costate(model, task, units)
     a, w = np.linspace(-16.0, 16.0, 321), np.linspace(-16.0, 16.0, 641)
     grid = np.stack(np.meshgrid(a, w, indexing="ij"), axis=-1).reshape(-1, 2)
     values = potential_at(model, model.families[0], pair, grid, lam)

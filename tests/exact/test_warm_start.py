@@ -11,7 +11,7 @@ import pytest
 import mfpde
 from mfpde.config import run_file
 from mfpde.problem.datasets import in_context_regression
-from mfpde.problem.models import attention
+from mfpde.problem.models.low_dimensional import attention
 
 FINE = mfpde.Density(degree=2, cells=16, frame="comoving")
 

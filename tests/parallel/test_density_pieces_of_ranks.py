@@ -46,10 +46,10 @@ from mfpde.config import run_file
 from mfpde.parallel import mpi
 mpi.start()
 mpi.start_petsc()
-from mfpde.limit.diagnostics import sampled_fields
+from mfpde.output.fields import snapshot
 from mfpde.runs.limit_run import execute
 for name, largest in (("whole", 2.0**30), ("pieces", 0.0)):
-    sampled_fields.LARGEST_FILE = largest
+    snapshot.LARGEST_FILE = largest
     for file in map(Path, sys.argv[1:]):
         execute(run_file.load(file, [], Path(name) / file.stem))
 """

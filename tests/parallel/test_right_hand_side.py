@@ -20,7 +20,7 @@ from mpi4py import MPI
 from mfpde.limit.specification import Problem
 from mfpde.limit.solver import Solver
 from mfpde.problem.laws import Normal
-from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.models.low_dimensional import neuron, softmax_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 from mfpde.config.settings import Density, Time, Training

@@ -44,6 +44,33 @@ parts = [
     {law = "laplace", mean = [-0.2, 0.0], std = [0.3, 0.3]},
 ]
 """
+# Nodes torn apart, which are remapped.
+TORN = """
+name = "torn"
+[task]
+name = "in-context-regression"
+samples = 16
+context = 4
+noise = 0.1
+[model]
+name = "attention"
+layers = 2
+w = [[1.0, 0.0], [0.0, 0.0]]
+u = [[0.0, 0.0], [0.0, 1.0]]
+[training]
+weight_decay = 0.02
+horizon = 20.0
+[initial.attention]
+law = "normal"
+mean = [0.5, 0.0]
+cov = [[0.25, 0.1], [0.1, 0.25]]
+[density]
+cells = 16
+[time]
+tolerance = 1e-4
+[output]
+every = 5.0
+"""
 
 ALL = """
 import sys
@@ -56,7 +83,7 @@ from mfpde.runs.limit_run import execute
 for file in map(Path, sys.argv[2:]):
     execute(run_file.load(file, [], Path(sys.argv[1]) / file.stem))
 """
-CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells nor samples
+CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells, nodes nor samples
     "squares": RUN.format(cells=6, cell="tensor", frame="fixed", radius="radius = 2.5"),
     "triangles": RUN.format(cells=5, cell="simplex", frame="comoving", radius=""),
     "carried": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius=""),
@@ -65,6 +92,17 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
     .replace("step = 0.05", "tolerance = 1e-6")
     .replace("horizon = 0.5", "horizon = 1.5")
     .replace("weight_decay = 0.1", "weight_decay = 1.0"),
+    "kinks-of-nodes": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="").replace(
+        "step = 0.05", "tolerance = 1e-4"
+    )
+    + LAWS,
+    "mesh-and-nodes": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="").replace(
+        "[time]\nstep = 0.05", '[density.mlp]\nframe = "comoving"\n[time]\ntolerance = 1e-4'
+    ),
+    "random-nodes": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="nodes = 1024")
+    .replace("[time]\nstep = 0.05", "[density.mlp]\nnodes = 64\n[time]\ntolerance = 1e-6")
+    .replace("horizon = 0.5", "horizon = 1.5"),  # with a table and without one
+    "torn": TORN,
     "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
     "positive": RUN.format(cells=5, cell="tensor", frame="comoving", radius='positivity = "scheme"'),
     "adaptive": RUN.format(cells=7, cell="tensor", frame="comoving", radius="").replace(
@@ -75,16 +113,17 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells 
         "horizon = 0.5", "stationary = 0.0145"
     ),
 }
-RANKS = {2: list(CASES), 3: list(CASES), 4: ["few", "adaptive"], 8: ["few", "adaptive"]}
+RANKS = {2: list(CASES), 3: list(CASES), 4: ["few", "adaptive"], 8: ["few", "adaptive", "few-passes"]}
 TABLES = ("history", "moments", "gap", "indicators", "steps")
 
 
-def solved(folder: Path, ranks: int, names: list[str]) -> Path:
-    """The cases solved on so many ranks, in one job."""
+def solved(folder: Path, ranks: int | None, names: list[str], threads: int = 1) -> Path:
+    """The cases solved on so many ranks, in one job; or without a launcher, by threads."""
     (folder / "all.py").write_text(ALL)
     for name in names:
         (folder / f"{name}.toml").write_text(CASES[name])
-    done = run("all.py", str(ranks), *(f"{name}.toml" for name in names), ranks=ranks, directory=folder)
+    words = (str(ranks), *(f"{name}.toml" for name in names))
+    done = run("all.py", *words, ranks=ranks, directory=folder, changes={"NPROC": str(threads)})
     assert done.returncode == 0, done.stderr
     return folder / str(ranks)
 
@@ -108,10 +147,21 @@ def test_same_numbers_on_any_number_of_ranks(alone: Path, tmp_path: Path, ranks:
         end = one.history["tau"][-1]
         if name == "stationary":
             assert end % 0.25 > 0.01  # it has ended by itself
-        points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))
+        dim = one.snapshot(tau=end, family="attention").dim  # of random nodes the density of q
+        points = np.random.default_rng(0).uniform(-1, 1, size=(50, 2))[:, :dim]
         densities = [r.density(tau=end, family="attention", layer=1, theta=points) for r in (one, other)]
         assert np.abs(densities[0]).max() > 0.0
         assert (densities[0] == densities[1]).all()
+
+
+def test_same_numbers_on_any_number_of_threads(alone: Path, tmp_path: Path) -> None:
+    """A process without a launcher shares its samples among threads."""
+    names = ["few", "few-passes", "torn"]
+    others = solved(tmp_path, None, names, threads=3)
+    for name in names:
+        for table in TABLES:
+            expected, found = ((folder / name / f"{table}.csv").read_text() for folder in (alone, others))
+            assert found == expected, (name, table)
 
 
 def test_bad_input_on_one_rank_ends_all(tmp_path: Path) -> None:

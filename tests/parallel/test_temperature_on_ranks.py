@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mfpde import open_run
 from parallel.test_same_numbers import ALL, RUN
@@ -18,6 +19,7 @@ CASES = {
 CANCELS = ("mass_error", "energy_remainder")
 
 
+@pytest.mark.slow
 def test_same_numbers_on_one_two_and_three_ranks(tmp_path: Path) -> None:
     """Fixed steps, linear systems solved to 1e-12: every column of the tables and the density itself, relative."""
     (tmp_path / "all.py").write_text(ALL)

@@ -58,7 +58,8 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["broken", pytest.param("closed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["broken", "closed"])
 def test_every_command_goes_on_without_a_listener(how: str, tmp_path: Path) -> None:
     write(tmp_path, horizon=0.5)
     user = (tmp_path / "user.py").read_text()

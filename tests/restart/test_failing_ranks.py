@@ -77,7 +77,7 @@ sys.exit(main(["tiny.toml"]))
 PHASES = {
     "checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 3),
     "task": ("mfpde.config.run_file:RunFile", "build", 1),
-    "mesh": ("mfpde.limit.solver", "build_finite_elements", 1),
+    "mesh": ("mfpde.limit.fem.finite_elements", "build_finite_elements", 1),
     "initial state": ("mfpde.limit.solver", "initial_state", 1),
     "first checkpoint": ("mfpde.output.checkpoint.checkpoint", "write", 1),
     "first report": ("mfpde.limit.diagnostics.reporter:Reporter", "report", 1),

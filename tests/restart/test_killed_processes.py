@@ -173,7 +173,7 @@ def test_two_ranks_killed_again_and_again(tmp_path: Path) -> None:
 def test_a_signal_before_the_first_step_ends_all_ranks_at_once(tmp_path: Path) -> None:
     """SIGTERM to one of two ranks while both are busy with something that may take long."""
     write(tmp_path)
-    job = Job(tmp_path, 2, hanging=("mfpde.limit.solver", "build_finite_elements", "1"))
+    job = Job(tmp_path, 2, hanging=("mfpde.limit.fem.finite_elements", "build_finite_elements", "1"))
     job.wait_until_it_hangs()
     start = time.monotonic()
     job.signal(signal.SIGTERM, rank=1)
@@ -289,7 +289,10 @@ def newest(folder: Path) -> int:
     return max((int(path.stem) for path in (folder / "tiny" / "checkpoint").glob("*.npz")), default=0)
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=[pytest.mark.study, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(10, marks=pytest.mark.slow), pytest.param(100, marks=[pytest.mark.study, pytest.mark.timeout(3600)])],
+)
 def test_a_run_that_is_killed_again_and_again(kills: int, tmp_path: Path) -> None:
     """A checkpoint at every step, so that kills land in one as well: the run in the end is that of no kill."""
     settings = {"time": "step = 0.01" if kills == 10 else "step = 0.001"}

@@ -19,6 +19,7 @@ from support.restarts import assert_same, write
 DEPTH = ("--depth", "2,3")
 
 
+@pytest.mark.slow
 def test_a_depth_that_is_being_solved_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys):
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()

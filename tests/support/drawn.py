@@ -38,7 +38,14 @@ def make_report(tau, dims, layers, negative):
     return Report(
         tau=tau,
         history=history
-        | {"dissipation": 0.2, "mass_error": 1e-15, "negative_mass": 1e-4, "steps": 3.0, "accuracy": 0.5},
+        | {
+            "dissipation": 0.2,
+            "risk_error": float("nan"),
+            "mass_error": 1e-15,
+            "negative_mass": 1e-4,
+            "steps": 3.0,
+            "accuracy": 0.5,
+        },
         moments=tuple(moments),
         indicators=tuple(BlockIndicators(b.family, b.layer, 1e-9, 0.1, -1e-3, 1e-4, 1e-15) for b in moments),
         steps=(),
@@ -55,6 +62,7 @@ def make_run(directory, dims=None, *, taus=(0.0, 0.5, 1.0), layers=2, negative=0
     writer = RunWriter(directory, run_text=RUN_TEXT, manifest={"ranks": 2, "versions": {"python": "3"}}, unknowns=1234)
     for tau in taus:
         writer.report(make_report(tau, dims or {"attention": 2}, layers, negative))
+    writer.wait()
     if ended:
         writer.close()
     return open_run(directory)

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from mfpde.parallel.working_ranks import ALL, VARIABLE
+
 _OF_A_LAUNCHER = ("PMI", "MPI_", "MPIEXEC", "HYDI_", "OMPI_", "PRTE_", "SLURM_", "FLUX_", "PALS_", "JSM_", "MV2_")
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without what a launcher told it: a child that inherits a rank waits for ever."""
+    """This process's environment without what a launcher told it: a child that inherits a rank waits for ever.
+
+    All ranks work unless a change says otherwise: what is tested on three ranks is tested on three, on any machine.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_LAUNCHER)}
-    return kept | changes
+    return kept | {VARIABLE: ALL} | changes
 
 
 def run(

@@ -11,6 +11,17 @@ from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.runs.limit_run import execute
 
+IN_CONTEXT = """
+[task]
+name = "in-context-regression"
+samples = 12
+context = 2
+[model]
+name = "attention"
+layers = 1
+[training]
+weight_decay = 0.05
+"""
 MESHES = Path(__file__).parents[2] / "meshes"
 
 TEXT = """

@@ -95,7 +95,15 @@ def make_report(tau, snapshots=(), **history):
             moments.append(BlockMoments(snapshot.family, layer, 1.0 + 1e-16 * layer, mean, root @ root.T))
     return Report(
         tau=tau,
-        history={"tau": tau, "risk": 1.0 / (3.0 + tau), "energy": 0.4, "gap": float("nan"), "steps": 7.0} | history,
+        history={
+            "tau": tau,
+            "risk": 1.0 / (3.0 + tau),
+            "energy": 0.4,
+            "gap": float("nan"),
+            "risk_error": float("nan"),
+            "steps": 7.0,
+        }
+        | history,
         moments=tuple(moments),
         indicators=tuple(BlockIndicators(b.family, b.layer, 1e-9, 0.1, -1e-3, 1e-6, 1e-15) for b in moments),
         steps=(Step(tau, 0.1, 1e-6, True, "error"),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -108,3 +109,16 @@ def test_a_command_without_a_home_says_one_line_and_where_the_caches_are(ranks, 
     named = run("-m", "mfpde.info", directory=tmp_path, changes=changes | {"MFPDE_CACHE": str(tmp_path / "own")})
     assert (named.returncode, named.stderr) == (0, "")
     assert f"{tmp_path}/own/numba/parallel_" in named.stdout
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "compiled", "kept"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_bytecode_is_kept_where_nobody_else_does(forbidden, compiled, kept, fresh, tmp_path, monkeypatch):
+    fresh["MFPDE_CACHE"] = str(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", forbidden)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(caches, "_has_bytecode", lambda _: compiled)
+    caches.keep_bytecode()
+    assert sys.pycache_prefix == (str(tmp_path / "bytecode") if kept else None)
+    assert sys.dont_write_bytecode == (forbidden and not kept)

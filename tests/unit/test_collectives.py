@@ -8,6 +8,7 @@ from dolfinx import la
 
 from exact.test_identities import some_model, some_solver, some_task
 from mfpde.config.settings import Density
+from mfpde.limit.backprop import tile_size
 from mfpde.parallel import reductions
 
 
@@ -33,3 +34,8 @@ def test_reductions_and_exchanges_of_a_right_hand_side(frame, count, monkeypatch
         solver.close()
     assert np.isfinite(rate.speed)
     assert counted == {"reductions": count, "exchanges": 1}
+
+
+@pytest.mark.parametrize(("samples", "tiles"), [(3, 1), (128, 32), (255, 64), (256, 32), (4096, 512)])
+def test_as_many_tiles_as_32_ranks_need(samples, tiles):
+    assert -(-samples // tile_size(samples)) == tiles

@@ -7,13 +7,13 @@ import pytest
 import pyvista as pv
 
 from mfpde.errors import InputError
-from mfpde.limit.diagnostics import sampled_fields
 from mfpde.output.directory import prepare, run_files
 from mfpde.output.fields import lattice
+from mfpde.output.fields import snapshot as snapshots
 from mfpde.output.fields.pvd import read_pvd
 from mfpde.output.fields.series import DensitySeries, read_density, write_pieces
 from mfpde.output.fields.snapshot import Piece
-from mfpde.output.fields.vtu import write_vtu
+from mfpde.output.fields.vtu_writer import write_vtu
 from mfpde.output.writer import RunWriter
 from support.snapshots import CELLS, make_report, make_snapshot
 
@@ -138,12 +138,12 @@ def test_overwriting_a_run_takes_its_pieces_away(tmp_path):
 
 
 def test_when_there_are_pieces(monkeypatch):
-    most = sampled_fields.LARGEST_FILE / 72
-    assert not sampled_fields.in_pieces(2, most)
-    assert sampled_fields.in_pieces(2, most + 1)
-    assert not sampled_fields.in_pieces(1, 10 * most)  # nothing would be gained
-    monkeypatch.setattr(sampled_fields, "LARGEST_FILE", 72.0)
-    assert sampled_fields.in_pieces(2, 2)
+    most = snapshots.LARGEST_FILE / 72
+    assert not snapshots.in_pieces(2, most)
+    assert snapshots.in_pieces(2, most + 1)
+    assert not snapshots.in_pieces(1, 10 * most)  # nothing would be gained
+    monkeypatch.setattr(snapshots, "LARGEST_FILE", 72.0)
+    assert snapshots.in_pieces(2, 2)
 
 
 def test_the_stated_size_is_that_of_a_file(tmp_path):

@@ -133,7 +133,7 @@ def test_a_picture_of_another_tau_shows_that_tau(tmp_path):
         run.plot_potential("atention")
 
 
-@pytest.mark.parametrize("dims", [{"line": 1}, {"attention": 2, "line": 1}])
+@pytest.mark.parametrize("dims", [pytest.param({"line": 1}, marks=pytest.mark.slow), {"attention": 2, "line": 1}])
 def test_everything_into_one_folder(tmp_path, dims):
     make_run(tmp_path / "run", dims)
     ended = launch("-m", "mfpde.plot", tmp_path / "run", "--family", "line")

@@ -14,9 +14,10 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import sampled_units, tensor_units
 from mfpde.finite.methods import gradient_descent, runge_kutta
-from mfpde.problem import models
 from mfpde.problem.datasets import in_context_regression, scalars, teacher
-from mfpde.problem.laws import Bump, Law, Normal, Uniform
+from mfpde.problem.laws import Law, Normal
+from mfpde.problem.models import low_dimensional as models
+from mfpde.problem.product_laws import Bump, Uniform
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
@@ -128,7 +129,7 @@ def test_a_grid_of_units_converges_exponentially():
         units = tensor_units("grid", model, points, 6.0)
         return last(runge_kutta(make_flow(model, task, 0.1, units), 1e-9).snapshots(units, [1.0])).risk
 
-    fine = risk(33)
+    fine = risk(25)
     errors = [abs(risk(points) - fine) for points in (9, 17)]
     assert errors[1] < errors[0] / 100  # twice the points; second order would give a quarter
     assert errors[1] < 1e-6

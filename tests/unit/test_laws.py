@@ -13,9 +13,9 @@ import mfpde
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.initial_units import tensor_units
-from mfpde.problem import models
 from mfpde.problem.datasets import scalars
 from mfpde.problem.model_checks import fingerprint
+from mfpde.problem.models import low_dimensional as models
 
 MEAN, STD = [0.3, -0.2], [0.5, 2.0]
 COV = [[0.25, 0.6], [0.6, 4.0]]

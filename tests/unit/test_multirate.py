@@ -20,6 +20,7 @@ from mfpde.limit.state import FemPart, State
 from mfpde.limit.timestepping.direct_steps import DirectSteps
 from mfpde.limit.timestepping.extrapolation import Extrapolation
 from mfpde.limit.timestepping.multirate import MultirateStepper
+from mfpde.parallel.exact_sum import Share, share_of
 
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0
@@ -48,6 +49,7 @@ class Toy:
     """One cell of two unknowns and one block; a transport speed; counts its sweeps."""
 
     remedy: ClassVar[str] = "more cells"
+    tabulated: ClassVar[bool] = False
     speed: float = 0.0
     spoilt_from: float = np.inf
     longest: float = np.inf  # of a step, from `now` on
@@ -58,8 +60,8 @@ class Toy:
     transports: int = 0
     asked: list[float] = field(default_factory=list)
 
-    def moments(self, _state: State) -> tuple[list[np.ndarray], None, None]:
-        return [np.zeros((1, 2, 1))], None, None
+    def moments(self, _state: State) -> tuple[None, list[Share], None]:
+        return None, [share_of(np.zeros((1, 2)))], None
 
     def potential(self, state: State) -> Potential:
         self.sweeps += 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import basix
 import meshio
@@ -12,11 +15,12 @@ import pytest
 import pyvista as pv
 
 from mfpde.errors import InputError
-from mfpde.output.fields import lattice
+from mfpde.output.fields import lattice, vtu_writer
 from mfpde.output.fields.pvd import read_pvd, series_family, series_name
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.fields.snapshot import Piece
-from mfpde.output.fields.vtu import read_vtu, write_vtu
+from mfpde.output.fields.vtu_reader import read_vtu
+from mfpde.output.fields.vtu_writer import write_vtu
 from support.launch import run
 from support.snapshots import CELLS, DEGREES, make_snapshot, polynomial
 
@@ -248,3 +252,53 @@ def test_files_of_other_programs_are_refused(tmp_path):
     Path(tmp_path / "d.pvd").write_text("<VTKFile><DataSet/></VTKFile>")
     with pytest.raises(InputError, match=r"d\.pvd"):
         read_pvd(tmp_path / "d.pvd")
+
+
+def test_numbers_of_points_and_cells_are_compressed_once(tmp_path, monkeypatch):
+    """The same at every report; what changes is compressed anew, and a file does not depend on those before it."""
+    given = []
+
+    def compress(block, level):
+        given.append(len(block))
+        return zlib.compress(block, level)
+
+    monkeypatch.setattr(vtu_writer, "zlib", SimpleNamespace(compress=compress))
+    vtu_writer._layout_arrays.cache_clear()
+    for seed, name in enumerate("aba"):
+        given.append(0)
+        write_vtu(tmp_path / f"{seed}.vtu", make_snapshot("quadrilateral", 1, seed=ord(name)))
+    first, second, third = (sum(given[start:end]) for start, end in zip(*bounds(given), strict=True))
+    assert second == third < 0.9 * first
+    assert (tmp_path / "0.vtu").read_bytes() == (tmp_path / "2.vtu").read_bytes()
+
+
+def bounds(given):
+    starts = [place for place, size in enumerate(given) if size == 0]
+    return starts, [*starts[1:], len(given)]
+
+
+def test_digits_that_do_not_compress_are_stored(tmp_path):
+    """Blocks of both kinds within one array, more than one of each."""
+    snapshot = make_snapshot("quadrilateral", 1, layers=1, count=200)
+    density = snapshot.density.copy()
+    density[:, : density.shape[1] // 2] = 1.0
+    write_vtu(tmp_path / "a.vtu", replace(snapshot, density=density))
+    assert np.array_equal(read_vtu(tmp_path / "a.vtu").density, density)
+    assert np.array_equal(meshio.read(tmp_path / "a.vtu").point_data["density"], density[:, :, [0, 1, 3, 2]].ravel())
+    sizes = [
+        len(vtu_writer._deflated(memoryview(part.tobytes()))) / part.nbytes for part in np.split(density.ravel(), 4)
+    ]
+    assert min(sizes) < 0.1
+    assert max(sizes) > 1.0
+
+
+def test_writing_takes_no_vtk(tmp_path):
+    """Nor does what a run is made of: VTK takes a third of a second to import."""
+    check = (
+        "import sys, mfpde.runs.limit_run; from pathlib import Path; from support.snapshots import make_snapshot;"
+        "from mfpde.output.fields.vtu_writer import write_vtu;"
+        "write_vtu(Path('a.vtu'), make_snapshot('quadrilateral', 1));"
+        "print(sorted(name for name in sys.modules if name.startswith('vtk')))"
+    )
+    ended = run("-c", check, directory=tmp_path, changes={"PYTHONPATH": str(Path(__file__).parents[1])})
+    assert ended.stdout == "[]\n", ended.stderr

@@ -198,6 +198,7 @@ def test_a_running_run_is_read_as_far_as_it_is(tmp_path):
     for k, tau in enumerate((0.0, 0.1, 0.2)):
         shot = make_snapshot("interval", 1, seed=k)
         writer.report(make_report(tau, [shot]))
+        writer.wait()
         assert run.taus.tolist() == [0.0, 0.1, 0.2][: k + 1]
         theta = shot.points[1, 2].mean(axis=0, keepdims=True)
         value = run.density(tau=tau, family="heads", layer=1, theta=theta)

@@ -8,12 +8,14 @@ import json
 import platform
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from mfpde import open_run
 from mfpde.errors import ComputationError
+from mfpde.output.fields.series import DensitySeries
 from mfpde.output.files import write_json, write_text
 from mfpde.output.records import installation, manifest
 from mfpde.output.records.progress import Progress
@@ -52,6 +54,7 @@ def test_summary_holds_the_last_row_and_valid_json(tmp_path):
         "risk": 1 / 3.5,
         "energy": 0.4,
         "gap": None,
+        "risk_error": None,
         "steps": 7.0,
         "wall": 2.5,
         "right_hand_sides": 12.0,
@@ -89,8 +92,43 @@ def test_a_run_without_a_report_still_ends_in_a_summary(tmp_path):
 def test_a_vanished_folder_is_one_line(tmp_path):
     writer = RunWriter(tmp_path, run_text="", manifest={}, unknowns=1)
     (tmp_path / "density").write_text("in the way")
+    writer.report(make_report(0.0, [make_snapshot("interval", 1)]))
     with pytest.raises(ComputationError, match="density cannot be written: File exists"):
+        writer.report(make_report(0.5, [make_snapshot("interval", 1)]))
+    writer.close()
+    assert open_run(tmp_path).taus.tolist() == []
+
+
+@pytest.mark.parametrize("ask", ["numbers", "state_dict", "close"])
+def test_a_report_that_could_not_be_written_is_not_passed_over(tmp_path, ask):
+    """By whoever relies on it next: a checkpoint must not say that it is there."""
+    writer = RunWriter(tmp_path, run_text="", manifest={}, unknowns=1)
+    (tmp_path / "density").write_text("in the way")
+    writer.report(make_report(0.0, [make_snapshot("interval", 1)]))
+    with pytest.raises(ComputationError, match="density cannot be written: File exists"):
+        getattr(writer, ask)(*[make_report(0.5)][: ask == "numbers"])
+    writer.close()
+
+
+def test_a_report_is_written_while_the_run_goes_on(tmp_path, monkeypatch):
+    """A checkpoint waits for it; so do the steps before a failure, and the end."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(series, tau, snapshot):
+        begun.set()
+        assert go_on.wait(60.0)
+        return writes(series, tau, snapshot)
+
+    writes = DensitySeries.write
+    monkeypatch.setattr(DensitySeries, "write", write)
+    with RunWriter(tmp_path, run_text="", manifest={}, unknowns=1) as writer:
         writer.report(make_report(0.0, [make_snapshot("interval", 1)]))
+        assert begun.wait(60.0)
+        assert open_run(tmp_path).taus.tolist() == []
+        threading.Timer(0.2, go_on.set).start()
+        saved = writer.state_dict()
+    assert saved["densities"] == {"heads": 1}
+    assert saved["tables"]["history.csv"]["size"] == (tmp_path / "history.csv").stat().st_size
 
 
 def test_files_are_replaced_whole(tmp_path):

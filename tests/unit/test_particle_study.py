@@ -19,9 +19,9 @@ from mfpde.finite.methods import gradient_descent
 from mfpde.finite.record_files import Record, load, load_all, save
 from mfpde.finite.training import TrainerCache
 from mfpde.particles import main
-from mfpde.problem import models
 from mfpde.problem.datasets import scalars, teacher
 from mfpde.problem.laws import Normal
+from mfpde.problem.models import low_dimensional as models
 from support.launch import run
 
 TEXT = """

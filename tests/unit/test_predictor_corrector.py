@@ -24,6 +24,7 @@ from mfpde.limit.timestepping.order_control import OrderControl, Plan
 from mfpde.limit.timestepping.predictor_corrector import PredictorCorrectorStepper
 from mfpde.limit.timestepping.runge_kutta import dormand_prince_step
 from mfpde.limit.timestepping.state_vector import packed, vector_of
+from mfpde.parallel.exact_sum import Share, share_of
 
 START = np.array([1.0, 0.4, 0.3, 0.8])  # density u, v; centre; matrix
 HORIZON = 2.0
@@ -64,6 +65,7 @@ class Toy:
     """One cell of two unknowns and one block; its passes fail for steps above the longest, and for late times."""
 
     remedy: ClassVar[str] = "more cells"
+    tabulated: ClassVar[bool] = False
     answer: Right = potential
     motion: Callable[[np.ndarray, np.ndarray], np.ndarray] = slope
     longest: float = np.inf
@@ -73,8 +75,8 @@ class Toy:
     passes: int = 0
     asked: list[np.ndarray] = field(default_factory=list)
 
-    def moments(self, _state: State) -> tuple[list[np.ndarray], None, None]:
-        return [np.zeros((1, 2, 1))], None, None
+    def moments(self, _state: State) -> tuple[None, list[Share], None]:
+        return None, [share_of(np.zeros((1, 2)))], None
 
     def outcome(self, state: State) -> Outcome:
         self.passes += 1

@@ -16,7 +16,7 @@ from mfpde.config.settings import Density
 from mfpde.errors import ComputationError
 from mfpde.limit.backprop import Backprop
 from mfpde.limit.diagnostics import reporter
-from mfpde.limit.diagnostics.block_diagnostics import diagnose
+from mfpde.limit.diagnostics.mesh_diagnostics import diagnose
 from mfpde.limit.gradient_flow import GradientFlow
 from mfpde.output.records.report import BlockMoments
 from mfpde.runs.limit_run import RunOptions, execute

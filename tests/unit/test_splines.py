@@ -7,10 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mfpde.limit.lagrangian.splines import SUPPORT, at_points, coefficients, collect, spread, spread_change
+from mfpde.limit.tables.splines import SUPPORT, at_points, coefficients, collect, spread, spread_change
+from mfpde.parallel.exact_sum import LEVELS, collapse
 
 LAYERS, NODES, FIELDS = 2, 40, 3
 COUNTS = {0: (), 1: (13,), 2: (9, 12), 3: (8, 10, 9)}
+BLOCK = 16  # nodes, of which there are several blocks, and the last is not whole
 INNER = 6  # derivatives that do not jump
 
 
@@ -46,8 +48,8 @@ def inside(m: int) -> np.ndarray:
 
 
 def sums(m: int) -> np.ndarray:
-    """Zeros (L, g, k) over the B-splines."""
-    return np.zeros((LAYERS, int(np.prod([each + SUPPORT - 2 for each in COUNTS[m]])), FIELDS))
+    """Levels of sums over the B-splines, zeros (3, L, g, k)."""
+    return np.zeros((LEVELS, LAYERS, int(np.prod([each + SUPPORT - 2 for each in COUNTS[m]])), FIELDS))
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
@@ -127,7 +129,8 @@ def test_sums_over_nodes_are_the_transpose_of_interpolation(m: int) -> None:
     draw = np.random.default_rng(7)
     table = draw.normal(size=(LAYERS, int(np.prod(COUNTS[m])), FIELDS))
     points, sources, out = inside(m), draw.normal(size=(LAYERS, NODES, FIELDS)), sums(m)
-    spread(points, sources, low, spacing, np.array(COUNTS[m], dtype=np.int64), out)
+    spread(points, sources, low, spacing, np.array(COUNTS[m], dtype=np.int64), BLOCK, out)
+    out = collapse(out)
     value, _, _ = seen(table, points, low, spacing, COUNTS[m])
 
     left, right = value * sources, at_points(out, COUNTS[m]) * table
@@ -145,7 +148,8 @@ def test_the_change_of_sums_is_the_derivative_along_the_motion(m: int) -> None:
     points, sources, out = inside(m), draw.normal(size=(LAYERS, NODES, FIELDS)), sums(m)
     points = 0.9 * points + 0.1 * points.mean(axis=1, keepdims=True)  # none leaves the table
     motion = draw.normal(size=points.shape)
-    spread_change(points, motion, sources, low, spacing, numbers, out)
+    spread_change(points, motion, sources, low, spacing, numbers, BLOCK, out)
+    out = collapse(out)
     _, slope, _ = seen(table, points, low, spacing, COUNTS[m])
 
     left = np.einsum("lnmk,lnm,lnk->lk", slope, motion, sources)
@@ -154,8 +158,8 @@ def test_the_change_of_sums_is_the_derivative_along_the_motion(m: int) -> None:
 
     shift, ends = 1e-5, [sums(m), sums(m)]
     for sign, end in zip((-1.0, 1.0), ends, strict=True):
-        spread(points + sign * shift * motion, sources, low, spacing, numbers, end)
-    assert np.abs((ends[1] - ends[0]) / (2.0 * shift) - out).max() < 1e-7 * np.abs(out).max()
+        spread(points + sign * shift * motion, sources, low, spacing, numbers, BLOCK, end)
+    assert np.abs((collapse(ends[1]) - collapse(ends[0])) / (2.0 * shift) - out).max() < 1e-7 * np.abs(out).max()
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
@@ -165,7 +169,8 @@ def test_the_splines_of_the_points_add_up_to_one(m: int) -> None:
     points = inside(m)
     far = points + np.array([0.0, 3.0, -3.0, 50.0])[np.arange(NODES) % 4][None, :, None]
     out = sums(m)
-    spread(far, np.ones((LAYERS, NODES, FIELDS)), low, spacing, np.array(COUNTS[m], dtype=np.int64), out)
+    spread(far, np.ones((LAYERS, NODES, FIELDS)), low, spacing, np.array(COUNTS[m], dtype=np.int64), BLOCK, out)
+    out = collapse(out)
     assert np.abs(at_points(out, COUNTS[m]).sum(axis=1) - NODES).max() < 1e-12 * NODES
 
     table = np.random.default_rng(11).normal(size=(LAYERS, int(np.prod(COUNTS[m])), FIELDS))

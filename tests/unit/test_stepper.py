@@ -43,6 +43,7 @@ class Toy:
 
     stiffness: float = 1.0
     degree: int = 0
+    tabulated: bool = False
     longest: float = np.inf  # of a step, from `now` on
     spoilt_from: float = np.inf
     now: float = 0.0

@@ -54,3 +54,19 @@ def test_what_grows_by_orders_of_magnitude_is_warned_of_again():
     again.report(report(9.0, dataclasses.replace(CALM, negative_mass=1e5, boundary_mass=0.01)))
     assert [line.split()[1] for line in lines[4:]] == ["boundary_mass"]
     assert again.issued == lines
+
+
+def test_a_risk_with_a_large_error_is_warned_of():
+    """Above one per cent of the risk, and at tenfolds of it; a tiny risk counts as 1e-4 of the first."""
+    lines = []
+    warnings = ThresholdWarnings(lines.append)
+    course = [(1.0, 0.009), (0.1, 0.002), (0.1, 0.003), (0.01, 0.002), (1e-9, 9e-7), (1e-9, float("nan"))]
+    for tau, (risk, error) in enumerate(course):
+        warnings.report(make_report(float(tau), risk=risk, risk_error=error))
+    assert [line.partition(":")[2].partition(":")[0] for line in lines] == [
+        " risk_error = 0.002, 2 % of the risk, at tau = 1",
+        " risk_error = 0.002, 20 % of the risk, at tau = 3",
+    ]
+    again = ThresholdWarnings(lines.append, json.loads(json.dumps(warnings.state_dict())))
+    again.report(make_report(9.0, risk=1e-9, risk_error=9e-7))
+    assert len(lines) == 2

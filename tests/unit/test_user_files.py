@@ -69,10 +69,10 @@ def test_a_users_file_that_does_not_do_what_it_must(code, tmp_path):
         assert part in line
 
 
-def test_four_parameters_are_too_many_and_three_have_a_limit(tmp_path):
+def test_four_parameters_are_too_many_for_a_mesh_and_three_have_a_limit(tmp_path):
     many = "model = lambda: transformer(family(lambda t, p: t * p.sum(), {0}, mfpde.Normal([0] * {0}, [1] * {0})))"
     four = write(tmp_path, BY_USER, user=many.format(4))
-    assert "'mine' has dim = 4; the limit takes at most 3" in refused(four, whole=True)
+    assert "'mine' has dim = 4; a density on a mesh takes at most 3 parameters" in refused(four, whole=True)
     three = write(tmp_path, BY_USER, "cells = 2000", many.format(3))
     assert "density.cells = 2000: family 'mine' has dim = 3; at most 512" in refused(three, whole=True)
 

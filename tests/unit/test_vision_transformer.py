@@ -8,19 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.flow import make_flow, split
 from mfpde.finite.initial_units import sampled_units
 from mfpde.finite.methods import gradient_descent
-from mfpde.problem.datasets import digits
+from mfpde.limit.solver import Solver
+from mfpde.problem.datasets import digits, embedded_digits
 from mfpde.problem.family import integrate
 from mfpde.problem.laws import Normal
 from mfpde.problem.model_checks import check_family, try_out
-from mfpde.problem.models import class_head, softmax_head
+from mfpde.problem.models.low_dimensional import class_head, softmax_head
+from mfpde.problem.models.vision import vision_transformer
 from mfpde.problem.transformer import residual_stream
-from mfpde.problem.vision import embedded_digits, vision_transformer
+from mfpde.runs.problem_setup import problem_of
 from mfpde.solve import main
 
 RUNS = Path(__file__).parents[2] / "runs"
@@ -117,14 +120,32 @@ def test_velocity_of_every_matrix_is_the_slope_of_the_energy(task, model):
         assert float(velocity[family][layer, unit, axis]) == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_the_solver_names_the_dimension_and_its_limit(tmp_path, capsys):
-    where = tmp_path / "new"
-    code = main([str(RUNS / "vision-transformer.toml"), "--set", "task.samples=10", "--directory", str(where)])
+def test_meshes_take_few_parameters_and_say_what_takes_more(tmp_path, capsys):
+    where, frame = tmp_path / "new", "density.frame='comoving'"
+    words = ["--set", "task.samples=10", "--set", frame, "--directory", str(where)]
+    code = main([str(RUNS / "vision-transformer.toml"), *words])
     told = capsys.readouterr().err
     assert code == 2
     assert told.count("\n") == 1
-    assert "family 'attention' has dim = 256; the limit takes at most 3 parameters" in told
+    assert (
+        "family 'attention' has dim = 256; a density on a mesh takes at most 3 parameters; for more there are" in told
+    )
     assert not where.exists()
+
+
+def test_the_limit_of_a_vision_transformer_by_random_nodes():
+    """Heads of 192 nonlinear parameters: the energy falls as fast as the dissipation says."""
+    small = ["task.samples=12", "task.test_samples=4", "model.layers=2", "density.nodes=32", "time.tolerance=1e-2"]
+    problem = problem_of(run_file.load(RUNS / "vision-transformer.toml", small), trial=False)
+    solver = Solver(MPI.COMM_SELF, problem)
+    try:
+        risk = solver.flow.potential(solver.stepper.state).outcome.risk
+        solver.stepper.advance(0.05)
+        history = solver.report(solver.stepper.state, certified=False).history
+    finally:
+        solver.close()
+    assert history["risk"] < risk
+    assert abs(history["energy_remainder"]) < 1e-10 * history["dissipation"]
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.limit.certificate.minimisation import GAIN_MARGIN, Search, descend, search_outward
+from mfpde.limit.certificate.local_search import LocalSearch, descend_locally
+from mfpde.limit.certificate.minimisation import GAIN_MARGIN, MOST_COORDINATES, Search, descend, search_outward
 from mfpde.limit.certificate.partition_function import gaussian, log_partition
 from mfpde.limit.certificate.potential_probes import PotentialProbes, eliminate_linear
 from mfpde.limit.gradient_flow import GradientFlow, Potential
 from mfpde.limit.state import State
-from mfpde.parallel.exact_sum import Share
 from mfpde.problem.transformer import Transformer
 
 Array = NDArray[np.float64]
@@ -85,18 +85,17 @@ def certify(flow: GradientFlow, state: State, potential: Potential) -> Certifica
     After that pass, one rank decides how many points are evaluated.
     """
     model, decay = flow.model, flow.weight_decay
-    theta, weights, _ = flow.moments(state)
-    summed = flow.backprop.sum_over_ranks(weights)
-    data = potential.outcome.gradient or ()
+    seen, probes = _seen(flow, state, potential)
+    squares = [square[: model.layers] for square in potential.outcome.square]
     entropy = _entropies(flow, state, potential)
 
     means = []
-    for place in range(len(model.families)):
-        mean = (data[place] * summed[place]).sum(axis=1) + 0.5 * decay * potential.outcome.square[place]
+    for place, (_, data, weights) in enumerate(seen):
+        mean = (data * weights).sum(axis=(1, 2)) + 0.5 * decay * squares[place]
         means.append(mean + flow.temperature * entropy[place])
 
     with np.errstate(all="ignore"):  # far out V may overflow: such points are left out
-        least, margin = _least(flow, theta, weights, data, means)
+        least, margin = _least(flow, seen, probes, means)
     blocks = [
         BlockGap(family.name, layer, *(float(part[place][layer]) for part in (means, least, margin)))
         for place, family in enumerate(model.families)
@@ -125,7 +124,7 @@ def gap_kind(model: Transformer, tokens: Array) -> str:
         reads = [np.asarray(model.readout(jnp.asarray(t))) for t in (base, base + a, base + b, base + a + b)]
         if not np.abs(reads[0] + reads[3] - reads[1] - reads[2]).max() <= 1e-9 * max(np.abs(r).max() for r in reads):
             return "stationarity"
-    return "best found" if any(family.nonlinear for family in model.families) else "bound"
+    return "best found" if any(family.nonlinear_axes for family in model.families) else "bound"
 
 
 def _entropies(flow: GradientFlow, state: State, potential: Potential) -> list[Array]:
@@ -140,36 +139,78 @@ def _entropies(flow: GradientFlow, state: State, potential: Potential) -> list[A
     return entropies
 
 
+def _seen(
+    flow: GradientFlow, state: State, potential: Potential
+) -> tuple[list[tuple[Array, Array, Array]], PotentialProbes | None]:
+    """What is known of the potential of each family in the first replica, and probes to know more; collective.
+
+    Returns:
+        Per family points q (L, u, m), G there (L, u, a), and the density's moments (L, u, a); the probes of all
+        families with nonlinear coordinates where there is weight decay, or some family's nodes are units of their own.
+    """
+    model, (points, weights, _) = flow.model, flow.moments(state)
+    depth = model.layers
+    known = [
+        (q[:depth], data[:depth].reshape(*q[:depth].shape[:2], -1), moments[:depth].reshape(*q[:depth].shape[:2], -1))
+        for q, data, moments in zip(
+            points, potential.outcome.slopes, flow.backprop.sum_over_ranks(weights), strict=True
+        )
+    ]
+    separate = [family.are_nodes(q) for family, q in zip(model.families, points, strict=True)]
+    places = tuple(place for place, family in enumerate(model.families) if family.nonlinear_axes)
+    if not places or not (flow.weight_decay > 0.0 or any(separate)):
+        return known, None
+
+    probes = PotentialProbes(flow.backprop, places, flow.weight_decay, points, weights)
+    alone = tuple(place for place in places if separate[place])
+    if alone:
+        nodes = {place: known[place][2] for place in alone}
+        at = [nodes[place][..., model.families[place].nonlinear_axes] for place in alone]
+        for place, q, data in zip(alone, at, probes.of(alone).gradients(at), strict=True):
+            linear = model.families[place].linear
+            moments = nodes[place][..., linear] if linear else np.ones_like(data)
+            known[place] = q, data, moments / q.shape[1]
+    return known, probes
+
+
 def _least(
-    flow: GradientFlow, theta: list[Array], weights: list[Share], data: Sequence[Array], means: Sequence[Array]
+    flow: GradientFlow,
+    seen: Sequence[tuple[Array, Array, Array]],
+    probes: PotentialProbes | None,
+    means: Sequence[Array],
 ) -> tuple[list[Array], list[Array]]:
     """Per family min V (L,), or −β⁻¹ log ∫e^{−βV}, and the margin (L,)."""
     families, decay, temperature = flow.model.families, flow.weight_decay, flow.temperature
-    exact = [np.full(len(g), 0.0 if temperature == 0.0 else np.nan) for g in data]
+    exact = [np.full(len(g), 0.0 if temperature == 0.0 else np.nan) for _, g, _ in seen]
     if decay == 0.0 and temperature > 0.0:
-        return [np.full(len(g), -np.inf) for g in data], exact
+        return [np.full(len(g), -np.inf) for _, g, _ in seen], exact
     if decay == 0.0:
-        return [np.where((g == 0.0).all(axis=1), 0.0, -np.inf) for g in data], exact
+        return [np.where((g == 0.0).all(axis=(1, 2)), 0.0, -np.inf) for _, g, _ in seen], exact
 
-    searches = []
-    for family, place, gradient in zip(families, theta, data, strict=True):
-        points = place[:, :: family.directions, family.nonlinear]
-        table = gradient.reshape(*points.shape[:2], family.directions, 1)
-        searches.append(Search(points, eliminate_linear(bool(family.linear), decay, points, table), decay))
+    searches: list[Search | LocalSearch] = []
+    for family, (own, data, _) in zip(families, seen, strict=True):
+        jet = eliminate_linear(bool(family.linear), decay, own, data)
+        far = own.shape[2] > MOST_COORDINATES
+        searches.append(LocalSearch.from_nodes(own, jet) if far else Search(own, jet, decay))
 
-    probes = None
-    places = tuple(place for place, search in enumerate(searches) if search.m)
-    if places:
-        searched = [searches[place] for place in places]
-        probes = PotentialProbes(flow.backprop, places, decay, theta, weights)
-        search_outward(probes, searched)
-        if temperature == 0.0:
-            descend(probes, searched, [means[place] for place in places])
+    if probes is not None:
+        searched = {k: each for k, each in enumerate(searches) if isinstance(each, Search) and each.m}
+        local = {k: each for k, each in enumerate(searches) if isinstance(each, LocalSearch)}
+        if searched:
+            _search(probes.of(tuple(searched)), list(searched.values()), [means[k] for k in searched], temperature)
+        if local:
+            descend_locally(probes.of(tuple(local)), list(local.values()))
 
     if temperature > 0.0:
-        return _free(flow, searches, probes), exact
+        return _free(flow, [each for each in searches if isinstance(each, Search)], probes), exact
     least = [np.where(search.unbounded, -np.inf, search.best) for search in searches]
     return least, [search.margin for search in searches]
+
+
+def _search(probes: PotentialProbes, searches: list[Search], means: list[Array], temperature: float) -> None:
+    search_outward(probes, searches)
+    if temperature == 0.0:
+        descend(probes, searches, means)
 
 
 def _free(flow: GradientFlow, searches: list[Search], probes: PotentialProbes | None) -> list[Array]:

@@ -29,6 +29,7 @@ GAIN_MARGIN = 1.2  # assumed: the largest gain anywhere is at most this times th
 _ROUNDS = 4  # of extending the region
 _EXTENSION = (4.0, 64.0)  # factor by which a round extends the region, least and most
 _AT_ONCE = {1: 32, 2: 128, 3: 256}  # points of a block that are evaluated together
+MOST_COORDINATES = 3  # that boxes cover
 _CLOSE = 2e-3  # fraction of the gap by which W may be lower without being searched for
 _SAME = 1e-9  # relative difference of values of W that counts as none
 _STARTS = 6  # of Newton's method, per block

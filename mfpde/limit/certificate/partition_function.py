@@ -48,7 +48,7 @@ def log_partition(
     decay = probes.weight_decay
     far = [np.maximum(g + w + _NEGLIGIBLE * temperature, temperature) for w, g in zip(least, gain, strict=True)]
     reach = [np.sqrt(2.0 * f / decay) for f in far]
-    dims = [len(probes.backprop.model.families[place].nonlinear) for place in probes.places]
+    dims = [len(probes.backprop.model.families[place].nonlinear_axes) for place in probes.places]
     sizes = [_FIRST[m] for m in dims]
     before = [np.full_like(r, np.nan) for r in reach]
 

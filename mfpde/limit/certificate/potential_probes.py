@@ -13,6 +13,7 @@ Source: docs/equations.md.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.backprop import Backprop, sum_tiles
 from mfpde.parallel.exact_sum import Share
-from mfpde.problem.family import integrate
+from mfpde.problem.family import Family, integrate
 from mfpde.problem.programs import Program, trace
 from mfpde.problem.transformer import Transformer, additions
 
@@ -68,46 +69,65 @@ class Derivatives:
     gain_curvature: Array
 
 
-def eliminate_linear(linear: bool, weight_decay: float, points: Array, table: Array) -> Jet:
+@dataclass(frozen=True)
+class _Slopes:
+    """Derivatives in q of the data part of V at (q, v) of one family, with v = G of linear coordinates.
+
+    Attributes:
+        first: ∂V (L, u, m); with linear coordinates ⟨G, ∂G⟩.
+        second: ∂²V (L, u, m, m); ⟨G, ∂²G⟩.
+        mixed: ∂G (L, u, m, a); empty without linear coordinates.
+    """
+
+    first: Array
+    second: Array
+    mixed: Array
+
+
+def eliminate_linear(
+    linear: bool, weight_decay: float, points: Array, data: Array, slopes: _Slopes | None = None
+) -> Jet:
     """Eliminate the linear coordinates.
 
     Args:
         linear: has the family any?
         weight_decay: λ > 0.
         points: q (L, u, m).
-        table: G (L, u, a, 1) or with its m gradients and m(m+1)/2 second derivatives, (L, u, a, columns); a = 1 and
-            G the data part of V without linear coordinates.
+        data: G (L, u, a); a = 1 and G the data part of V without linear coordinates.
+        slopes: for derivatives.
     """
-    m = points.shape[2]
-    data, decay = table[..., 0], weight_decay
+    m, decay = points.shape[2], weight_decay
     gain = (data**2).sum(axis=2) / (2.0 * decay) if linear else -data[..., 0]
     value = 0.5 * decay * (points**2).sum(axis=2) - gain
     sound = np.isfinite(value)
     value, gain = np.where(sound, value, np.inf), np.where(sound, gain, 0.0)
-    if table.shape[3] == 1:
+    if slopes is None:
         return Jet(value, gain)
 
-    slope = table[..., 1 : m + 1]  # (L, u, a, m)
-    second = np.empty((*slope.shape, m))
-    for column, (i, j) in enumerate(_pairs(m)):
-        second[..., i, j] = second[..., j, i] = table[..., m + 1 + column]
-
     if linear:
-        gain_slope = np.einsum("lua,luai->lui", data, slope) / decay
-        curved = np.einsum("luai,luaj->luij", slope, slope) + np.einsum("lua,luaij->luij", data, second)
-        gain_curvature = curved / decay
+        gain_slope = slopes.first / decay
+        gain_curvature = (np.einsum("luia,luja->luij", slopes.mixed, slopes.mixed) + slopes.second) / decay
     else:
-        gain_slope, gain_curvature = -slope[:, :, 0], -second[:, :, 0]
+        gain_slope, gain_curvature = -slopes.first, -slopes.second
 
     parts = (decay * points - gain_slope, decay * np.eye(m) - gain_curvature, gain_slope, gain_curvature)
     return Jet(value, gain, Derivatives(*(np.nan_to_num(part) for part in parts)))
 
 
 class PotentialProbes:
-    """Evaluates W of some families of a model at a fixed measure; each call is one reduction."""
+    """Evaluates W of some families of a model at a fixed measure; each call is one reduction, or two for derivatives.
+
+    G is the derivative of V in v. V is linear in v, so that ⟨G, ∂G⟩ and ⟨G, ∂²G⟩ are the derivatives of V at v = G: the
+    cost does not grow with the number of linear coordinates.
+    """
 
     def __init__(
-        self, backprop: Backprop, places: tuple[int, ...], weight_decay: float, theta: list[Array], weights: list[Share]
+        self,
+        backprop: Backprop,
+        places: tuple[int, ...],
+        weight_decay: float,
+        points: list[Array],
+        weights: list[Share],
     ) -> None:
         """One pass over the samples; collective.
 
@@ -115,11 +135,17 @@ class PotentialProbes:
             backprop: of the training samples.
             places: of the families to evaluate, which have nonlinear coordinates.
             weight_decay: λ > 0.
-            theta: the measure's units, per family (L, u, d).
-            weights: this rank's share of their weights, per family (L, u).
+            points: of the measure, per family (L, g, s).
+            weights: this rank's share of the moments there, per family (L, u).
         """
         self.backprop, self.places, self.weight_decay = backprop, places, weight_decay
-        self._costates = backprop.costates(theta, weights)
+        self._costates = backprop.costates(points, weights)
+
+    def of(self, places: tuple[int, ...]) -> PotentialProbes:
+        """The same for other families, without another pass."""
+        other = copy(self)
+        other.places = places
+        return other
 
     def agree(self, more: bool) -> bool:
         """The answer of rank 0: ranks whose numbers differ by rounding must not make different numbers of calls."""
@@ -127,28 +153,75 @@ class PotentialProbes:
 
     def __call__(self, points: Sequence[Array], derivatives: bool) -> list[Jet]:
         """W at points q (L, u, m) of each of `places`; collective."""
-        families = [self.backprop.model.families[place] for place in self.places]
-        theta = tuple(family.parameters(q) for family, q in zip(families, points, strict=True))
-        shares = self.backprop.call(_tables, self.backprop.model, self.places, derivatives, theta, self._costates)
-        tables = self.backprop.sum_over_ranks([Share(np.asarray(share)) for share in shares])
-        jets = []
-        for family, q, table in zip(families, points, tables, strict=True):
-            shaped = table.reshape(*q.shape[:2], family.directions, -1)
-            jets.append(eliminate_linear(bool(family.linear), self.weight_decay, q, shaped))
-        return jets
+        data = self.gradients(points)
+        slopes: list[_Slopes | None] = [None] * len(data)
+        if derivatives:
+            tables = self._ahead(points, data, order=2)
+            slopes = [_slopes(table, q.shape[2], n) for (table, n), q in zip(tables, points, strict=True)]
+        return [
+            eliminate_linear(bool(family.linear), self.weight_decay, q, g, own)
+            for family, q, g, own in zip(self._families, points, data, slopes, strict=True)
+        ]
+
+    def gradients(self, points: Sequence[Array]) -> list[Array]:
+        """G (L, u, a) at points q (L, u, m), the data part of V where there are no linear coordinates; collective."""
+        still = [np.zeros((*q.shape[:2], len(f.linear))) for f, q in zip(self._families, points, strict=True)]
+        return self._tables(points, still, order=0)
+
+    def slopes(self, points: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """W (L, u) and ∂W/∂q (L, u, m), as `__call__` but without second derivatives; collective."""
+        data, decay = self.gradients(points), self.weight_decay
+        values, found = [], []
+        ahead = self._ahead(points, data, order=1)
+        for family, q, g, (table, size) in zip(self._families, points, data, ahead, strict=True):
+            values.append(eliminate_linear(bool(family.linear), decay, q, g).value)
+            found.append(decay * q + (-size * table / decay if family.linear else table))
+        return values, found
+
+    @property
+    def _families(self) -> list[Family]:
+        return [self.backprop.model.families[place] for place in self.places]
+
+    def _ahead(self, points: Sequence[Array], data: Sequence[Array], *, order: int) -> list[tuple[Array, Array]]:
+        """Derivatives at v = G / |G|, and |G|: of length one, as exact sums drop what is tiny."""
+        sizes = [_sizes(family, g) for family, g in zip(self._families, data, strict=True)]
+        at = [g[..., : len(f.linear)] / n for f, g, n in zip(self._families, data, sizes, strict=True)]
+        return list(zip(self._tables(points, at, order=order), sizes, strict=True))
+
+    def _tables(self, points: Sequence[Array], linear: Sequence[Array], *, order: int) -> list[Array]:
+        """The columns of `_Table` at (q, v) of each of `places`; one reduction."""
+        theta = tuple(family.join(q, v) for family, q, v in zip(self._families, points, linear, strict=True))
+        levels = self.backprop.summed(_columns, (self.places, order, theta), self._costates)
+        return self.backprop.sum_over_ranks([Share(level) for level in levels])
+
+
+def _sizes(family: Family, data: Array) -> Array:
+    """|G| (L, u, 1), or one where it is zero and without linear coordinates."""
+    size = np.sqrt((data**2).sum(axis=2, keepdims=True))
+    return np.where((size > 0.0) & bool(family.linear), size, 1.0)
+
+
+def _slopes(table: Array, m: int, size: Array) -> _Slopes:
+    """From the columns of `_Table` at v = G / |G|: m first ones, m(m + 1)/2 second ones, m·a mixed ones."""
+    pairs = [(i, j) for i in range(m) for j in range(i, m)]
+    second = np.empty((*table.shape[:2], m, m))
+    for column, (i, j) in enumerate(pairs, start=m):
+        second[..., i, j] = second[..., j, i] = size[..., 0] * table[..., column]
+    mixed = table[..., m + len(pairs) :].reshape(*table.shape[:2], m, -1)
+    return _Slopes(size * table[..., :m], second, mixed)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _tables(
-    model: Transformer, places: tuple[int, ...], derivatives: bool, theta: tuple[jax.Array, ...], costates: Costates
+def _columns(
+    model: Transformer, places: tuple[int, ...], order: int, theta: tuple[jax.Array, ...], costates: Costates
 ) -> tuple[jax.Array, ...]:
-    """Levels of V's data part at θ (L, u, d) of each place, (L, u, columns), from this rank's tiles."""
+    """Levels of the columns of `_Table` at θ (L, u, d) of each place, (L, u, columns), from this rank's tiles."""
 
     def of_tile(tile: Costates) -> tuple[jax.Array, ...]:
         tables: dict[int, jax.Array] = {}
         for members, program, held in _grouped(model, places, theta, tile):
             family = model.families[members[0]]
-            table = _Table(program, family.nonlinear, derivatives)
+            table = _Table(program, family.nonlinear_axes, family.linear, order)
             given = jnp.stack([theta[places.index(place)] for place in members])
             seen, costate = (_of_layers(part, additions(model, family)) for part in tile)
 
@@ -185,35 +258,43 @@ def _of_layers(part: jax.Array, where: slice) -> jax.Array:
 
 @dataclass(frozen=True)
 class _Table:
-    """V's data part at θ (u, d) in one layer, with its first and second derivatives in the nonlinear coordinates."""
+    """V's data part at θ (u, d) in one layer: G, or its derivatives in the nonlinear coordinates."""
 
     program: Program
     nonlinear: tuple[int, ...]
-    derivatives: bool
+    linear: tuple[int, ...]
+    order: int
 
     def __call__(self, held: Any, theta: jax.Array, seen: jax.Array, costate: jax.Array) -> jax.Array:
-        """(u, columns) from T and L ∂R/∂S (n, N, D): V, its gradient, and its second derivatives from the diagonal on.
+        """(u, columns) from T and L ∂R/∂S (n, N, D): G, (u, a), or V without linear coordinates, (u, 1).
 
-        V is linear in the weights of units, and unit u alone has a part in V(θ_u): reverse mode finds every value, and
-        every derivative, of all units at once.
+        Of order 1 instead ∂V (u, m), and of order 2 after it ∂²V from the diagonal on (u, m(m + 1)/2), and the mixed
+        ones (u, m·a).
+        Unit u alone has a part in V(θ_u): reverse mode finds the derivatives of all units at once.
         """
 
         def paired(theta: jax.Array, weights: jax.Array) -> jax.Array:
             updates = jax.vmap(lambda tokens: self.program.run(held, tokens, theta, weights))(seen)
             return jnp.vdot(costate, updates)
 
-        def slope(theta: jax.Array) -> jax.Array:
-            return jax.grad(paired)(theta, jnp.ones(len(theta)))
+        ones = jnp.ones(len(theta))
+        if self.order == 0:
+            if self.linear:
+                return jax.grad(paired)(theta, ones)[:, self.linear]
+            return jax.grad(paired, argnums=1)(theta, ones)[:, None]
 
-        columns = [jax.grad(paired, argnums=1)(theta, jnp.zeros(len(theta)))]
-        if self.derivatives:
-            first = slope(theta)
-            columns += [first[:, axis] for axis in self.nonlinear]
-            for k, axis in enumerate(self.nonlinear):
-                second = jax.grad(lambda at, axis=axis: slope(at)[:, axis].sum())(theta)
-                columns += [second[:, other] for other in self.nonlinear[k:]]
-        return jnp.stack(columns, axis=1)
+        if self.order == 1:
+            return jax.grad(paired)(theta, ones)[:, self.nonlinear]
 
+        first, second, mixed = [], [], []
+        for k, axis in enumerate(self.nonlinear):
 
-def _pairs(m: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(m) for j in range(i, m)]
+            def along(at: jax.Array, axis: int = axis) -> tuple[jax.Array, jax.Array]:
+                slope = jax.grad(paired)(at, ones)[:, axis]
+                return slope.sum(), slope
+
+            curved, slope = jax.grad(along, has_aux=True)(theta)
+            first.append(slope)
+            second += [curved[:, other] for other in self.nonlinear[k:]]
+            mixed += [curved[:, other] for other in self.linear]
+        return jnp.stack([*first, *second, *mixed], axis=1)

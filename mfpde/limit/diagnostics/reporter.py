@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
 from mfpde.limit.backprop import Backprop
@@ -72,6 +73,11 @@ class Reporter:
             steps=tuple(march.steps),
             timings={},
             snapshots=tuple(self._snapshots(state, potential)),
+            singular_values=tuple(
+                (name, layer, found.singular_values[b])
+                for name, layer, found, b in self._blocks(blocks)
+                if len(found.singular_values)
+            ),
         )
 
     def _history(
@@ -83,21 +89,24 @@ class Reporter:
         march: March,
     ) -> dict[str, float]:
         densities = totals(self.flow.model.layers, blocks)
+        temperature = self.flow.temperature
+        heat = temperature * densities["entropy"] if temperature > 0.0 else 0.0  # clouds of nodes have no entropy
         energy_rate = self.flow.energy_rate(state, potential, self.flow.total(state, potential))
         test = None
         if self.test is not None:
-            theta, weights, _ = self.flow.moments(state)
-            test = self.test.evaluate(theta, weights)
+            points, weights, _ = self.flow.moments(state)
+            test = self.test.evaluate(points, weights)
 
         values = {
             "tau": state.tau,
             "risk": potential.outcome.risk,
             "penalty": potential.penalty,
-            "energy": potential.energy + self.flow.temperature * densities["entropy"],
+            "energy": potential.energy + heat,
             **densities,
             "energy_remainder": energy_rate + densities["descent"],
             "gap": certificate.gap if certificate else float("nan"),
             "risk_error": march.risk_error,
+            "risk_std": _standard_error(potential.outcome.risks),
             "steps": float(march.count),
             "step_size": march.size,
             "test_risk": test.risk if test else float("nan"),
@@ -196,10 +205,16 @@ def _where(tau: float, block: BlockMoments) -> str:
     return f"tau = {tau:.6g}, family {block.family!r}, layer {block.layer}"
 
 
+def _standard_error(risks: NDArray[np.float64]) -> float:
+    """Of the mean of independent replicas; nan where there is one alone, and nothing is random."""
+    return float(risks.std(ddof=1) / np.sqrt(len(risks))) if len(risks) > 1 else float("nan")
+
+
 def history_columns(classification: bool) -> list[str]:
     """The columns of history.csv in their order; docs/reading.md explains them."""
     columns = [
         "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
-        "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "steps", "step_size", "test_risk",
+        "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "risk_std", "steps", "step_size",
+        "test_risk",
     ]  # fmt: skip
     return [*columns, "accuracy", "test_accuracy"] if classification else columns

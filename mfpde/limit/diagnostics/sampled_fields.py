@@ -18,19 +18,10 @@ from mfpde.limit.fem.frame import Frame
 from mfpde.limit.fem.space import Space
 from mfpde.limit.positivity.bernstein import nonnegative
 from mfpde.limit.state import FemPart
-from mfpde.output.fields.snapshot import Piece, Snapshot
+from mfpde.output.fields.snapshot import Piece, Snapshot, in_pieces
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]
-
-LARGEST_FILE = 2.0**30  # bytes, before it is compressed
-# bytes of a point in a file: three coordinates, two scalars and a vector, its number; its layer compresses to nothing
-_POINT = 72
-
-
-def in_pieces(ranks: int, points: float) -> bool:
-    """Is a density of so many points, of all layers and cells, written in pieces by so many ranks?"""
-    return ranks > 1 and _POINT * points > LARGEST_FILE
 
 
 def gather(

@@ -9,7 +9,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, diagnose, dissipation
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
+from mfpde.limit.diagnostics.mesh_diagnostics import diagnose, dissipation
 from mfpde.limit.diagnostics.sampled_fields import gather
 from mfpde.limit.discretisation import NOTHING, Discretisation, Instant, MomentErrors, MomentRates, Moments
 from mfpde.limit.fem import mesh as meshes
@@ -83,7 +84,7 @@ class FiniteElements(Discretisation[FemPart, Array]):
     def moments(self, part: FemPart) -> list[Moments]:
         """The moments m_j of each family at the distinct nodes of the potential."""
         found = [(each, *each.weights(self.space, part.density, part.frame)) for each in self.moment_maps]
-        return [Moments(each.theta(part.frame), weights, square) for each, weights, square in found]
+        return [Moments(each.points(part.frame), weights, square) for each, weights, square in found]
 
     def moment_rates(self, part: FemPart, rate: FemPart) -> list[MomentRates]:
         """Moments change with the density, and with frames that move the nodes."""
@@ -96,7 +97,7 @@ class FiniteElements(Discretisation[FemPart, Array]):
             by_motion, moved_size = each.weights(self.space, part.density, moved)
             _, both = each.weights(self.space, part.density, sum_of_both)
             weights = at_rest_change + by_motion if each.linear else at_rest_change
-            rates.append(MomentRates(now, each.motion(moved), weights, square + both - now.square - moved_size))
+            rates.append(MomentRates(now, each.points(moved), weights, square + both - now.square - moved_size))
         return rates
 
     def potential(self, part: FemPart, gradient: Sequence[Array], weight_decay: float) -> Array:
@@ -160,7 +161,7 @@ class FiniteElements(Discretisation[FemPart, Array]):
         inverse, shift = part.frame.inverse, difference.frame
         relative.append(np.abs(inverse @ shift.matrix))
         relative.append(np.abs(np.einsum("bij,bj->bi", inverse, shift.centre)))
-        return max(0.0, *(float(each.max()) for each in relative))
+        return float(np.max([each.max() for each in relative]))
 
     def limited(self, part: FemPart) -> FemPart:
         """See `positivity.limiter`."""

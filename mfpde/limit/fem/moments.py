@@ -43,28 +43,13 @@ class MomentMap:
         """Nodes per distinct nonlinear coordinate: one per linear coordinate, or one."""
         return max(1, len(self.linear))
 
-    @property
-    def count(self) -> int:
-        """Distinct nodes per layer."""
-        return len(self.coordinates) * self.directions
-
-    def theta(self, frame: Frame) -> Array:
-        """Parameters (L, count, d): (q_g, e_a), a running fastest; (q_g,) alone without linear coordinates."""
+    def points(self, frame: Frame) -> Array:
+        """Nonlinear coordinates (L, g, s) of the distinct nodes; of a frame's rate (ċ, Ȧ) their velocities."""
         theta = np.moveaxis(frame.theta(self.coordinates)[..., self.blocks], 2, 0)  # (L, g, d)
-        theta = np.repeat(theta, self.directions, axis=1)
-        if self.linear:
-            theta[:, :, self.linear] = np.tile(np.eye(self.directions), (len(self.coordinates), 1))
-        return np.ascontiguousarray(theta)
-
-    def motion(self, rate: Frame) -> Array:
-        """Velocities (L, count, d) when the frame moves at (ċ, Ȧ): linear coordinates stay e_a."""
-        velocity = np.moveaxis(rate.theta(self.coordinates)[..., self.blocks], 2, 0)
-        velocity = np.repeat(velocity, self.directions, axis=1)
-        velocity[:, :, list(self.linear)] = 0.0
-        return np.ascontiguousarray(velocity)
+        return np.ascontiguousarray(np.delete(theta, self.linear, axis=2))
 
     def weights(self, space: Space, density: Array, frame: Frame) -> tuple[Share, Share]:
-        """This rank's share of the weights (L, count), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
+        """This rank's share of the weights (L, u), and of Σ_j m_j |θ_j|² (L,); to be summed over ranks.
 
         Args:
             space: the pair of spaces.
@@ -85,7 +70,7 @@ class MomentMap:
         """Nodal potential V = Σ_a v_a G_ga + λ/2 |θ|² of this family's blocks on all cells.
 
         Args:
-            gradient: G = L ∂R/∂S, shape (L, count).
+            gradient: G = L ∂R/∂S, shape (L, u).
             space: the pair of spaces.
             frame: of all blocks, that gives θ at the nodes.
             weight_decay: λ.

@@ -15,6 +15,7 @@ from mfpde.parallel.compilation import kernel
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 MAP = 6  # points of a stencil in maps of nodes, whose third derivatives are large
+_STILL = 1e-13  # of a spacing: a place that moves less is where it will be
 
 
 @kernel()
@@ -45,22 +46,25 @@ def _place(x, low, spacing, count, start, value, first, second):  # type: ignore
 
 
 @kernel()
-def _scratch(m: int, size: int) -> tuple[Index, Index, Array, Array, Array]:
-    """Where `_place` and `_offset` write: first points and places (m,), polynomials with derivatives (m, S)."""
+def _scratch(m: int, size: int) -> tuple[Index, Array, Array, Array]:
+    """Where `_place` writes: first points (m,), polynomials with derivatives (m, S)."""
     polynomials = np.empty((3, m, size))
-    return np.empty(m, np.int64), np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
+    return np.empty(m, np.int64), polynomials[0], polynomials[1], polynomials[2]
 
 
 @kernel()
-def _offset(t: int, size: int, start: Index, count: Index, digit: Index) -> int:
-    """Number in the grid of the stencil's t-th point, last axis fastest; `digit` is its place in each axis."""
-    g = 0
-    for a in range(start.size - 1, -1, -1):
-        digit[a] = t % size
-        t //= size
-    for a in range(start.size):
-        g = g * count[a] + start[a] + digit[a]
-    return g
+def _stencil(size: int, count: Index) -> tuple[Index, Index]:
+    """Places (S^d, d) of a stencil's points in each axis, the last one fastest, and their distances in the grid."""
+    d = count.size
+    places, offsets = np.empty((size**d, d), np.int64), np.zeros(size**d, np.int64)
+    for t in range(size**d):
+        rest = t
+        for a in range(d - 1, -1, -1):
+            places[t, a] = rest % size
+            rest //= size
+        for a in range(d):
+            offsets[t] = offsets[t] * count[a] + places[t, a]
+    return places, offsets
 
 
 @kernel(inline="always")
@@ -80,6 +84,45 @@ def _others(axis: int, value: Array, digit: Index) -> float:
         if a != axis:
             factor *= value[a, digit[a]]
     return factor
+
+
+@kernel()
+def _solved(matrix: Array, right: Array) -> bool:
+    """Solve a small system in the place of its right-hand side by elimination; False where there is no solution."""
+    d = right.size
+    for c in range(d):
+        pivot = c
+        for i in range(c + 1, d):
+            if abs(matrix[i, c]) > abs(matrix[pivot, c]):
+                pivot = i
+        if not np.isfinite(matrix[pivot, c]) or matrix[pivot, c] == 0.0:
+            return False
+
+        for j in range(c, d):
+            matrix[c, j], matrix[pivot, j] = matrix[pivot, j], matrix[c, j]
+        right[c], right[pivot] = right[pivot], right[c]
+        for i in range(c + 1, d):
+            factor = matrix[i, c] / matrix[c, c]
+            for j in range(c, d):
+                matrix[i, j] -= factor * matrix[c, j]
+            right[i] -= factor * right[c]
+
+    for c in range(d - 1, -1, -1):
+        for j in range(c + 1, d):
+            right[c] -= matrix[c, j] * right[j]
+        right[c] /= matrix[c, c]
+    return True
+
+
+@kernel()
+def _moved(place: Array, change: Array, count: Index) -> bool:
+    """Move a place in the grid, by two intervals at most; False where it stays, at an edge before the target."""
+    moves = False
+    for a in range(place.size):
+        wanted = min(max(place[a] + min(max(change[a], -2.0), 2.0), 0.0), count[a] - 1.0)
+        moves = moves or not abs(wanted - place[a]) <= _STILL
+        place[a] = wanted
+    return moves
 
 
 @kernel()
@@ -108,15 +151,19 @@ def invert(
         values: (p, k) set to the other fields there.
     """
     d, extra = target.shape[1], fields.shape[1] - target.shape[1]
-    start, digit, value, first, second = _scratch(d, size)
+    start, value, first, second = _scratch(d, size)
+    places, offsets = _stencil(size, count)
     low, spacing = np.zeros(d), np.ones(d)
     here, jacobian, other = np.empty(d), np.empty((d, d)), np.empty(extra)
     for p in range(len(target)):
         for _ in range(steps):
             _place(place[p], low, spacing, count, start, value, first, second)
             here[:], jacobian[:], other[:] = 0.0, 0.0, 0.0
+            corner = 0
+            for a in range(d):
+                corner = corner * count[a] + start[a]
             for t in range(size**d):
-                g = _offset(t, size, start, count, digit)
+                g, digit = corner + offsets[t], places[t]
                 factor = _product(value, digit)
                 for i in range(d):
                     here[i] += factor * fields[g, i]
@@ -130,9 +177,6 @@ def invert(
             missed[p] = np.sqrt(((here - target[p]) ** 2).sum())
             if missed[p] <= tolerance:
                 break
-            determinant = np.linalg.det(jacobian)
-            if not np.isfinite(determinant) or determinant == 0.0:
+            here[:] = target[p] - here
+            if not _solved(jacobian, here) or not _moved(place[p], here, count):
                 break
-            moved = np.linalg.solve(jacobian, target[p] - here)
-            for a in range(d):
-                place[p, a] = min(max(place[p, a] + min(max(moved[a], -2.0), 2.0), 0.0), count[a] - 1.0)

@@ -69,7 +69,7 @@ class MultirateStepper(Stepper):
     def load_state_dict(self, saved: StateDict, state: State) -> None:
         """See `Stepper.load_state_dict`."""
         super().load_state_dict(saved, state)
-        shapes = [theta.shape[:2] for theta in self.flow.moments(self.state)[0]]
+        shapes = [share.value.shape for share in self.flow.moments(self.state)[1]]
         self._extrapolation = Extrapolation.restored(saved["extrapolation"], shapes)
         self._counters = DirectCounters.restored(saved["direct_steps"])
         if saved["known"] is not None:

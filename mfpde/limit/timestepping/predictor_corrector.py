@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError, InputError
@@ -44,7 +45,7 @@ from mfpde.limit.timestepping.stepper import Stepper
 from mfpde.output.checkpoint.state_dict import StateDict
 
 Array = NDArray[np.float64]
-_FIRST = 1e-2  # the first step moves the nodes by this part of their standard deviations
+_MOMENT = 2.0**-10  # τ in which speeds are measured: errors are small where they are exact sums
 _MOVED = 0.1  # error of the nodes' motion in a given potential, relative to the tolerance of a step
 _MOST_SUBSTEPS = 256
 _ITERATIONS = 3  # of the corrector, at most
@@ -78,6 +79,8 @@ class PredictorCorrectorStepper(Stepper):
     """Advances a state of nodes that move with the flow."""
 
     name = "predictor–corrector"
+    dense = True
+    first_motion = 1e-2  # of the nodes in the first step, in their standard deviations
 
     _orders = OrderControl()
     _past = Extrapolation(points=_orders.most + 1)
@@ -101,7 +104,7 @@ class PredictorCorrectorStepper(Stepper):
     def load_state_dict(self, saved: StateDict, state: State) -> None:
         """See `Stepper.load_state_dict`."""
         super().load_state_dict(saved, state)
-        shapes = [theta.shape[:2] for theta in self.flow.moments(self.state)[0]]
+        shapes = [share.value.shape for share in self.flow.moments(self.state)[1]]
         self._past = Extrapolation.restored(saved["past"], shapes, self._orders.most + 1)
         self._differences = Differences.restored(saved["differences"], shapes)
         self._plan = Plan.restored(saved["plan"])
@@ -109,6 +112,17 @@ class PredictorCorrectorStepper(Stepper):
             raise InputError(f"order = {self._plan.order}: must be at most {most}, the number of known potentials")
         self._passes = whole("passes", saved["passes"], 0, MOST_STEPS)
         self._risk = real("risk", saved["risk"]) if self._past.times else float("nan")
+
+    def knows(self, tau: float) -> bool:
+        """See `Stepper.knows`."""
+        return super().knows(tau) or (len(self._past.times) > 1 and self._past.times[-2] <= tau < self._past.times[-1])
+
+    def at(self, tau: float) -> State:
+        """See `Stepper.at`: nodes move back from the present state, in the polynomial through the last potentials."""
+        if super().knows(tau):
+            return super().at(tau)
+        now, past = self.state, self._past.last(self._orders.most)
+        return self._vector.state(tau, self._moved(now, packed(now.parts), tau, past))
 
     def _rate(self, begin: State) -> Rate:
         """The rate at a state in the last potential, after a pass where there is none."""
@@ -123,8 +137,8 @@ class PredictorCorrectorStepper(Stepper):
         self._risk = outcome.risk
         rate = self.flow.driven(begin, outcome)
         if len(self._past.times) == 1 and self.steps == 0:
-            speed = self.flow.error(begin, rate, State(begin.tau, rate.parts))
-            self._trial.proposed = min(self._trial.proposed, _FIRST / max(speed, 1e-300))
+            moved = self.flow.error(begin, rate, self._vector.state(begin.tau, _MOMENT * packed(rate.parts)))
+            self._trial.proposed = min(self._trial.proposed, _MOMENT * self.first_motion / max(moved, 1e-300))
         return rate
 
     def _renewed(self, old: State, new: State) -> None:
@@ -133,10 +147,11 @@ class PredictorCorrectorStepper(Stepper):
             self._transfer(old, new)
 
     def _same_places(self, old: State, new: State) -> bool:
-        """Do two states have the same nodes, and the same tables? Then they have one potential."""
+        """Do two states have the same nodes, and the same tables? Then they have one potential. Collective."""
         tables = zip(self.flow.moments(old)[0], self.flow.moments(new)[0], strict=True)
-        moving = np.array_equal(packed(old.parts), packed(new.parts))
-        return moving and all(np.array_equal(one, other) for one, other in tables)
+        still = np.array_equal(packed(old.parts), packed(new.parts))
+        mine = still and all(np.array_equal(one, other) for one, other in tables)
+        return bool(self._comm.allreduce(mine, op=MPI.LAND))
 
     def _stages(self, begin: State, start: Array, step: float, rate: Rate) -> tuple[State, State]:
         """The corrected state; and how far it is from the predicted one."""

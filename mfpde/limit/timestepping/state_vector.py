@@ -29,8 +29,8 @@ class StateVector:
     def state(self, tau: float, values: Array) -> State:
         """The state at τ with these values (views)."""
         taken = _cut(values, [array.shape for array in (*_cells(self.like), *_common(self.like))])
-        own = [{name: next(taken) for name in part.cells()} for part in self.like]
-        moving = [{name: next(taken) for name in part.moving} for part in self.like]
+        own = [{name: next(taken) for name in _moving(part, part.cells())} for part in self.like]
+        moving = [{name: next(taken) for name in _moving(part, part.common())} for part in self.like]
         parts = zip(self.like, own, moving, strict=True)
         return State(tau, tuple(part.with_arrays(mine | moved) for part, mine, moved in parts))
 
@@ -56,11 +56,16 @@ def common_values(parts: Sequence[Part]) -> Array:
 
 
 def _cells(parts: Sequence[Part]) -> list[Array]:
-    return [array for part in parts for array in part.cells().values()]
+    return [array for part in parts for array in _moving(part, part.cells()).values()]
 
 
 def _common(parts: Sequence[Part]) -> list[Array]:
-    return [part.common()[name] for part in parts for name in part.moving]
+    return [array for part in parts for array in _moving(part, part.common()).values()]
+
+
+def _moving(part: Part, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Those of the arrays that time steps advance."""
+    return {name: array for name, array in arrays.items() if name in part.moving}
 
 
 def _flat(arrays: Sequence[Array]) -> Array:

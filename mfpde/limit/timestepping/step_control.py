@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.gradient_flow import Rate
+
 Array = NDArray[np.float64]
 _SAME = 1e-12  # relative distance of times that are one
 
@@ -33,6 +35,21 @@ class StepControl:
             return 0.5 * step
         growth = self.caution * (tolerance / max(error, 1e-300)) ** (1.0 / 3.0)
         return step * float(np.clip(growth, self.least_factor, self.most_factor if accepted else 1.0))
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a step begins with.
+
+    Attributes:
+        speed: the largest CFL speed of all ranks.
+        rate: ∂_τ of the state, without its potential, which the stages do not need.
+        dissipation: (1/L) Σ∫|ρ||∇V|²; zero where no end at stationarity is asked for.
+    """
+
+    speed: float
+    rate: Rate
+    dissipation: float
 
 
 @dataclass

@@ -8,7 +8,7 @@ estimates and has no hook between stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -23,7 +23,14 @@ from mfpde.limit.state import State
 from mfpde.limit.timestepping.petsc_ts import MOST_STEPS, create_ts
 from mfpde.limit.timestepping.runge_kutta import LIMITS, ssp43_step, stable_step
 from mfpde.limit.timestepping.state_vector import cell_values, common_values, packed, vector_of
-from mfpde.limit.timestepping.step_control import StepControl, Trial, equal_steps, same_time, speeds_and_shares
+from mfpde.limit.timestepping.step_control import (
+    Beginning,
+    StepControl,
+    Trial,
+    equal_steps,
+    same_time,
+    speeds_and_shares,
+)
 from mfpde.output.checkpoint.state_dict import StateDict
 from mfpde.output.records.report import Step
 from mfpde.parallel.exact_sum import collapse, share_of
@@ -31,21 +38,7 @@ from mfpde.parallel.petsc_callbacks import unwrapped
 
 Array = NDArray[np.float64]
 _NOTHING = share_of(np.zeros(()))
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a step begins with.
-
-    Attributes:
-        speed: the largest CFL speed of all ranks.
-        rate: ∂_τ of the state, without its potential, which the stages do not need.
-        dissipation: (1/L) Σ∫|ρ||∇V|²; zero where no end at stationarity is asked for.
-    """
-
-    speed: float
-    rate: Rate
-    dissipation: float
+_REFINED = 6  # times that tables are changed at one state
 
 
 class Stepper:
@@ -56,6 +49,7 @@ class Stepper:
         steps: accepted since the start; after a failure, those that led to `good`.
         step_size: Δ of the last of them.
         watch: called with the new τ after every step, on the ranks where it is set.
+        horizon: the last τ.
         stationary_value: (1/L) Σ∫|ρ||∇V|² at the present state where that is at most the number given as `stationary`:
             there the march ends. None as long as it goes on.
         poll: called once a step, on every rank; a pause is requested where the largest of the values is above 0.
@@ -63,6 +57,7 @@ class Stepper:
     """
 
     name = "SSP43(2)"
+    dense = False  # are states within the last step known?
     limits: Sequence[float] = LIMITS
 
     def __init__(
@@ -87,10 +82,11 @@ class Stepper:
         self._stationary = stationary
         self._comm = comm
         self._fixed = time.step
-        self._horizon = horizon
+        self.horizon = horizon
         self._control = StepControl()
         self._vector = vector_of(state.parts)
         self._common = common_values(state.parts)  # the same on every rank, and advanced by the same stages
+        self._resolved_at = float("nan")  # the last τ at which tables were as fine as they have to be
         self._first: Beginning | None = None  # of the present state, kept when a step is rejected
         self._next: Beginning | None = None  # of the state after the step, if that is accepted
         self._cause: ComputationError | None = None  # why the last trial had no numbers
@@ -102,9 +98,22 @@ class Stepper:
         self._ts = create_ts(comm, self, self._vec, state.tau, horizon, time.relative_tolerance)
 
     @property
+    def tau(self) -> float:
+        """The TS's time."""
+        return float(self._ts.getTime())
+
+    @property
     def state(self) -> State:
         """The state at the TS's time."""
-        return self._vector.state(float(self._ts.getTime()), self._values(self._vec.array_r))
+        return self._vector.state(self.tau, self._values(self._vec.array_r))
+
+    def knows(self, tau: float) -> bool:
+        """Does `at` give the state at τ: the present one, or where steps are `dense` one within the last step?"""
+        return self._is_at(tau)
+
+    def at(self, tau: float) -> State:  # noqa: ARG002
+        """The state at a τ for which `knows` is true."""
+        return self.state
 
     def advance(self, target: float) -> bool:
         """Step to τ = target exactly, or to a stationary state before it; a target within rounding is here already.
@@ -128,13 +137,17 @@ class Stepper:
 
         if self._failure is not None:
             raise self._failure
-        if self.stationary_value is not None or not (self._is_at(target) or self._ts.getTime() > target):
+        if self.stationary_value is not None or not self.is_at_or_beyond(target):
             return False
         self._ts.setTime(target)
         return True
 
+    def is_at_or_beyond(self, tau: float) -> bool:
+        """Has the TS come to τ, but for rounding?"""
+        return self._is_at(tau) or self.tau > tau
+
     def _is_at(self, target: float) -> bool:
-        return same_time(float(self._ts.getTime()), target)
+        return same_time(self.tau, target)
 
     def is_stationary(self) -> bool:
         """Is the present state stationary? Collective; costs what the next step needs anyway, if there is one.
@@ -144,12 +157,21 @@ class Stepper:
         """
         if self._stationary is not None:
             try:
-                _, begin = self._regridded(self._vec, float(self._ts.getTime()))
+                _, begin = self._present(self._vec, self.tau)
                 self._begin(begin)
             except ComputationError:
                 self.steps = self._good_steps
                 raise
         return self.stationary_value is not None
+
+    def resolve(self) -> None:
+        """Give an initial state tables as fine as its potential asks for, before it is reported on; collective.
+
+        Raises:
+            ComputationError: when the numbers there are not finite.
+        """
+        if self.flow.tabulated and self.steps == 0:
+            self._present(self._vec, self.tau)
 
     def state_dict(self) -> StateDict:
         """What determines the steps to come besides the state, and the counters."""
@@ -158,6 +180,7 @@ class Stepper:
             "step_size": self.step_size,
             "proposed": self._trial.proposed,
             "ts_steps": int(self._ts.getStepNumber()),
+            "resolved": self._resolved_at,
             "history": [asdict(step) for step in self._history],
         }
 
@@ -176,6 +199,7 @@ class Stepper:
         self.step_size = float(saved["step_size"])
         self._trial.proposed = real("proposed", float(saved["proposed"]), above=0.0)
         self._ts.setStepNumber(whole("ts_steps", saved["ts_steps"], 0, MOST_STEPS))
+        self._resolved_at = float(saved["resolved"])
         self._history = [Step(**step) for step in saved["history"]]
 
     @property
@@ -195,7 +219,8 @@ class Stepper:
     def solveStep(self, ts: PETSc.TS, _end: float, u: PETSc.Vec) -> None:
         """One trial step, called by the TS: `u` holds the state, and afterwards the new one."""
         try:
-            self._try(ts, float(ts.getTime()), u)
+            if not self.pause_request:  # the TS tries a step again that a pause has rejected, some dozens of times
+                self._try(ts, float(ts.getTime()), u)
         except ComputationError as error:
             # Raising through PETSc would print its own stack; the reason is kept and raised by `advance`.
             self._failure = error
@@ -230,7 +255,7 @@ class Stepper:
         return self._control.proposed(trial.step, trial.error, tolerance, accepted)
 
     def _try(self, ts: PETSc.TS, tau: float, u: PETSc.Vec) -> None:
-        start, begin = self._regridded(u, tau)
+        start, begin = self._present(u, tau)
         first = self._begin(begin)
         if self.stationary_value is not None:
             ts.setConvergedReason(PETSc.TS.ConvergedReason.CONVERGED_USER)
@@ -277,6 +302,31 @@ class Stepper:
     def _size(self, begin: State, rate: Rate, difference: State) -> float:
         return float("nan") if self._fixed is not None else self.flow.error(begin, rate, difference)
 
+    def _present(self, u: PETSc.Vec, tau: float) -> tuple[Array, State]:
+        """The vector and the state that the next step begins with, its grids and tables as they have to be; collective.
+
+        Tables are judged once at every τ, with the potential there.
+        """
+        start, begin = self._regridded(u, tau)
+        if self._first is not None or not self.flow.tabulated or self._resolved_at == tau:
+            return start, begin
+
+        for _ in range(_REFINED):
+            self._next = self._next or self._evaluated(begin)
+            fine = self.flow.resolved(begin, self._next.rate.outcome.slopes)
+            if fine is begin:
+                break
+            self._replace(begin, fine)
+            begin = fine
+        self._resolved_at = tau
+        return packed(begin.parts), begin
+
+    def _replace(self, old: State, new: State) -> None:
+        """Go on from another state at the same time, also after a rejected trial; collective."""
+        self._vector, self._common = vector_of(new.parts), common_values(new.parts)
+        self._vec.array[:] = cell_values(new.parts)
+        self._renewed(old, new)
+
     def _regridded(self, u: PETSc.Vec, tau: float) -> tuple[Array, State]:
         """The present state as the next step begins with it, and its vector; collective."""
         start = self._values(u.array_r)
@@ -287,8 +337,7 @@ class Stepper:
         fresh = self.flow.regrid(begin)
         if fresh is begin:
             return start, begin
-        self._vector, self._common = vector_of(fresh.parts), common_values(fresh.parts)
-        self._renewed(begin, fresh)
+        self._replace(begin, fresh)
         return packed(fresh.parts), fresh
 
     def _renewed(self, old: State, new: State) -> None:  # noqa: ARG002
@@ -337,7 +386,7 @@ class Stepper:
         stable = self._stable(fastest)
         if self._fixed is None and stable < longest:
             longest, bound = stable, "cfl"
-        if longest < self._control.collapsed * self._horizon and target - tau > longest:
+        if longest < self._control.collapsed * self.horizon and target - tau > longest:
             why = "" if self._cause is None else f"; longer ones end with: {self._cause}; {self.flow.remedy}"
             raise ComputationError(f"the step collapsed to {longest:.3g} at tau = {tau:.6g}{why}")
 

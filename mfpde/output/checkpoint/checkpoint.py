@@ -28,7 +28,7 @@ from mfpde.output.checkpoint.state_dict import CellRows, StateDict, fitting, map
 from mfpde.output.files import failing_clearly, naming
 from mfpde.parallel.agreement import agree
 
-FORMAT = 2
+FORMAT = 3
 _FACTS = "facts"
 _REPLICATED, _BY_CELLS = "<array>", "<array by cells>"  # what JSON has in place of an array
 _CHUNK = 2**25  # bytes that are read and broadcast at once

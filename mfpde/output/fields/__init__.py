@@ -1,1 +1,1 @@
-"""Density files: snapshots of fields, written and read through VTK."""
+"""Density files: snapshots of fields, written for VTK and read through it."""

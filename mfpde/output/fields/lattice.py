@@ -4,7 +4,8 @@ VTK has cells of its own for degree 1 and 2, whose points are numbered as in its
 clips, slices or contours Lagrange quadrilaterals, hexahedra and curves, it reads their cell arrays out of bounds
 (`vtkHigherOrderQuadrilateral::Clip` looks for the grid's number of a cell in arrays of this cell alone; 9.2 to 9.7).
 
-Source of VTK's order: its own index functions, so that no table of ours can disagree with the library that reads it.
+Source of VTK's order: its own index functions, so that no table of ours can disagree with the library that reads it;
+only the corners of the cells of Lagrangian nodes stand here, as importing VTK takes 0.3 s.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from functools import cache
 import basix
 import numpy as np
 from numpy.typing import NDArray
-from vtkmodules import vtkCommonDataModel as vtk  # noqa: N813  (VTK names its modules like classes)
 
 from mfpde.errors import InputError
 
@@ -39,17 +39,14 @@ class CellKind:
 
 
 KINDS = {
-    "interval": CellKind(1, (vtk.VTK_LINE, vtk.VTK_QUADRATIC_EDGE, vtk.VTK_LAGRANGE_CURVE), tensor=True),
-    "triangle": CellKind(2, (vtk.VTK_TRIANGLE, vtk.VTK_QUADRATIC_TRIANGLE, vtk.VTK_LAGRANGE_TRIANGLE), tensor=False),
-    "quadrilateral": CellKind(2, (vtk.VTK_QUAD, vtk.VTK_BIQUADRATIC_QUAD, vtk.VTK_LAGRANGE_QUADRILATERAL), tensor=True),
+    "interval": CellKind(1, (3, 21, 68), tensor=True),
+    "triangle": CellKind(2, (5, 22, 69), tensor=False),
+    "quadrilateral": CellKind(2, (9, 28, 70), tensor=True),
     # VTK_QUADRATIC_TETRA locates a point to 1e-5 of its size only, and Lagrange simplices are cut correctly
-    "tetrahedron": CellKind(
-        3, (vtk.VTK_TETRA, vtk.VTK_LAGRANGE_TETRAHEDRON, vtk.VTK_LAGRANGE_TETRAHEDRON), tensor=False
-    ),
-    "hexahedron": CellKind(
-        3, (vtk.VTK_HEXAHEDRON, vtk.VTK_TRIQUADRATIC_HEXAHEDRON, vtk.VTK_LAGRANGE_HEXAHEDRON), tensor=True
-    ),
+    "tetrahedron": CellKind(3, (10, 71, 71), tensor=False),
+    "hexahedron": CellKind(3, (12, 29, 72), tensor=True),
 }
+_AROUND = {"quadrilateral": [0, 1, 3, 2], "hexahedron": [0, 1, 3, 2, 4, 5, 7, 6]}  # corners of sides in VTK's order
 
 
 def vtk_type(cell: str, degree: int) -> int:
@@ -106,13 +103,18 @@ def vtk_order(cell: str, degree: int) -> Index:
     """The permutation π (n,) with x_vtk = x_basix[π]: basix's number of the point that comes k-th in VTK."""
     places = np.rint(element(cell, degree).points * degree).astype(int)
     order = np.empty(len(places), dtype=np.int64)
-    order[[_vtk_index(cell, degree, tuple(map(int, place))) for place in places]] = np.arange(len(places))
+    if degree == 1:
+        order[:] = _AROUND.get(cell, range(len(places)))
+    else:
+        order[[_vtk_index(cell, degree, tuple(map(int, place))) for place in places]] = np.arange(len(places))
     order.flags.writeable = False
     return order
 
 
 def _vtk_index(cell: str, degree: int, place: tuple[int, ...]) -> int:
     """VTK's number of the lattice point at place/degree in the reference cell."""
+    from vtkmodules import vtkCommonDataModel as vtk  # noqa: N813, PLC0415  (named like a class; slow)
+
     barycentric = (*place, degree - sum(place))
     match cell:
         case "interval":

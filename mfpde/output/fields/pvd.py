@@ -1,19 +1,26 @@
-"""The .pvd of a family: ParaView's collection that gives each density file its τ."""
+"""The .pvd of a family: ParaView's collection that gives each density file its τ.
+
+It grows by one line a report, in front of its closing tags, so that a report costs the same however many there are.
+The line and the tags are one write: a reader sees the collection with or without the entry.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree as ET
 
 from mfpde.errors import InputError
 from mfpde.inputs import show
-from mfpde.output.files import refusing, write_xml
+from mfpde.output.files import naming, refusing, write_text
 
 FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd
 _LONGEST = 200  # characters; with number, rank and endings they are at most the 255 of all common file systems
+_HEAD = '<?xml version="1.0"?>\n<VTKFile type="Collection" version="1.0">\n  <Collection>\n'
+_TAIL = "  </Collection>\n</VTKFile>\n"
 
 
 def series_name(family: str) -> str:
@@ -43,13 +50,59 @@ def density_files(path: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), file) for match, file in found if match]
 
 
-def write_pvd(path: Path, entries: Sequence[tuple[float, str]]) -> None:
-    """A ParaView collection of (τ, file relative to the collection)."""
-    root = ET.Element("VTKFile", type="Collection", version="1.0")
-    collection = ET.SubElement(root, "Collection")
-    for tau, name in entries:
-        ET.SubElement(collection, "DataSet", timestep=repr(float(tau)), part="0", file=name)
-    write_xml(path, root)
+class Collection:
+    """A growing collection of density files."""
+
+    def __init__(self, path: Path, entries: Iterable[tuple[float, str]] = ()) -> None:
+        """Nothing is written yet.
+
+        Args:
+            path: of the .pvd.
+            entries: (τ, file relative to the collection) to go on from.
+        """
+        self.path = path
+        self._entries = tuple(entries)
+        self._end = 0  # where the closing tags begin
+
+    def write(self) -> None:
+        """Write the entries to go on from, in one step.
+
+        Raises:
+            OSError: when the disk refuses.
+        """
+        text = _HEAD + "".join(_line(*entry) for entry in self._entries)
+        write_text(self.path, text + _TAIL)
+        self._end = len(text)
+
+    def append(self, tau: float, name: str) -> None:
+        """Add an entry; one that does not fit on the disk leaves the collection as it was.
+
+        Raises:
+            OSError: when the disk refuses.
+        """
+        if not self._end:
+            self.write()
+
+        line = _line(tau, name)
+        try:
+            self._close_with(line)
+        except OSError:
+            with suppress(OSError):
+                self._close_with("")
+            raise
+        self._end += len(line)
+
+    def _close_with(self, line: str) -> None:
+        """Write a line, or none, and the closing tags behind the entries so far."""
+        with naming(self.path), self.path.open("r+b") as file:
+            file.seek(self._end)
+            file.write((line + _TAIL).encode())
+            file.truncate()
+
+
+def _line(tau: float, name: str) -> str:
+    """An entry; the names of density files are of letters that XML takes as they are (`series_name`)."""
+    return f'    <DataSet timestep="{float(tau)!r}" part="0" file="{name}" />\n'
 
 
 def read_pvd(path: Path) -> list[tuple[float, Path]]:
@@ -58,8 +111,28 @@ def read_pvd(path: Path) -> list[tuple[float, Path]]:
     Raises:
         InputError: when it is not such a collection.
     """
+    return _entries(path, _text(path))
+
+
+def read_first(path: Path, count: int) -> list[tuple[float, Path]]:
+    """The first entries, also where a crash of the machine has cut off what came later.
+
+    Raises:
+        InputError: when it is not a collection of so many.
+    """
+    text = _text(path)
+    with suppress(InputError):
+        return _entries(path, text)[:count]
+    whole = text[: text.rfind(b"/>\n") + 3]
+    return _entries(path, whole + _TAIL.encode())[:count]
+
+
+def _text(path: Path) -> bytes:
     with refusing(str(path)):
-        text = path.read_bytes()
+        return path.read_bytes()
+
+
+def _entries(path: Path, text: bytes) -> list[tuple[float, Path]]:
     try:
         found = ET.fromstring(text).iter("DataSet")
         return [(float(entry.attrib["timestep"]), path.parent / entry.attrib["file"]) for entry in found]

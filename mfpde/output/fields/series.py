@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mfpde.errors import InputError
-from mfpde.output.fields.pvd import FOLDER, density_files, read_pvd, series_name, write_pvd
+from mfpde.output.fields.pvd import FOLDER, Collection, density_files, read_first, series_name
 from mfpde.output.fields.pvtu import piece_name, read_pvtu, write_pvtu
 from mfpde.output.fields.snapshot import Snapshot, merged
-from mfpde.output.fields.vtu import read_vtu, write_vtu
+from mfpde.output.fields.vtu_writer import write_vtu
 from mfpde.output.files import failing_clearly, sync
 
 
 class DensitySeries:
-    """The density files of one family: a growing .pvd, and one file per report in a folder beside it; on rank 0."""
+    """The density files of one family: a growing .pvd, and one file per report in a folder beside it; on rank 0.
+
+    Attributes:
+        path: of the .pvd.
+        count: density files so far.
+    """
 
     def __init__(self, directory: Path, family: str, count: int = 0) -> None:
         """Nothing is written before the first snapshot.
@@ -26,31 +31,27 @@ class DensitySeries:
         Args:
             directory: the run's.
             family: name of the family.
-            count: of density files to continue; later ones are overwritten, or removed by `cut`.
+            count: of density files to continue; `cut` removes the later ones.
 
         Raises:
             InputError: when they are not there.
         """
         self.path = directory / series_name(family)
+        self.count = count
 
-        there = read_pvd(self.path)[:count] if count else []
+        there = read_first(self.path, count) if count else []
         missing = [part for _, file in there for part in parts(file) if not part.is_file()]
         if missing or len(there) < count:
             where = missing[0] if missing else self.path
             raise InputError(f"{where}: a density file is missing; it cannot be continued")
-        self._entries = [(tau, f"{FOLDER}/{file.name}") for tau, file in there]
+        self._collection = Collection(self.path, [(tau, f"{FOLDER}/{file.name}") for tau, file in there])
 
     def cut(self) -> None:
         """Remove the files that are later than those to continue."""
-        write_pvd(self.path, self._entries)
+        self._collection.write()
         for number, file in density_files(self.path):
-            if number >= len(self._entries):
+            if number >= self.count:
                 file.unlink()
-
-    @property
-    def count(self) -> int:
-        """Density files so far."""
-        return len(self._entries)
 
     def write(self, tau: float, snapshot: Snapshot) -> Path:
         """Add a snapshot, or the names of its pieces, which are there already; returns the new file's path.
@@ -65,8 +66,8 @@ class DensitySeries:
         else:
             write_pvtu(target, snapshot.piece.ranks, snapshot.degree)
 
-        self._entries.append((tau, f"{FOLDER}/{target.name}"))
-        write_pvd(self.path, self._entries)
+        self._collection.append(tau, f"{FOLDER}/{target.name}")
+        self.count += 1
         return target
 
 
@@ -115,6 +116,8 @@ def read_density(path: Path) -> Snapshot:
     Raises:
         InputError: when a file is missing or not one of ours.
     """
+    from mfpde.output.fields.vtu_reader import read_vtu  # noqa: PLC0415  (VTK, which a solve does without)
+
     if path.suffix == ".vtu":
         return read_vtu(path)
     pieces = {part: read_vtu(part) for part in read_pvtu(path)}

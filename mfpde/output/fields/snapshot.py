@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 FIELDS = ("points", "density", "potential", "velocity")  # arrays of a snapshot, (L, cells, …)
+LARGEST_FILE = 2.0**30  # bytes, before it is compressed
+# bytes of a point in a file: three coordinates, two scalars and a vector, its number; its layer compresses to nothing
+_POINT = 72
+
+
+def in_pieces(ranks: int, points: float) -> bool:
+    """Is a density of so many points, of all layers and cells, written in pieces by so many ranks?"""
+    return ranks > 1 and _POINT * points > LARGEST_FILE
 
 
 @dataclass(frozen=True, eq=False)

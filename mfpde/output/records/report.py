@@ -89,6 +89,7 @@ class Report:
         steps: all trial steps since the report before.
         timings: the columns of timings.csv in their order, τ first; totals since the start of the run.
         snapshots: one per family; on other ranks those in pieces at least.
+        singular_values: (family, layer, values) of families whose linear coordinates are a matrix.
     """
 
     tau: float
@@ -100,3 +101,4 @@ class Report:
     steps: tuple[Step, ...]
     timings: Mapping[str, float]
     snapshots: tuple[Snapshot, ...]
+    singular_values: tuple[tuple[str, int, Array], ...] = ()

@@ -21,7 +21,7 @@ from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, S
 type Column = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.str_]
 type Value = float | int | str
 
-TABLES = ("history.csv", "gap.csv", "moments.csv", "indicators.csv", "steps.csv", "timings.csv")
+TABLES = ("history.csv", "gap.csv", "moments.csv", "indicators.csv", "steps.csv", "timings.csv", "singular_values.csv")
 
 _TEXT = frozenset({"family", "bound"})
 _INDEX = "layer"
@@ -129,9 +129,21 @@ class Tables:
         self._append("gap.csv", ["tau", "family", "layer", "gap"], gaps)
         self._append("moments.csv", moment_columns(dim), [tau | _moments(block) for block in report.moments])
         self._append("indicators.csv", ["tau", *_fields(BlockIndicators)], [tau | asdict(b) for b in report.indicators])
+        self._append_values(report)
         self.append_steps(report.steps)
         self._append("timings.csv", report.timings, [report.timings])
         self._append("history.csv", report.history, [report.history])
+
+    def _append_values(self, report: Report) -> None:
+        """Add rows to singular_values.csv, which runs have whose families have matrices."""
+        if not report.singular_values:
+            return
+        columns = [f"sigma_{k}" for k in range(max(len(values) for _, _, values in report.singular_values))]
+        rows: list[dict[str, Value]] = []
+        for family, layer, values in report.singular_values:
+            place: dict[str, Value] = {"tau": report.tau, "family": family, "layer": layer}
+            rows.append(place | dict(zip(columns, values.tolist(), strict=False)))
+        self._append("singular_values.csv", ["tau", "family", "layer", *columns], rows)
 
     def append_steps(self, steps: Iterable[Step]) -> None:
         """Add rows to steps.csv alone."""

@@ -31,10 +31,8 @@ class Threshold:
         return float(getattr(block, self.name))
 
     def level(self, value: float) -> int:
-        """By how many factors of ten a value is above the bound, plus one; 0 up to the bound."""
-        if not value > self.most:
-            return 0
-        return 1 + int(math.log10(min(value / self.most, _LARGEST)))
+        """See `level_above`."""
+        return level_above(value, self.most)
 
     def advice(self, value: float) -> str:
         """What to do about a value above the bound."""
@@ -42,6 +40,8 @@ class Threshold:
 
 
 _LARGEST = 1e300  # an indicator that overflows is as large
+_RISK_ERROR = 1e-2  # estimated error of the risk without a warning, relative to the risk
+_NEGLIGIBLE = 1e-4  # of the largest risk so far: a smaller risk counts as that much
 THRESHOLDS = (
     Threshold("mass_error", 1e-10, "the step is unstable: lower time.step, or give time.tolerance instead"),
     Threshold("boundary_mass", 1e-3, "the density leaves its mesh: raise density.radius"),
@@ -55,6 +55,14 @@ THRESHOLDS = (
         "density.cells or density.degree, or take density.frame = 'lagrangian'",
     ),
 )
+
+
+_NAMES = (*(each.name for each in THRESHOLDS), "risk_error")
+
+
+def level_above(value: float, most: float) -> int:
+    """By how many factors of ten a value is above a bound, plus one; 0 up to the bound, and where it is no number."""
+    return 1 + int(math.log10(min(value / most, _LARGEST))) if value > most else 0
 
 
 class ThresholdWarnings:
@@ -73,11 +81,12 @@ class ThresholdWarnings:
         """
         self.issued: list[str] = list(saved["issued"]) if saved else []
         self._show = show
-        self._levels: dict[str, int] = dict(saved["levels"]) if saved else {each.name: 0 for each in THRESHOLDS}
+        self._levels: dict[str, int] = dict(saved["levels"]) if saved else dict.fromkeys(_NAMES, 0)
+        self._largest_risk = float(saved["largest_risk"]) if saved else 0.0
 
     def state_dict(self) -> StateDict:
         """The lines issued, and how far each indicator has come."""
-        return {"issued": list(self.issued), "levels": dict(self._levels)}
+        return {"issued": list(self.issued), "levels": dict(self._levels), "largest_risk": self._largest_risk}
 
     def issue(self, line: str) -> None:
         """Issue a warning that comes from no threshold."""
@@ -88,9 +97,25 @@ class ThresholdWarnings:
         """Warn of thresholds, and of tens of them, that this report is the first to cross, with the worst block."""
         for threshold in THRESHOLDS:
             level = max((threshold.level(threshold.value(b)) for b in report.indicators), default=0)
-            if level > self._levels[threshold.name]:
-                self._levels[threshold.name] = level
+            if self._rises(threshold.name, level):
                 self.issue(_line(threshold, report))
+
+        risk, error = report.history["risk"], report.history["risk_error"]
+        self._largest_risk = max(self._largest_risk, risk)
+        relative = error / max(risk, _NEGLIGIBLE * self._largest_risk) if error > 0.0 else 0.0
+        if self._rises("risk_error", level_above(relative, _RISK_ERROR)):
+            self.issue(
+                f"warning: risk_error = {error:.3g}, {100 * relative:.2g} % of the risk, at tau = {report.tau:.6g}: "
+                "lower time.tolerance and raise density.cells, or density.nodes of random nodes; "
+                "--estimate-error compares with a finer solve"
+            )
+
+    def _rises(self, name: str, level: int) -> bool:
+        """Is a level the highest so far? It is then kept."""
+        if level <= self._levels[name]:
+            return False
+        self._levels[name] = level
+        return True
 
 
 def _line(threshold: Threshold, report: Report) -> str:

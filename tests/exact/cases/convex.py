@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mfpde import Family, Normal, Task, Transformer
-from mfpde.problem.models import neuron
+from mfpde.problem.models.low_dimensional import neuron
 
 INPUTS = np.linspace(-2.0, 2.5, 12)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from mfpde import Normal, Transformer
-from mfpde.problem.models import neuron, softmax_head
+from mfpde.problem.models.low_dimensional import neuron, softmax_head
 
 
 def _directions(channels: int, seed: int, count: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.limit.tables import line_splines
+from mfpde.limit.tables.line_splines import add_block
 from mfpde.parallel.compilation import kernel
 
 Array = NDArray[np.float64]
@@ -37,6 +39,24 @@ def _interpolation(count: int) -> Array:
         matrix[count + row, row : row + len(_JUMP)] = _JUMP
         matrix[size - 1 - row, size - len(_JUMP) - row : size - row] = _JUMP
     return np.linalg.inv(matrix)[:, :count]
+
+
+@cache
+def between(count: int) -> Array:
+    """S (count // 2, count // 2 + 1): the spline through every other of an odd number of points, at those between.
+
+    Where these are too few for a spline of degree 7, the polynomial through all of them.
+    """
+    places = np.arange(count // 2) + 0.5
+    known = np.arange(count // 2 + 1.0)
+    if len(known) < SUPPORT:
+        return np.linalg.solve(np.vander(known).T, np.vander(places, len(known)).T).T
+
+    middle = _VALUE.T @ 0.5 ** np.arange(SUPPORT)
+    at = np.zeros((len(places), len(known) + SUPPORT - 2))
+    for row in range(len(places)):
+        at[row, row : row + SUPPORT] = middle
+    return at @ _interpolation(len(known))
 
 
 def coefficients(table: Array, count: tuple[int, ...]) -> Array:
@@ -118,48 +138,118 @@ def _place_splines(x, low, spacing, count, start, value, first, second):  # type
             second[a, j] /= spacing[axis] ** 2
 
 
-@kernel()
-def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, out: Array) -> None:
-    """Add Σ_j source_j B_g(x_j) to `out` (L, g, k); points (L, n, m), sources (L, n, k), low and spacing (L, m)."""
-    layers, nodes, m = points.shape
-    size, grid, start, value, first, second = _three_axes(m, count)
-    for b in range(layers):
-        for j in range(nodes):
-            _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            for r in range(size[0]):
-                for s in range(size[1]):
-                    row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
-                    factor = value[0, r] * value[1, s]
-                    for k in range(sources.shape[2]):
-                        amount = factor * sources[b, j, k]
-                        for t in range(size[2]):
-                            out[b, row + t, k] += amount * value[2, t]
+def spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, block: int, out: Array) -> None:
+    """Add Σ_j source_j B_g(x_j) to levels of exact sums.
+
+    Args:
+        points: (L, n, m).
+        sources: (L, n, k).
+        low: first points of the tables, (L, m).
+        spacing: likewise.
+        count: their points, (m,).
+        block: nodes whose terms are added as ordinary numbers; sums of blocks are added exactly.
+        out: levels (3, L, g, k).
+    """
+    if len(count) != 1:
+        _spread(points, sources, low, spacing, count, block, out)
+        return
+    line_splines.spread(points[..., 0], sources, low[:, 0], spacing[:, 0], _VALUE, 0, block, out)
 
 
-@kernel()
 def spread_change(
-    points: Array, motion: Array, sources: Array, low: Array, spacing: Array, count: Index, out: Array
+    points: Array,
+    motion: Array,
+    sources: Array,
+    low: Array,
+    spacing: Array,
+    count: Index,
+    block: int,
+    out: Array,
 ) -> None:
     """The derivative of `spread` when the points move at `motion` (L, n, m) and the sources stay."""
-    layers, nodes, m = points.shape
-    size, grid, start, value, first, second = _three_axes(m, count)
-    moved = np.zeros(3)
-    for b in range(layers):
-        for j in range(nodes):
-            _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
-            moved[3 - m :] = motion[b, j]
-            for r in range(size[0]):
-                for s in range(size[1]):
-                    row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
-                    stays = value[0, r] * value[1, s] * moved[2]
-                    moves = moved[0] * first[0, r] * value[1, s] + moved[1] * value[0, r] * first[1, s]
-                    for k in range(sources.shape[2]):
-                        for t in range(size[2]):
-                            out[b, row + t, k] += sources[b, j, k] * (moves * value[2, t] + stays * first[2, t])
+    if len(count) != 1:
+        _spread_change(points, motion, sources, low, spacing, count, block, out)
+        return
+    driven = sources * motion / spacing[:, None]
+    line_splines.spread(points[..., 0], driven, low[:, 0], spacing[:, 0], _VALUE, 1, block, out)
+
+
+def collect(
+    points: Array,
+    table: Array,
+    low: Array,
+    spacing: Array,
+    count: Index,
+    value_out: Array,
+    slope_out: Array,
+    laplacian_out: Array,
+) -> None:
+    """Σ_g T_g B_g (L, n, k), its gradient (L, n, m, k) and Laplacian (L, n, k) at points (L, n, m); table (L, g, k)."""
+    if len(count) != 1:
+        _collect(points, table, low, spacing, count, value_out, slope_out, laplacian_out)
+        return
+    pieces, slope = line_splines.polynomials(table, _VALUE), slope_out[:, :, 0]
+    line_splines.evaluate(points[..., 0], pieces, low[:, 0], spacing[:, 0], value_out, slope, laplacian_out)
 
 
 @kernel()
-def collect(
+def _spread(points: Array, sources: Array, low: Array, spacing: Array, count: Index, block: int, out: Array) -> None:
+    """See `spread`."""
+    layers, nodes, m = points.shape
+    size, grid, start, value, first, second = _three_axes(m, count)
+    sums = np.zeros(out.shape[2:])
+    for b in range(layers):
+        for begin in range(0, nodes, block):
+            least, most = sums.shape[0], 0
+            for j in range(begin, min(begin + block, nodes)):
+                _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
+                for r in range(size[0]):
+                    for s in range(size[1]):
+                        row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
+                        least, most = min(least, row), max(most, row + size[2])
+                        factor = value[0, r] * value[1, s]
+                        for k in range(sources.shape[2]):
+                            amount = factor * sources[b, j, k]
+                            for t in range(size[2]):
+                                sums[row + t, k] += amount * value[2, t]
+            add_block(sums, least, most, b, out)
+
+
+@kernel()
+def _spread_change(
+    points: Array,
+    motion: Array,
+    sources: Array,
+    low: Array,
+    spacing: Array,
+    count: Index,
+    block: int,
+    out: Array,
+) -> None:
+    """The derivative of `_spread` when the points move at `motion` (L, n, m) and the sources stay."""
+    layers, nodes, m = points.shape
+    size, grid, start, value, first, second = _three_axes(m, count)
+    sums, moved = np.zeros(out.shape[2:]), np.zeros(3)
+    for b in range(layers):
+        for begin in range(0, nodes, block):
+            least, most = sums.shape[0], 0
+            for j in range(begin, min(begin + block, nodes)):
+                _place_splines(points[b, j], low[b], spacing[b], count, start, value, first, second)
+                moved[3 - m :] = motion[b, j]
+                for r in range(size[0]):
+                    for s in range(size[1]):
+                        row = ((start[0] + r) * grid[1] + start[1] + s) * grid[2] + start[2]
+                        least, most = min(least, row), max(most, row + size[2])
+                        stays = value[0, r] * value[1, s] * moved[2]
+                        moves = moved[0] * first[0, r] * value[1, s] + moved[1] * value[0, r] * first[1, s]
+                        for k in range(sources.shape[2]):
+                            for t in range(size[2]):
+                                sums[row + t, k] += sources[b, j, k] * (moves * value[2, t] + stays * first[2, t])
+            add_block(sums, least, most, b, out)
+
+
+@kernel()
+def _collect(
     points: Array,
     table: Array,
     low: Array,

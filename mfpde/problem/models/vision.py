@@ -1,4 +1,4 @@
-"""An ordinary Vision Transformer as families of high dimension: particles can train it, the limit cannot be computed.
+"""An ordinary Vision Transformer as families of high dimension, whose limit has random nodes without a table.
 
 θ holds all matrices of one head, or of one block of hidden neurons; M units side by side are multi-head attention with
 M heads, and an MLP with M blocks. Dosovitskiy et al., An image is worth 16×16 words, ICLR 2021; in the scaling 1/M of
@@ -16,7 +16,6 @@ import numpy as np
 
 from mfpde.errors import InputError
 from mfpde.inputs import whole
-from mfpde.problem.datasets import digits
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.tasks import Task, generator
@@ -24,31 +23,6 @@ from mfpde.problem.transformer import Transformer
 
 _MOST_CHANNELS = 1024
 _SMALL = 1e-5  # what the normalisation adds to the variance, as is usual
-
-
-def embedded_digits(
-    width: int = 16, samples: int = 1000, test_samples: int = 400, patch: int = 4, centred: bool = True, seed: int = 0
-) -> Task:
-    """The ten digits with a patch embedding: token = E pixels + position, and a class token, all drawn from the seed.
-
-    The embedding is a linear map of all channels of the tokens of `digits`; it is not trained.
-
-    Args:
-        width: D, channels of a token.
-        samples: as for `digits`, with the next four.
-        test_samples: test images.
-        patch: side of a patch.
-        centred: subtract the mean of the training images.
-        seed: of the split and of the embedding.
-    """
-    whole("task.width", width, 2, _MOST_CHANNELS)
-
-    raw = digits(10, samples, test_samples, patch, centred, free=0, seed=seed)
-    pixels = patch * patch
-    embedding = generator("task.seed", seed).normal(size=(raw.tokens.shape[2], width))
-    embedding[:pixels] /= math.sqrt(pixels)
-    test = None if raw.test_tokens is None else raw.test_tokens @ embedding
-    return Task(raw.tokens @ embedding, raw.targets, test, raw.test_targets, classes=10)
 
 
 def vision_transformer(

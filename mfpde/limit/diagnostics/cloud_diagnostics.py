@@ -1,0 +1,129 @@
+"""Diagnostics and snapshots of clouds of nodes: means over their replicas, in the coordinates that are shown.
+
+A picture of more than three coordinates is a projection: the density of the first one or two that are shown, smoothed
+from all nodes by a Gaussian kernel, with the means of V and of −∇V over the mass at each place.
+Source: Silverman, *Density Estimation* (1986), section 4.3 for the width of the kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
+from mfpde.limit.lagrangian.node_sums import products, summed, weighted
+from mfpde.limit.sampled.cloud import NodeCloud
+from mfpde.limit.state import NodesPart
+from mfpde.limit.tables.tabulated_nodes import Field
+from mfpde.output.fields.snapshot import Snapshot
+
+Array = NDArray[np.float64]
+_CELLS = {1: ("interval", 128), 2: ("quadrilateral", 48)}  # of a picture, and how many in each direction
+_BEYOND = 4.5  # widths of the kernel by which pictures reach beyond the nodes; it ends at four
+_MATRIX = 2  # axes
+_FAINT = 1e-9  # of the largest density: below, means are those of all nodes
+
+
+def diagnose_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> BlockDiagnostics:
+    """The columns of the reports, on average over replicas; equal on every rank. Collective; two reductions.
+
+    Entropy, which nodes do not know, is not a number; mass, sign and boundary of a cloud have no error.
+    """
+    depth, shown = grid.layers // grid.replicas, list(grid.family.shown)
+    theta = part.position[..., shown]
+    squares = (field.slope**2).sum(axis=2, keepdims=True)
+    (sums,) = summed(grid.comm, [weighted(part.mass, np.concatenate([theta, squares], axis=2))])
+    mean = sums[:, :-1].reshape(grid.replicas, depth, -1).mean(axis=0)
+    dissipation = sums[:, -1].reshape(grid.replicas, depth).mean(axis=0)
+
+    apart = theta - np.tile(mean, (grid.replicas, 1))[:, None]
+    (second,) = summed(grid.comm, [weighted(part.mass, products(apart))])
+    covariance = second.reshape(grid.replicas, depth, len(shown), len(shown)).mean(axis=0)
+    zeros = np.zeros(depth)
+    return BlockDiagnostics(
+        mass=np.ones(depth),
+        mean=mean,
+        covariance=covariance,
+        entropy=np.full(depth, np.nan),
+        dissipation=dissipation,
+        descent=dissipation,
+        negative_mass=zeros,
+        boundary_mass=zeros,
+        resolution=zeros,
+        min_density=zeros,
+        singular_values=_singular_values(grid, part),
+    )
+
+
+def _singular_values(grid: NodeCloud, part: NodesPart) -> Array:
+    """Of the matrices v, on average over nodes and replicas, (L, k); collective, one reduction where there are some."""
+    shape = grid.family.linear_shape
+    if shape is None or len(shape) != _MATRIX:
+        return np.empty((0, 0))
+    matrices = part.position[..., grid.family.linear].reshape(*part.mass.shape, *shape)
+    (sums,) = summed(grid.comm, [weighted(part.mass, np.linalg.svd(matrices, compute_uv=False))])
+    return np.asarray(sums.reshape(grid.replicas, grid.layers // grid.replicas, -1).mean(axis=0))
+
+
+def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot | None:
+    """The density of one or two coordinates on rank 0, None on the others; collective."""
+    family, depth = grid.family, grid.layers // grid.replicas
+    shown = list(family.shown[: len(_CELLS)])
+    columns = [part.position[..., shown], field.value[..., None], -field.slope[..., shown]]
+    gathered = grid.comm.gather(np.concatenate(columns, axis=2), root=0)
+    if gathered is None:
+        return None
+
+    nodes = np.concatenate(gathered, axis=1)
+    made = [_picture(np.concatenate(nodes[layer::depth]), len(shown)) for layer in range(depth)]
+    points, density, potential, velocity = (np.stack(arrays) for arrays in zip(*made, strict=True))
+    return Snapshot(
+        family=family.name, coordinates=tuple(family.coordinates[axis] for axis in shown), cell=_CELLS[len(shown)][0],
+        degree=1, points=points, density=density, potential=potential, velocity=velocity,
+    )  # fmt: skip
+
+
+def _picture(nodes: Array, dim: int) -> tuple[Array, Array, Array, Array]:
+    """Of one layer the corners of the cells (c, n, d), with ρ (c, n), V (c, n) and −∇V (c, n, d) there.
+
+    Args:
+        nodes: θ, V and −∇V (N, 2d + 1) in the coordinates that are shown.
+        dim: d.
+    """
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415  (slow to import)
+
+    theta, values = nodes[:, :dim], nodes[:, dim:]
+    cells = _CELLS[dim][1]
+    width = np.maximum(theta.std(axis=0), 1e-12) * (4.0 / ((dim + 2.0) * len(theta))) ** (1.0 / (dim + 4.0))
+    low, high = theta.min(axis=0) - _BEYOND * width, theta.max(axis=0) + _BEYOND * width
+    spacing = (high - low) / cells
+
+    # Mass, and mass times values, are spread linearly onto the lattice's points and smoothed there.
+    place = (theta - low) / spacing
+    first = np.minimum(place.astype(np.int64), cells - 1)
+    weights = np.concatenate([np.ones((len(theta), 1)), values], axis=1) / len(theta)
+    sums = np.zeros((cells + 1,) * dim + (weights.shape[1],))
+    for corner in range(2**dim):
+        upper = np.array([corner >> axis & 1 for axis in range(dim)])
+        share = np.where(upper, place - first, 1.0 - (place - first)).prod(axis=1)
+        np.add.at(sums, tuple((first + upper).T), share[:, None] * weights)
+    smooth = np.stack(
+        [gaussian_filter(sums[..., k], width / spacing, mode="constant") for k in range(sums.shape[-1])], axis=-1
+    )
+
+    mass, faint = smooth[..., 0], _FAINT * smooth[..., 0].max()
+    means = (smooth[..., 1:] + faint * values.mean(axis=0)) / (mass + faint)[..., None]
+    lines = [low[axis] + spacing[axis] * np.arange(cells + 1) for axis in range(dim)]
+    at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
+    fields = [at, (mass / spacing.prod())[..., None], means]
+    corners = _corners(np.concatenate(fields, axis=-1), dim)
+    return corners[..., :dim], corners[..., dim], corners[..., dim + 1], corners[..., dim + 2 :]
+
+
+def _corners(lattice: Array, dim: int) -> Array:
+    """The values (c, 2^d, k) at the corners of the cells of a lattice (n, …, n, k), the first axis fastest."""
+    parts = []
+    for corner in range(2**dim):
+        chosen = tuple(slice(1, None) if corner >> axis & 1 else slice(-1) for axis in range(dim))
+        parts.append(lattice[chosen].reshape(-1, lattice.shape[-1]))
+    return np.stack(parts, axis=1)

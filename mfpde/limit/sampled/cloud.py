@@ -1,0 +1,73 @@
+"""Clouds of nodes: as many of a law as are asked for, each of the same mass, in K replicas of the flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from mfpde.limit.sampled.sequences import law_points
+from mfpde.limit.state import NodesPart
+from mfpde.limit.tables.table_size import MOST_TABLED, table_range
+from mfpde.limit.tables.tabulated_nodes import TabulatedNodes
+from mfpde.problem.family import Family
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NodeCloud(TabulatedNodes):
+    """The nodes of one family.
+
+    Attributes:
+        count: n, nodes of a layer and replica.
+        place: of the family in the model, by which its nodes differ from those of others.
+    """
+
+    count: int
+    place: int
+
+    @property
+    def nodes(self) -> int:
+        """n."""
+        return self.count
+
+    @cached_property
+    def tabled(self) -> bool:
+        """Has a table fewer points than there are nodes? Otherwise each node is a unit of its own."""
+        return len(self.family.nonlinear_axes) <= MOST_TABLED and int(np.prod(self.least)) < self.count
+
+    def start(self) -> NodesPart:
+        """This rank's nodes of the initial laws."""
+        depth = self.layers // self.replicas
+        position = np.empty((self.layers, self.own.stop - self.own.start, self.family.dim))
+        for block, law in enumerate(self.laws):
+            replica, layer = divmod(block, depth)
+            rng = np.random.default_rng([replica, layer, self.place])
+            position[block] = law_points(law, self.count, self.family.linear, rng)[self.own]
+
+        shape = position.shape[:2]
+        table = np.zeros((self.layers, len(self.least)))
+        count, patience = np.array(self.least, dtype=np.int64), np.array([np.inf])
+        part = NodesPart(
+            position, np.zeros(shape), np.full(shape, 1.0 / self.count), table, table, count, patience
+        )  # fmt: skip
+        return self.fit_table(part) if self.tabled else part
+
+
+def build_cloud(family: Family, place: int, layers: int, nodes: int, replicas: int, comm: MPI.Intracomm) -> NodeCloud:
+    """The cloud of a family, whose nodes all replicas share.
+
+    Args:
+        family: the family.
+        place: in the model.
+        layers: L.
+        nodes: of a layer in all replicas together.
+        replicas: K.
+        comm: communicator.
+    """
+    least, most = table_range(len(family.nonlinear_axes))
+    return NodeCloud(family, replicas * layers, least, most, comm, replicas, count=nodes // replicas, place=place)

@@ -1,0 +1,1 @@
+"""Tables of the nonlinear coordinates, on which the Transformer is evaluated for nodes that move."""
