@@ -74,7 +74,8 @@ def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot |
     if gathered is None:
         return None
 
-    nodes = np.concatenate(gathered, axis=1)
+    # One layout whatever the ranks: NumPy's sums over an axis go in the order of the memory.
+    nodes = np.ascontiguousarray(np.concatenate(gathered, axis=1))
     made = [_picture(np.concatenate(nodes[layer::depth]), len(shown)) for layer in range(depth)]
     points, density, potential, velocity = (np.stack(arrays) for arrays in zip(*made, strict=True))
     return Snapshot(
