@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from mfpde.errors import InputError
-from mfpde.inputs import duration, file_name, one_of, plain, real, reject_unknown, truth, whole
+from mfpde.inputs import duration, file_name, one_of, plain, real, reject_unknown, show, truth, whole
 
 LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 FINEST = 1e-14  # a smaller error of a step is below rounding
+METHODS = ("sgd", "momentum", "adamw")  # of training by steps
 
 
 def _checked(check: Callable[[str, object], object], default: object = MISSING) -> Any:
@@ -72,22 +73,102 @@ def _duration(key: str, value: object) -> str:
     return str(value)
 
 
+def _fraction(key: str, value: object) -> float:
+    number = real(key, value, least=0.0)
+    if number >= 1.0:
+        raise InputError(f"{key} = {show(value)}: must be at least 0 and below 1")
+    return number
+
+
+def _optimiser(key: str, value: object) -> Optimiser:
+    if not isinstance(value, Optimiser):
+        raise InputError(f"{key} = {show(value)}: must be a mfpde.Optimiser")
+    return value
+
+
 _POSITIVE = partial(real, above=0.0)
 _NONNEGATIVE = partial(real, least=0.0)
 
 
 @dataclass(frozen=True)
+class Optimiser(Settings):
+    """Training by steps, in the place of the flow: θ ← θ − ε_k (D_k + λ θ), with D_k the method's direction.
+
+    Gradients are those of the potential, so that no setting depends on width or depth (docs/training.md).
+
+    Attributes:
+        method: "sgd" takes the gradient of a batch, "momentum" the heavy ball or Nesterov's, "adamw" Adam's with
+            decoupled weight decay.
+        learning_rate: ε, the largest of the schedule.
+        steps: how many.
+        epochs: passes over all samples, in the place of `steps`.
+        schedule: "constant", or from ε to zero "linear" or like a "cosine".
+        warmup: steps in which the rate rises from ε/warmup to ε.
+        batch: samples of a step; 0 takes all of them.
+        sampling: "shuffled" takes batches one after the other from all samples in an order that is drawn anew in each
+            epoch, without the rest that fills no batch; "independent" draws each batch from all samples.
+        seed: of these draws.
+        clip: largest norm of the gradient in the measure, ((1/L) Σ_{ℓ,c} ∫|∇V|² dρ)^½; longer ones are scaled down.
+        momentum: μ of the method "momentum", 0.9 unless given.
+        nesterov: Nesterov's momentum.
+        beta1: β₁ of "adamw", 0.9 unless given.
+        beta2: β₂, 0.999 unless given.
+        epsilon: ε₀ in units of |∇V|, 1e-8 unless given.
+    """
+
+    table = "training"
+    method: Literal["sgd", "momentum", "adamw"] = _checked(partial(one_of, allowed=METHODS))
+    learning_rate: float = _checked(_POSITIVE)
+    steps: int | None = _checked(partial(whole, least=1, most=10**9), None)
+    epochs: int | None = _checked(partial(whole, least=1, most=10**9), None)
+    schedule: Literal["constant", "linear", "cosine"] = _checked(
+        partial(one_of, allowed=("constant", "linear", "cosine")), "constant"
+    )
+    warmup: int = _checked(partial(whole, least=0, most=10**9), 0)
+    batch: int = _checked(partial(whole, least=0, most=2**40), 0)
+    sampling: Literal["shuffled", "independent"] = _checked(
+        partial(one_of, allowed=("shuffled", "independent")), "shuffled"
+    )
+    seed: int = _checked(partial(whole, least=0, most=2**63 - 1), 0)
+    clip: float | None = _checked(_POSITIVE, None)
+    momentum: float | None = _checked(_fraction, None)
+    nesterov: bool | None = _checked(truth, None)
+    beta1: float | None = _checked(_fraction, None)
+    beta2: float | None = _checked(_fraction, None)
+    epsilon: float | None = _checked(_POSITIVE, None)
+    own: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "sgd": {},
+        "momentum": {"momentum": 0.9, "nesterov": False},
+        "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.steps is None) == (self.epochs is None):
+            which = "are missing" if self.steps is None else "exclude each other"
+            raise InputError(f"training.steps and training.epochs {which}; give one")
+        for method, defaults in self.own.items():
+            for key, default in defaults.items():
+                if method != self.method and getattr(self, key) is not None:
+                    raise InputError(f"training.{key}: is of the method {method!r}, not of {self.method!r}")
+                if method == self.method and getattr(self, key) is None:
+                    self._set(key, default)
+
+
+@dataclass(frozen=True)
 class Training(Settings):
-    """What is trained: λ, β⁻¹ and when it ends.
+    """What is trained: λ, β⁻¹, how, and when it ends.
 
     Attributes:
         weight_decay: λ ≥ 0.
         temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
-        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
+        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then. With an optimiser
+            it is the sum of the learning rates, which `problem.descent` knows.
         stationary: the run ends as soon as the dissipation (1/L) Σ_{ℓ,c} ∫|ρ||∇(V + β⁻¹ log ρ)|² ≤ this. Where a
             density undershoots, negative parts count as positive ones do and pretend nothing.
         precision: of the numbers in a pass over the samples. "single" is float32; what the samples add up to, nodes,
             densities and steps stay in float64.
+        optimiser: training by steps; None for the gradient flow.
     """
 
     table = "training"
@@ -96,13 +177,47 @@ class Training(Settings):
     temperature: float = _checked(_NONNEGATIVE, 0.0)
     stationary: float | None = _checked(_POSITIVE, None)
     precision: Literal["double", "single"] = _checked(partial(one_of, allowed=("double", "single")), "double")
+    optimiser: Optimiser | None = _checked(_optimiser, None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.horizon is None:
+        if self.optimiser is not None:
+            self._check_steps()
+        elif self.horizon is None:
             if self.stationary is None:
                 raise InputError("training.horizon is missing; only training.stationary makes it dispensable")
             self._set("horizon", LATEST)
+
+    def _check_steps(self) -> None:
+        """What belongs to a flow alone."""
+        method = f"training.method = {self.optimiser.method!r}" if self.optimiser is not None else ""
+        if self.horizon is not None:
+            raise InputError(f"{method}: takes training.steps or training.epochs; training.horizon is of the flow")
+        if self.stationary is not None:
+            raise InputError(f"{method}: ends after its steps; training.stationary is of the flow")
+        if self.temperature > 0.0:
+            raise InputError(f"{method}: has no noise but its batches'; training.temperature is of the flow")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Training:
+        """See `Settings.of`; the keys of an optimiser stand in the same table, and need `method`."""
+        steps = [field.name for field in dataclasses.fields(Optimiser)]
+        rest = [field.name for field in dataclasses.fields(cls) if field.name != "optimiser"]
+        reject_unknown(cls.table, values, [*rest, *steps])
+        own = {key: value for key, value in values.items() if key not in steps}
+        given = {key: value for key, value in values.items() if key in steps}
+        if one_of("training.method", given.get("method", "flow"), ("flow", *METHODS)) != "flow":
+            return super().of({**own, "optimiser": Optimiser.of(given)})
+
+        if further := [key for key in given if key != "method"]:
+            names = ", ".join(map(repr, METHODS))
+            raise InputError(f"training.{further[0]}: is of training by steps, training.method one of {names}")
+        return super().of(own)
+
+    def given(self) -> dict[str, Any]:
+        """See `Settings.given`."""
+        values = {key: value for key, value in super().given().items() if key != "optimiser"}
+        return {**values, **self.optimiser.given()} if self.optimiser is not None else values
 
 
 @dataclass(frozen=True)

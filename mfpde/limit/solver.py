@@ -133,7 +133,7 @@ class Solver:
         `stationary` is (1/L) Σ∫|ρ||∇V|² where the run has ended by it, else None.
         """
         stationary, tau = self.stepper.stationary_value, self.stepper.state.tau
-        horizon = self.problem.training.horizon
+        horizon = self.problem.horizon
         limit = "horizon" if tau >= horizon or same_time(tau, horizon) else STEPS
         return {"ended": limit if stationary is None else "stationary", "stationary": stationary}
 
@@ -287,7 +287,7 @@ def _testing(comm: MPI.Intracomm, problem: Problem) -> Backprop | None:
 
 def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: State) -> Stepper:
     time, training = problem.time, problem.training
-    rest = (state, time, training.horizon, training.stationary)
+    rest = (state, time, problem.horizon, training.stationary)
     if training.temperature > 0.0:
         from mfpde.limit.timestepping.imex import ImexStepper  # noqa: PLC0415  (needs DOLFINx)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from mfpde.config.settings import FINEST, Density, Time, Training
 from mfpde.errors import InputError
+from mfpde.problem.descent import Descent
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
@@ -57,7 +59,9 @@ class Problem:
     first: float = 1.0
 
     def __post_init__(self) -> None:
-        step, horizon = self.time.step, self.training.horizon
+        step, horizon = self.time.step, self.horizon
+        if self.descent is not None and step is not None:
+            raise InputError(f"time.step = {step!r}: steps are training.learning_rate long (training.method)")
         if step is not None and horizon / step > _MOST_STEPS:
             raise InputError(
                 f"time.step = {step!r}: more than {_MOST_STEPS:.0e} steps to training.horizon = {horizon!r}; "
@@ -85,6 +89,16 @@ class Problem:
                 _check_diffusion(
                     f"training.temperature = {self.training.temperature!r}: family {family.name!r}", density
                 )
+
+    @cached_property
+    def descent(self) -> Descent | None:
+        """The method of training by steps; None for the flow."""
+        return Descent.of(self.training, self.task.samples)
+
+    @property
+    def horizon(self) -> float:
+        """τ of the end, at the latest."""
+        return self.training.horizon if self.descent is None else float(self.descent.taus[-1])
 
     @property
     def replicas(self) -> int:

@@ -120,7 +120,7 @@ def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: Run
     flags = {"overwrite": options.overwrite, "resume": options.resume, "estimate_error": options.estimate_error}
     check_settings(problem.model, output.directory, origin.identity, flags)
     agree(lambda: _check_place(problem))
-    times = report_times(problem.training, output.every)
+    times = report_times(problem.training, output.every, problem.task.samples)
 
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))  # values that are not finite are looked for, and named
@@ -187,7 +187,7 @@ def _writer(
 ) -> RunWriter:
     """The observer that writes the run directory, on rank 0."""
     problem = solver.problem
-    progress = None if options.quiet else Progress(problem.training.horizon)
+    progress = None if options.quiet else Progress(problem.horizon)
     writer = RunWriter(
         directory,
         run_text=origin.text,

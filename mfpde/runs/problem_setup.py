@@ -20,6 +20,7 @@ from mfpde.inputs import inside
 from mfpde.limit.specification import Problem
 from mfpde.output.reader import RunReader
 from mfpde.parallel.agreement import equal_on_ranks, require_equal
+from mfpde.problem.descent import Descent
 from mfpde.problem.from_run import FromRun
 from mfpde.problem.model_checks import fingerprint
 from mfpde.problem.tasks import Task
@@ -91,19 +92,24 @@ def check_same(comm: MPI.Intracomm, model: Transformer, task: Task) -> NDArray[n
     return np.asarray(comm.bcast(mine, root=0))
 
 
-def report_times(training: Training, every: float | None) -> list[float]:
+def report_times(training: Training, every: float | None, samples: int) -> list[float]:
     """τ of the reports after the one at 0: multiples of `every` below the horizon, then the horizon.
 
-    A multiple within rounding of the horizon is dropped.
+    A multiple within rounding of the horizon is dropped. In training by steps `every` counts these.
 
     Args:
-        training: with the horizon.
+        training: with the horizon, or the steps.
         every: τ between reports; a twentieth of the horizon unless given, and to stationarity at most 1, as the end
             is not known.
+        samples: of the task.
 
     Raises:
-        InputError: when that is more reports than anyone reads.
+        InputError: when that is more reports than anyone reads, and for parts of a step.
     """
+    descent = Descent.of(training, samples)
+    if descent is not None:
+        return _report_steps(descent, every)
+
     horizon = training.horizon
     if every is None:
         every = horizon / _REPORTS if training.stationary is None else min(horizon / _REPORTS, 1.0)
@@ -118,3 +124,17 @@ def report_times(training: Training, every: float | None) -> list[float]:
     count = int(np.floor(horizon / every * (1 + 1e-12)))
     inner = [k * every for k in range(1, count + 1)]
     return [tau for tau in inner if tau < horizon * (1 - 1e-9)] + [horizon]
+
+
+def _report_steps(descent: Descent, every: float | None) -> list[float]:
+    """τ after every so many steps, and after the last."""
+    if every is None:
+        every = max(1, round(descent.steps / _REPORTS))
+    if every != round(every):
+        raise InputError(f"output.every = {every!r}: counts steps (training.method); must be a whole number")
+    if descent.steps / every > _MOST_REPORTS:
+        raise InputError(
+            f"output.every = {every!r}: more than {_MOST_REPORTS:.0e} reports in {descent.steps} steps; "
+            f"must be at least {descent.steps / _MOST_REPORTS:g}"
+        )
+    return [float(descent.taus[k]) for k in [*range(int(every), descent.steps, int(every)), descent.steps]]
