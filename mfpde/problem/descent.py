@@ -4,8 +4,8 @@
 
 The gradient is that of the potential of a batch B_k, without weight decay: for M units it is L·M ∂R_{B_k}/∂θ, which has
 a limit as M → ∞. So the method's state s, the momentum or Adam's two moments, has one too, and every unit carries its
-own, from zero. Weight decay is decoupled from it in every method (Loshchilov and Hutter, 2019). τ is the sum of the rates,
-and for plain descent with all samples the flow's time.
+own, from zero. Weight decay is decoupled from it in every method (Loshchilov and Hutter, 2019). τ is the sum of the
+rates, and for plain descent with all samples the flow's time.
 Source: docs/training.md; updates and schedules are optax's.
 """
 
@@ -77,9 +77,9 @@ class Descent:
             "linear": optax.linear_schedule(rate, 0.0, rest),
             "cosine": optax.cosine_decay_schedule(rate, rest),
         }[self.settings.schedule]
-        if not warmup:
-            return main
-        return optax.join_schedules([optax.linear_schedule(rate / warmup, rate, warmup), main], [warmup])
+        if warmup:
+            main = optax.join_schedules([optax.linear_schedule(rate / warmup, rate, warmup), main], [warmup])
+        return lambda step: main(jnp.asarray(step, jnp.float64))  # optax counts in int32, whose quotients are float32
 
     @cached_property
     def rates(self) -> Array:
