@@ -97,6 +97,10 @@ class Backprop:
         if single:
             self._check_single()
 
+    def deal(self, tokens: Array, targets: Array) -> None:
+        """Take other samples, as many as before."""
+        self._tiles = _deal(self.comm, device_of(self.comm.rank), tokens, targets)
+
     def __call__(
         self, points: Sequence[Array], weights: Sequence[Share | Array], square: Sequence[Share | Array]
     ) -> Outcome:

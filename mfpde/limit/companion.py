@@ -20,8 +20,7 @@ from typing import Protocol
 from mfpde.errors import ComputationError, DiskError
 from mfpde.inputs import truth
 from mfpde.limit.gradient_flow import GradientFlow
-from mfpde.limit.march import Watch, march
-from mfpde.limit.timestepping.stepper import Stepper
+from mfpde.limit.march import AnyStepper, Watch, march
 from mfpde.output.checkpoint.state_dict import StateDict
 
 _NAN = float("nan")
@@ -31,7 +30,7 @@ class Solving(Protocol):
     """What a companion asks of its solver."""
 
     flow: GradientFlow
-    stepper: Stepper
+    stepper: AnyStepper
 
     def state_dict(self) -> StateDict:
         """All that determines its future."""

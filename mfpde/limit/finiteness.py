@@ -53,7 +53,7 @@ def check_finite(
 def _places(family: Family, q: Array, moments: Array) -> Array:
     """θ (L, g, d) at which the update is evaluated: of nodes their own, and v = 1 at the points of a table."""
     if family.are_nodes(q):
-        return moments.reshape(*q.shape[:2], family.dim)
+        return moments.reshape(*q.shape[:2], family.dim + 1)[..., :-1]
     return family.join(q, np.ones((*q.shape[:2], len(family.linear))))
 
 

@@ -157,16 +157,21 @@ class GradientFlow:
         self.clock.sweep += time.perf_counter() - start
         return Potential(values, outcome, penalty)
 
-    def outcome(self, state: State) -> Outcome:
+    def outcome(self, state: State, backprop: Backprop | None = None) -> Outcome:
         """The pass over the samples at a state: R and L ∂R/∂w of its moments.
+
+        Args:
+            state: the state.
+            backprop: passes over other samples, such as a batch.
 
         Raises:
             ComputationError: on every rank alike, when the numbers are no longer finite.
         """
         start = time.perf_counter()
         points, weights, square = self.moments(state)
-        outcome = self.backprop(points, weights, square)
-        check_finite(self.backprop, state.tau, outcome, points, weights)
+        passes = self.backprop if backprop is None else backprop
+        outcome = passes(points, weights, square)
+        check_finite(passes, state.tau, outcome, points, weights)
 
         self.clock.passes += 1
         self.clock.sweep += time.perf_counter() - start

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mfpde.limit.descent.descent_stepper import DescentStepper
 from mfpde.limit.state import State
 from mfpde.limit.timestepping.stepper import Stepper
+
+type AnyStepper = Stepper | DescentStepper
+"""What marches: time steps of the flow, or the steps of a method."""
 
 _ARRIVED = 0.5  # what a poll answers beyond the τ to be reached: less than any request of a watch
 
@@ -20,7 +24,7 @@ class Watch(Protocol):
         """Between two steps: save, and raise to end the run. `request` is that answer."""
 
 
-def march(stepper: Stepper, tau: float, watch: Watch | None = None) -> State | None:
+def march(stepper: AnyStepper, tau: float, watch: Watch | None = None) -> State | None:
     """March to τ, or in `dense` steps beyond it, pausing when asked; collective.
 
     Steps that ended at the reports would be shorter, the more reports there are, and so have another error.

@@ -15,11 +15,12 @@ from mpi4py import MPI
 
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.backprop import Backprop
+from mfpde.limit.descent.descent_stepper import DescentStepper
 from mfpde.limit.diagnostics.reporter import March, Reporter
 from mfpde.limit.discretisation import initial_state
 from mfpde.limit.gradient_flow import Clock, GradientFlow
 from mfpde.limit.lagrangian.moving_nodes import build_moving_nodes
-from mfpde.limit.march import Watch, march
+from mfpde.limit.march import AnyStepper, Watch, march
 from mfpde.limit.restart import loaded_state, saved_state
 from mfpde.limit.sampled.sampled_nodes import build_sampled_nodes
 from mfpde.limit.specification import Problem
@@ -135,6 +136,8 @@ class Solver:
         stationary, tau = self.stepper.stationary_value, self.stepper.state.tau
         horizon = self.problem.horizon
         limit = "horizon" if tau >= horizon or same_time(tau, horizon) else STEPS
+        if self.problem.descent is not None:
+            limit = "steps"
         return {"ended": limit if stationary is None else "stationary", "stationary": stationary}
 
     def _can_reach(self, target: float) -> bool:
@@ -285,8 +288,10 @@ def _testing(comm: MPI.Intracomm, problem: Problem) -> Backprop | None:
     return Backprop(comm, model, task.test_tokens, task.test_targets)
 
 
-def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: State) -> Stepper:
+def _stepper(comm: MPI.Intracomm, problem: Problem, flow: GradientFlow, state: State) -> AnyStepper:
     time, training = problem.time, problem.training
+    if problem.descent is not None:
+        return DescentStepper(comm, flow, state, problem.descent, problem.task)
     rest = (state, time, problem.horizon, training.stationary)
     if training.temperature > 0.0:
         from mfpde.limit.timestepping.imex import ImexStepper  # noqa: PLC0415  (needs DOLFINx)

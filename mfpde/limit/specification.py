@@ -11,15 +11,19 @@ import numpy as np
 
 from mfpde.config.settings import FINEST, Density, Time, Training
 from mfpde.errors import InputError
+from mfpde.limit.sampled.gauss_rule import has_rule
 from mfpde.problem.descent import Descent
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 REPLICAS = 8  # independent flows of random nodes: the standard error of their mean is itself known to a quarter
-_NODES = 1024  # of a family with more coordinates than a grid has, unless they are given
+_NODES = 1024  # random ones of a family with more coordinates than a grid has, unless they are given
+_ORDERS = {1: 24, 2: 48, 3: 16}  # of a Gauss rule, by the number of random coordinates, likewise
 _MOST_STEPS = 1e9
 _LARGEST_DIMENSION = 3
+_LEAST_ORDER = 4  # of a rule that is halved
+_FINEST_RULE = 128  # order in each coordinate
 _MOST_CELLS = 2**27  # of a box; PETSc's 32 bits cannot number the unknowns of more
 _WIDER = 1.2  # by which the finer problem's boxes are wider
 _FINER = 1.5  # by which its cells are smaller, where the degree cannot be raised
@@ -72,13 +76,14 @@ class Problem:
                 f"time.tolerance = {self.time.relative_tolerance!r}: training.precision = 'single' rounds the "
                 f"potential to seven digits; must be at least {_LEAST_SINGLE:g}"
             )
-        chosen = {
-            f.name: _with_frame(f, self.densities[f.name], self.training.temperature) for f in self.model.families
-        }
+        if self.descent is not None:
+            for family in self.model.families:
+                _check_carried(family, self.densities[family.name], self.descent.settings.method)
+        chosen = {f.name: self._with_frame(f, self.densities[f.name]) for f in self.model.families}
         object.__setattr__(self, "densities", chosen)
         for family in self.model.families:
             density = self.densities[family.name]
-            _check_density(family, density)
+            _check_density(family, density, self.random_coordinates(family))
             _check_laws(family, density, self.model.layers)
             if self.replicas > 1 and density.frame != "lagrangian":
                 raise InputError(
@@ -103,7 +108,37 @@ class Problem:
     @property
     def replicas(self) -> int:
         """K independent flows side by side: one, or several where the nodes of some family are random."""
-        return REPLICAS if any(density.nodes is not None for density in self.densities.values()) else 1
+        nodes = [family for family in self.model.families if self.densities[family.name].nodes is not None]
+        return REPLICAS if any(self.order(family) == 0 for family in nodes) else 1
+
+    def random_coordinates(self, family: Family) -> int:
+        """In how many coordinates a Gauss rule takes the nodes of a family, in all layers; 0 where they are random.
+
+        A rule needs laws that are random in few coordinates. It has nodes in the place of random ones where the family
+        has more coordinates than a grid, and in training by steps.
+        """
+        laws = [family.law(layer) for layer in range(self.model.layers)]
+        numbers = {law.uniforms for law in laws}
+        suits = len(numbers) == 1 and all(map(has_rule, laws))
+        return numbers.pop() if suits and (family.dim > _LARGEST_DIMENSION or self.descent is not None) else 0
+
+    def order(self, family: Family) -> int:
+        """Points of the Gauss rule of a family with nodes, in each random coordinate; 0 where they are random."""
+        return _order(self.densities[family.name].nodes or 0, self.random_coordinates(family))
+
+    def _with_frame(self, family: Family, density: Density) -> Density:
+        """The density with a frame that is chosen: nodes move with the flow wherever they can."""
+        hot, coordinates = self.training.temperature > 0.0, self.random_coordinates(family)
+        many = family.dim > _LARGEST_DIMENSION or self.descent is not None
+        if density.nodes is None and many and not hot and density.frame in ("auto", "lagrangian"):
+            nodes = _ORDERS[coordinates] ** coordinates if coordinates else _NODES
+            density = dataclasses.replace(density, nodes=nodes)
+        if density.frame != "auto":
+            return density
+        if density.nodes is not None:
+            return dataclasses.replace(density, frame="lagrangian")
+        on_mesh = hot or density.mesh is not None or density.cell_type != "tensor"
+        return dataclasses.replace(density, frame="comoving" if on_mesh else "lagrangian")
 
     def shared_meshes(self) -> list[list[int]]:
         """The places in `model.families` of the families on meshes; those with one mesh and one element together."""
@@ -118,17 +153,9 @@ class Problem:
         return list(places.values())
 
 
-def _with_frame(family: Family, density: Density, temperature: float) -> Density:
-    """The density with a frame that is chosen: nodes move with the flow wherever they can."""
-    many = family.dim > _LARGEST_DIMENSION and temperature == 0.0 and density.frame in ("auto", "lagrangian")
-    if density.nodes is None and many:
-        density = dataclasses.replace(density, nodes=_NODES)
-    if density.frame != "auto":
-        return density
-    if density.nodes is not None:
-        return dataclasses.replace(density, frame="lagrangian")
-    on_mesh = temperature > 0.0 or density.mesh is not None or density.cell_type != "tensor"
-    return dataclasses.replace(density, frame="comoving" if on_mesh else "lagrangian")
+def _order(nodes: int, coordinates: int) -> int:
+    """Points in each coordinate of a tensor rule of so many nodes; 0 where there is none."""
+    return round(nodes ** (1.0 / coordinates)) if coordinates else 0
 
 
 def potential_degree(density: Density) -> int:
@@ -136,15 +163,35 @@ def potential_degree(density: Density) -> int:
     return max(density.degree, 1) if density.potential_degree is None else density.potential_degree
 
 
-def _check_density(family: Family, density: Density) -> None:
+def _check_carried(family: Family, density: Density, method: str) -> None:
+    """Can every point of the discretisation carry the state of a method?
+
+    Raises:
+        InputError: when it cannot; nodes alone can.
+    """
+    given = {"frame": (density.frame, ("auto", "lagrangian")), "cell_type": (density.cell_type, ("tensor",))}
+    for key, (value, allowed) in {**given, "mesh": (density.mesh, (None,))}.items():
+        if value not in allowed:
+            raise InputError(
+                f"density.{key} = {str(value)!r}: family {family.name!r}: training.method = {method!r} has a state at "
+                "every point, which nodes alone carry; must be density.frame = 'auto' or 'lagrangian', without a mesh"
+            )
+
+
+def _check_density(family: Family, density: Density, random: int) -> None:
     """Does the discretisation fit the number of the family's parameters?
+
+    Args:
+        family: the family.
+        density: its settings.
+        random: coordinates of a Gauss rule that has its nodes; 0 where they are random.
 
     Raises:
         InputError: when it does not.
     """
     where = f"family {family.name!r} has dim = {family.dim}"
     if density.nodes is not None:
-        _check_nodes(family, density)
+        _check_nodes(family, density, random)
         return
     if family.dim > _LARGEST_DIMENSION:
         raise InputError(
@@ -160,11 +207,17 @@ def _check_density(family: Family, density: Density) -> None:
         raise InputError(f"density.cells = {density.cells}: {where}; at most {most} in each direction")
 
 
-def _check_nodes(family: Family, density: Density) -> None:
-    """Do random nodes suit the family's density?"""
+def _check_nodes(family: Family, density: Density, random: int) -> None:
+    """Do nodes suit the family's density?"""
     number, where = density.nodes or 0, f"density.nodes = {density.nodes}: family {family.name!r}"
     if density.frame not in ("auto", "lagrangian"):
-        raise InputError(f"{where} has density.frame = {density.frame!r}; random nodes need 'lagrangian' or 'auto'")
+        raise InputError(f"{where} has density.frame = {density.frame!r}; such nodes need 'lagrangian' or 'auto'")
+    if random:
+        order = _order(number, random)
+        if order**random != number or not 2 <= order <= _FINEST_RULE:
+            power = {1: "a number", 2: "the square of a number", 3: "the cube of a number"}[random]
+            raise InputError(f"{where}: must be {power} from 2 to {_FINEST_RULE}, the order of a Gauss rule")
+        return
     if number & (number - 1) or number < 2 * REPLICAS:
         raise InputError(
             f"{where}: must be a power of two, at least {2 * REPLICAS}, as {REPLICAS} independent flows share them"
@@ -209,7 +262,10 @@ def refined(problem: Problem) -> Problem:
         InputError: for degree 3 on a mesh file, which cannot be made finer here.
     """
     time = _scaled(problem.time, step=0.5, tolerance=0.1)
-    densities = {name: _finer(density) for name, density in problem.densities.items()}
+    orders = {
+        family.name: (problem.order(family), problem.random_coordinates(family)) for family in problem.model.families
+    }
+    densities = {name: _finer(density, *orders[name]) for name, density in problem.densities.items()}
     training = dataclasses.replace(problem.training, stationary=None, precision="double")  # ends where the problem does
     margin = _WIDER * problem.margin
     return dataclasses.replace(problem, training=training, densities=densities, time=time, margin=margin)
@@ -222,7 +278,10 @@ def _scaled(time: Time, *, step: float, tolerance: float) -> Time:
     return dataclasses.replace(time, tolerance=max(tolerance * time.relative_tolerance, FINEST))
 
 
-def _finer(density: Density) -> Density:
+def _finer(density: Density, order: int, random: int) -> Density:
+    if order:
+        finer = min(int(np.ceil(_FINER * order)), _FINEST_RULE)
+        return dataclasses.replace(density, nodes=finer**random)
     if density.nodes is not None:
         return dataclasses.replace(density, nodes=4 * density.nodes)
     if density.degree < 3 and density.frame != "lagrangian":
@@ -261,7 +320,7 @@ def coarsened(problem: Problem) -> Beside | None:
     Returns:
         None where there is no coarser one: meshes from files, and too few cells.
     """
-    if problem.replicas > 1:
+    if any(density.nodes is not None for density in problem.densities.values()):
         return _with_fewer_nodes(problem)
     found = {name: _coarser(density) for name, density in problem.densities.items()}
     densities = {name: density for name, density in found.items() if density is not None}
@@ -278,13 +337,19 @@ def coarsened(problem: Problem) -> Beside | None:
 
 
 def _with_fewer_nodes(problem: Problem) -> Beside | None:
-    """Half of all random nodes, F = 2: what a potential makes of its own nodes is a bias that falls as 1/n."""
+    """Half of all random nodes, F = 2: what a potential makes of its own nodes is a bias that falls as 1/n.
+
+    Gauss rules of half the order: their distance is taken for the error, which is smaller.
+    """
     densities = dict(problem.densities)
-    for name, density in densities.items():
-        if density.nodes is not None:
-            if density.nodes < 4 * REPLICAS:
-                return None
-            densities[name] = dataclasses.replace(density, nodes=density.nodes // 2)
+    for family in problem.model.families:
+        density, order = densities[family.name], problem.order(family)
+        if density.nodes is None:
+            continue
+        if (order or density.nodes) < (_LEAST_ORDER if order else 4 * REPLICAS):
+            return None
+        nodes = (order // 2) ** problem.random_coordinates(family) if order else density.nodes // 2
+        densities[family.name] = dataclasses.replace(density, nodes=nodes)
 
     time = _scaled(problem.time, step=2.0, tolerance=4.0)
     training = dataclasses.replace(problem.training, stationary=None)

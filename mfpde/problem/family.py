@@ -170,19 +170,19 @@ class Family:
         """Units that stand for a density: one at each nonlinear part q, whatever the number of linear coordinates.
 
         As f is linear in v, ∫f(T, (q, v)) ρ(dv) = f(T, (q, B)) with B = ∫v ρ(dv): the unit (q, B) of weight one.
-        Without linear coordinates it is q with the mass for its weight. Points without coordinates are nodes, each of
-        the same mass, and their moments are the parameters themselves.
+        Without linear coordinates it is q with the mass for its weight. Points without coordinates are nodes, and their
+        moments are the parameters themselves, and the mass.
 
         Args:
             q: (…, u, s), or (…, u, 0).
-            moments: (…, u·a), a running fastest; or (…, u·d).
+            moments: (…, u·a), a running fastest; or (…, u·(d + 1)).
 
         Returns:
             θ (…, u, d) and weights (…, u).
         """
         if self.are_nodes(q):
-            theta = moments.reshape(*q.shape[:-1], self.dim)
-            return theta, jnp.full(q.shape[:-1], 1.0 / q.shape[-2])
+            known = moments.reshape(*q.shape[:-1], self.dim + 1)
+            return known[..., :-1], known[..., -1]
         if not self.linear:
             return q, moments
         order = np.argsort([*self.nonlinear_axes, *self.linear])

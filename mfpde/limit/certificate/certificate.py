@@ -167,9 +167,8 @@ def _seen(
         nodes = {place: known[place][2] for place in alone}
         at = [nodes[place][..., model.families[place].nonlinear_axes] for place in alone]
         for place, q, data in zip(alone, at, probes.of(alone).gradients(at), strict=True):
-            linear = model.families[place].linear
-            moments = nodes[place][..., linear] if linear else np.ones_like(data)
-            known[place] = q, data, moments / q.shape[1]
+            linear, mass = model.families[place].linear, nodes[place][..., -1:]
+            known[place] = q, data, mass * (nodes[place][..., linear] if linear else np.ones_like(data))
     return known, probes
 
 

@@ -1,4 +1,4 @@
-"""Clouds of nodes: as many of a law as are asked for, each of the same mass, in K replicas of the flow."""
+"""Clouds of nodes: random ones of a law, each of the same mass, in K replicas of the flow; or those of a Gauss rule."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from mfpde.limit.sampled.gauss_rule import law_rule, rule_size
 from mfpde.limit.sampled.sequences import law_points
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.table_size import MOST_TABLED, table_range
@@ -25,10 +26,12 @@ class NodeCloud(TabulatedNodes):
     Attributes:
         count: n, nodes of a layer and replica.
         place: of the family in the model, by which its nodes differ from those of others.
+        order: of the Gauss rule in each random coordinate of the law; 0 for random nodes.
     """
 
     count: int
     place: int
+    order: int = 0
 
     @property
     def nodes(self) -> int:
@@ -44,22 +47,26 @@ class NodeCloud(TabulatedNodes):
         """This rank's nodes of the initial laws."""
         depth = self.layers // self.replicas
         position = np.empty((self.layers, self.own.stop - self.own.start, self.family.dim))
+        mass = np.full(position.shape[:2], 1.0 / self.count)
         for block, law in enumerate(self.laws):
-            replica, layer = divmod(block, depth)
-            rng = np.random.default_rng([replica, layer, self.place])
-            position[block] = law_points(law, self.count, self.family.linear, rng)[self.own]
+            if self.order:
+                points, mass[block] = (array[self.own] for array in law_rule(law, self.order))
+            else:
+                replica, layer = divmod(block, depth)
+                rng = np.random.default_rng([replica, layer, self.place])
+                points = law_points(law, self.count, self.family.linear, rng)[self.own]
+            position[block] = points
 
-        shape = position.shape[:2]
         table = np.zeros((self.layers, len(self.least)))
         count, patience = np.array(self.least, dtype=np.int64), np.array([np.inf])
-        part = NodesPart(
-            position, np.zeros(shape), np.full(shape, 1.0 / self.count), table, table, count, patience
-        )  # fmt: skip
+        part = NodesPart(position, np.zeros(mass.shape), mass, table, table, count, patience)
         return self.fit_table(part) if self.tabled else part
 
 
-def build_cloud(family: Family, place: int, layers: int, nodes: int, replicas: int, comm: MPI.Intracomm) -> NodeCloud:
-    """The cloud of a family, whose nodes all replicas share.
+def build_cloud(
+    family: Family, place: int, layers: int, nodes: int, replicas: int, comm: MPI.Intracomm, order: int = 0
+) -> NodeCloud:
+    """The cloud of a family, whose nodes all replicas share; of a rule each has all.
 
     Args:
         family: the family.
@@ -68,6 +75,8 @@ def build_cloud(family: Family, place: int, layers: int, nodes: int, replicas: i
         nodes: of a layer in all replicas together.
         replicas: K.
         comm: communicator.
+        order: of the rule; 0 for random nodes.
     """
+    count = rule_size(family.law(0).uniforms, order) if order else nodes // replicas
     least, most = table_range(len(family.nonlinear_axes))
-    return NodeCloud(family, replicas * layers, least, most, comm, replicas, count=nodes // replicas, place=place)
+    return NodeCloud(family, replicas * layers, least, most, comm, replicas, count=count, place=place, order=order)

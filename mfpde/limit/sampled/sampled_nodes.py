@@ -74,8 +74,8 @@ class SampledNodes(CloudNodes, TabledNodes):
 class SeparateNodes(CloudNodes):
     """The nodes of one family, each a unit of its own; their parameters are what the Transformer sees.
 
-    In the place of moments stand the parameters X (L, n·d) of all nodes, and in that of the potential at a table's
-    points L ∂R/∂X_j, of which n times is ∇V without weight decay.
+    In the place of moments stand the parameters X and the mass of all nodes, (L, n·(d + 1)), and in that of the
+    potential at a table's points L ∂R/∂X_j, which is m_j ∇V, and L ∂R/∂m_j, which is V, both without weight decay.
     """
 
     def initial(self, warn: Callable[[str], None]) -> tuple[NodesPart, float]:
@@ -90,28 +90,26 @@ class SeparateNodes(CloudNodes):
         return super().initial(warn)
 
     def moments(self, part: NodesPart) -> list[Moments]:
-        """The parameters of all nodes."""
-        square = self.grid.square(part)
-        return [Moments(np.empty((self.grid.layers, self.grid.nodes, 0)), self._everywhere(part.position), square)]
+        """The parameters and the masses of all nodes."""
+        square, known = self.grid.square(part), np.concatenate([part.position, part.mass[..., None]], axis=2)
+        return [Moments(np.empty((self.grid.layers, self.grid.nodes, 0)), self._everywhere(known), square)]
 
     def potential(self, part: NodesPart, gradient: Sequence[Array], weight_decay: float) -> Field:
-        """∇V at this rank's nodes; V only where f is linear in v, V = ⟨v, ∂V/∂v⟩, and ΔV nowhere."""
+        """V and ∇V at this rank's nodes; ΔV nowhere."""
         own = gradient[self.members[0]].reshape(self.grid.layers, self.grid.nodes, -1)[:, self.grid.own]
-        data = self.grid.nodes * own
-        linear = self.grid.family.linear
-        value = (part.position * data)[..., linear].sum(axis=2) if linear else np.full(data.shape[:2], np.nan)
-        value = value + 0.5 * weight_decay * (part.position**2).sum(axis=2)
-        return Field(value, data + weight_decay * part.position, np.zeros(data.shape[:2]))
+        value = own[..., -1] + 0.5 * weight_decay * (part.position**2).sum(axis=2)
+        slope = own[..., :-1] / part.mass[..., None] + weight_decay * part.position
+        return Field(value, slope, np.zeros(value.shape))
 
     def masses(self, part: NodesPart) -> list[Share]:
-        """m_j for each parameter of every node."""
-        return [self._everywhere(np.broadcast_to(part.mass[..., None], part.position.shape))]
+        """m_j for each parameter of every node, and for its mass."""
+        return [self._everywhere(np.repeat(part.mass[..., None], self.grid.family.dim + 1, axis=2))]
 
     def _changes(self, part: NodesPart, motion: Array) -> Share:  # noqa: ARG002
-        return self._everywhere(motion)
+        return self._everywhere(np.concatenate([motion, np.zeros_like(motion[..., :1])], axis=2))
 
     def _everywhere(self, own: Array) -> Share:
-        """This rank's share of an array of all nodes (L, n·d), zero but for its own nodes' (L, n, d)."""
+        """This rank's share of an array of all nodes (L, n·c), zero but for its own nodes' (L, n, c)."""
         whole = np.zeros((self.grid.layers, self.grid.nodes, own.shape[2]))
         whole[:, self.grid.own] = own
         return share_of(whole.reshape(self.grid.layers, -1))
@@ -124,7 +122,8 @@ def build_sampled_nodes(comm: MPI.Intracomm, problem: Problem) -> tuple[CloudNod
         nodes = problem.densities[family.name].nodes
         if nodes is None:
             continue
-        grid = build_cloud(family, place, model.layers, nodes, problem.replicas, comm)
+        order = problem.order(family)
+        grid = build_cloud(family, place, model.layers, nodes, problem.replicas, comm, order)
         if grid.tabled:
             found.append(SampledNodes(comm, (place,), grid, accuracy))
         else:

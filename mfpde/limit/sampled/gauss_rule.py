@@ -1,0 +1,58 @@
+"""Points of an initial law that is random in few coordinates: a Gauss rule in normal scores, with no chance in it.
+
+A law makes its draws of uniform numbers, θ = Q(p). With p = Φ(x) they are functions of independent normal numbers x,
+
+    ∫φ dρ = E φ(Q(Φ(x))) ≈ Σ_j w_j φ(Q(Φ(x_j))),
+
+and the tensor product of Gauss–Hermite rules is the law's Gauss rule where it is normal, and converges as fast for
+every law that is a smooth image of normal numbers. A value matrix that is zero at the start has no random coordinates:
+the law stays on a graph v = v(u), and a rule in u alone resolves it, whatever the size of v.
+Source: Golub & Welsch, *Math. Comp.* 23 (1969), for the rule.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from mfpde.problem.laws import Law
+
+Array = NDArray[np.float64]
+MOST_RANDOM = 3  # coordinates of a tensor rule
+_FAINT = 1e-9  # mass of a point, of all, that is left out
+
+
+def has_rule(law: Law) -> bool:
+    """Is the law a smooth image of at most three normal numbers?"""
+    return 0 < law.uniforms <= MOST_RANDOM and _is_single(law)
+
+
+def law_rule(law: Law, order: int) -> tuple[Array, Array]:
+    """Points (n, d) and masses (n,) of a law that `has_rule`; those of hardly any mass are left out.
+
+    Args:
+        law: the law.
+        order: points in each random coordinate.
+    """
+    line, weights = np.polynomial.hermite_e.hermegauss(order)
+    normal = np.stack(np.meshgrid(*[line] * law.uniforms, indexing="ij"), axis=-1).reshape(-1, law.uniforms)
+    mass = reduce(np.multiply.outer, [weights / weights.sum()] * law.uniforms).ravel()
+
+    kept = mass > _FAINT * mass.max()
+    mass = mass[kept] / mass[kept].sum()
+    return law.quantiles(ndtr(normal[kept])), mass
+
+
+def rule_size(coordinates: int, order: int) -> int:
+    """How many points `law_rule` has."""
+    weights = np.polynomial.hermite_e.hermegauss(order)[1]
+    mass = reduce(np.multiply.outer, [weights] * coordinates).ravel()
+    return int((mass > _FAINT * mass.max()).sum())
+
+
+def _is_single(law: Law) -> bool:
+    """Is nothing in it a mixture, whose parts a uniform number chooses?"""
+    return len(law.parts) == 1 and all(_is_single(part) for part in getattr(law, "laws", ()))
