@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.errors import InputError
 from mfpde.problem.tasks import Task
@@ -22,22 +23,23 @@ type Parameters = tuple[jax.Array, ...]
 """Per family θ (L, u, d)."""
 type Weights = tuple[jax.Array, ...]
 """Per family w (L, u); the weights of a layer sum to 1."""
-type Batch = tuple[jax.Array, jax.Array, jax.Array]
+type Piece = tuple[jax.Array, jax.Array, jax.Array]
 """Tokens (b, N, D), targets (b, C) and their shares of the mean (b,)."""
+type Array = NDArray[np.float64]
 
-_MEMORY = 2**25  # bytes that one batch of samples may take, roughly; more is no faster: it leaves the cache
+_MEMORY = 2**25  # bytes that one piece of the samples may take, roughly; more is no faster: it leaves the cache
 _COPIES = 6  # arrays of the size of the largest intermediate that its derivative keeps
 
 
 @dataclass(frozen=True)
 class ParticleFlow:
-    """The gradient flow of a model's units: the model, its samples in batches, and the weight decay λ.
+    """The gradient flow of a model's units: the model, its samples in pieces that fit memory, and the weight decay λ.
 
     Attributes:
         model: the Transformer.
-        tokens: (batches, b, N, D), the last batch padded.
-        targets: (batches, b, C).
-        shares: (batches, b), 1/n, and 0 for padding.
+        tokens: (pieces, b, N, D), the last piece padded.
+        targets: (pieces, b, C).
+        shares: (pieces, b), 1/n, and 0 for padding.
         weight_decay: λ.
     """
 
@@ -50,8 +52,8 @@ class ParticleFlow:
     def risk(self, parameters: Parameters, weights: Weights) -> tuple[jax.Array, jax.Array]:
         """R, and the share of samples whose largest output is where the target is largest."""
 
-        def add(sums: tuple[jax.Array, jax.Array], batch: Batch) -> tuple[tuple[jax.Array, jax.Array], None]:
-            loss, hits = risk(self.model, join(parameters, weights), *batch)
+        def add(sums: tuple[jax.Array, jax.Array], piece: Piece) -> tuple[tuple[jax.Array, jax.Array], None]:
+            loss, hits = risk(self.model, join(parameters, weights), *piece)
             return (sums[0] + loss, sums[1] + hits), None
 
         start = (jnp.zeros(()), jnp.zeros(()))
@@ -67,13 +69,13 @@ class ParticleFlow:
         return self.risk(parameters, weights)[0] + self.penalty(parameters, weights)
 
     def gradient(self, parameters: Parameters, weights: Weights) -> Parameters:
-        """∂Q/∂θ_j; differentiates inside the loop over batches, so that one batch at a time is in memory."""
+        """∂Q/∂θ_j; differentiates inside the loop over pieces, so that one piece at a time is in memory."""
 
-        def loss(inner: Parameters, batch: Batch) -> jax.Array:
-            return risk(self.model, join(inner, weights), *batch)[0]
+        def loss(inner: Parameters, piece: Piece) -> jax.Array:
+            return risk(self.model, join(inner, weights), *piece)[0]
 
-        def add(sums: Parameters, batch: Batch) -> tuple[Parameters, None]:
-            return jax.tree.map(jnp.add, sums, jax.grad(loss)(parameters, batch)), None
+        def add(sums: Parameters, piece: Piece) -> tuple[Parameters, None]:
+            return jax.tree.map(jnp.add, sums, jax.grad(loss)(parameters, piece)), None
 
         start = jax.grad(self.penalty)(parameters, weights)
         return jax.lax.scan(add, start, (self.tokens, self.targets, self.shares))[0]
@@ -85,7 +87,7 @@ class ParticleFlow:
 
 
 def make_flow(
-    model: Transformer, task: Task, weight_decay: float, units: Units, batch: int | None = None, test: bool = False
+    model: Transformer, task: Task, weight_decay: float, units: Units, piece: int | None = None, test: bool = False
 ) -> ParticleFlow:
     """The flow on a task's training samples, or its test samples.
 
@@ -93,8 +95,8 @@ def make_flow(
         model: the Transformer.
         task: whose samples are trained on.
         weight_decay: λ.
-        units: whose number decides, with the tokens', how many samples fit in a batch.
-        batch: samples in a batch instead.
+        units: whose number decides, with the tokens', how many samples fit in a piece.
+        piece: samples in a piece instead, at most.
         test: take the test samples.
 
     Raises:
@@ -104,15 +106,27 @@ def make_flow(
     if tokens is None:
         raise InputError("task: has no test samples")
     tokens, targets = np.asarray(tokens), np.asarray(targets)
-    size = min(batch or _batch(model, tokens.shape[1], units), len(tokens))
-    count = -(-len(tokens) // size)
 
-    # Padding repeats the first sample, so that it is finite wherever the samples are, with a share of zero.
-    pad = count * size - len(tokens)
-    padded = [np.concatenate([a, np.repeat(a[:1], pad, axis=0)]) for a in (tokens, targets)]
-    shares = np.concatenate([np.full(len(tokens), 1.0 / len(tokens)), np.zeros(pad)])
-    batches = [jnp.asarray(a.reshape(count, size, *a.shape[1:])) for a in (*padded, shares)]
-    return ParticleFlow(model, batches[0], batches[1], batches[2], weight_decay)
+    places, shares = pieces(len(tokens), piece or _piece(model, tokens.shape[1], units))
+    chosen = [jnp.asarray(array) for array in (tokens[places], targets[places], shares)]
+    return ParticleFlow(model, chosen[0], chosen[1], chosen[2], weight_decay)
+
+
+def pieces(samples: int, most: int) -> tuple[NDArray[np.int64], Array]:
+    """Samples in pieces of one length.
+
+    Args:
+        samples: n, of which a mean is taken.
+        most: samples in a piece.
+
+    Returns:
+        Their places (pieces, b) and their shares of the mean (pieces, b). Padding repeats the first sample, so that it
+        is finite wherever the samples are, with a share of zero.
+    """
+    count = -(-samples // most)
+    size = -(-samples // count)
+    places = np.arange(count * size).reshape(count, size)
+    return np.where(places < samples, places, 0), np.where(places < samples, 1.0 / samples, 0.0)
 
 
 def split(units: Units) -> tuple[Parameters, Weights]:
@@ -131,7 +145,7 @@ def _per_weight(values: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where(some[..., None], values / jnp.where(some, weights, 1.0)[..., None], 0.0)
 
 
-def _batch(model: Transformer, tokens: int, units: Units) -> int:
+def _piece(model: Transformer, tokens: int, units: Units) -> int:
     """How many samples fit: a head has N² numbers a unit, and every layer keeps them for the reverse pass."""
     largest = max(weights.shape[1] for _, weights in units)
     return max(1, _MEMORY // (8 * _COPIES * model.layers * tokens**2 * largest))

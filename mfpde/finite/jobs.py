@@ -27,19 +27,24 @@ _COPIES = 6  # arrays of the size of the largest intermediate that its derivativ
 
 @dataclass(frozen=True)
 class Method:
-    """How to train: by gradient descent where a learning rate is given, otherwise by the adaptive flow.
+    """How to train: by the flow, adaptively or in steps of one length, or by the method of the run file.
 
     Attributes:
-        learning_rate: h of gradient descent, in units of τ; None for the flow.
+        learning_rate: h of gradient descent that approximates the flow, in units of τ; None where steps leave no error
+            to extrapolate: the flow, and a method, whose steps the limit has as well.
         tolerance: of a step of the flow.
+        optimiser: training.method of the run file; empty for the flow.
     """
 
     learning_rate: float | None = None
     tolerance: float = 1e-6
+    optimiser: str = ""
 
     @property
     def name(self) -> str:
         """Its part of a file's name."""
+        if self.optimiser:
+            return self.optimiser
         return f"flow-{self.tolerance:g}" if self.learning_rate is None else f"descent-{self.learning_rate:g}"
 
 

@@ -1,7 +1,8 @@
-"""Training a finite Transformer: gradient descent with a learning rate, or its flow by an adaptive Runge–Kutta method.
+"""The flow of a finite Transformer: by an adaptive Runge–Kutta method, or by gradient descent with a learning rate.
 
 Times are the flow's τ. A step of gradient descent is θ_j ← θ_j − h (L/w_j) ∂Q/∂θ_j: with the learning rate h fixed, M
 equal units and n steps, τ = n h, whatever M and L are. With temperature every unit has noise of its own.
+Training by the steps of a run file's method is in `optimiser_steps`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import diffrax
 import equinox
@@ -20,8 +22,8 @@ from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import Parameters, ParticleFlow, Weights, join, split
 from mfpde.problem.transformer import Units
 
-type Advance = Callable[[Parameters, Weights, float, float, jax.Array], tuple[Parameters, int]]
-"""From units at one τ, and the key of the noise, to units at a later τ and the number of steps in between."""
+type Advance = Callable[[TrainingState, Weights, float, jax.Array], TrainingState]
+"""From one state to that at a later τ; the last argument is the key of the noise."""
 type Measure = Callable[[Parameters, Weights], tuple[jax.Array, jax.Array, jax.Array]]
 """Risk, accuracy and penalty of units."""
 
@@ -56,16 +58,35 @@ class TrainingSnapshot:
 
 
 @dataclass(frozen=True)
+class TrainingState:
+    """All that training goes on from.
+
+    Attributes:
+        parameters: per family θ (L, u, d).
+        memory: what a method keeps of earlier gradients, arrays of a number per parameter; () where it keeps nothing.
+        tau: τ.
+        steps: since τ = 0.
+    """
+
+    parameters: Parameters
+    memory: Any = ()
+    tau: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
 class Trainer:
     """A way to train, compiled once for units of one shape.
 
     Attributes:
         advance: from one τ to the next.
         measure: of the units at one τ.
+        start: from the units' θ at τ = 0 to the state there.
     """
 
     advance: Advance
     measure: Measure
+    start: Callable[[Parameters], TrainingState] = TrainingState
 
     def snapshots(self, units: Units, times: Sequence[float], seed: int = 0) -> Iterator[TrainingSnapshot]:
         """A snapshot at every time.
@@ -76,7 +97,7 @@ class Trainer:
             seed: of the noise, where there is some.
 
         Raises:
-            InputError: for times that do not increase from 0.
+            InputError: for times that do not increase from 0, or at which no step can end.
             ComputationError: when the units are no longer finite, or the step size collapses.
         """
         if not times or min(times) < 0.0 or any(a >= b for a, b in pairwise(times)):
@@ -84,16 +105,16 @@ class Trainer:
 
         key = jax.random.key(seed)
         parameters, weights = split(units)
-        tau, steps = 0.0, 0
+        state = self.start(parameters)
         for time in map(float, times):
-            if time > tau:
-                parameters, taken = self.advance(parameters, weights, tau, time, jax.random.fold_in(key, steps))
-                tau, steps = time, steps + taken
+            if time > state.tau:
+                state = self.advance(state, weights, time, jax.random.fold_in(key, state.steps))
 
-            risk, accuracy, penalty = (float(value) for value in self.measure(parameters, weights))
+            risk, accuracy, penalty = (float(value) for value in self.measure(state.parameters, weights))
             if not np.isfinite(risk + penalty):
-                raise ComputationError(f"the finite Transformer is not finite at τ = {tau:g}")
-            yield TrainingSnapshot(tau, risk, accuracy, penalty, join(parameters, weights), steps)
+                raise ComputationError(f"the finite Transformer is not finite at τ = {state.tau:g}")
+            reached = join(state.parameters, weights)
+            yield TrainingSnapshot(state.tau, risk, accuracy, penalty, reached, state.steps)
 
 
 def gradient_descent(flow: ParticleFlow, learning_rate: float, temperature: float = 0.0) -> Trainer:
@@ -127,13 +148,12 @@ def gradient_descent(flow: ParticleFlow, learning_rate: float, temperature: floa
 
         return jax.lax.fori_loop(0, count, step, parameters)
 
-    def advance(
-        parameters: Parameters, weights: Weights, start: float, end: float, key: jax.Array
-    ) -> tuple[Parameters, int]:
-        count = max(1, int(np.ceil((end - start) / learning_rate - 1e-9)))
-        return repeat(parameters, weights, (end - start) / count, count, key), count
+    def advance(state: TrainingState, weights: Weights, end: float, key: jax.Array) -> TrainingState:
+        count = max(1, int(np.ceil((end - state.tau) / learning_rate - 1e-9)))
+        parameters = repeat(state.parameters, weights, (end - state.tau) / count, count, key)
+        return TrainingState(parameters, tau=end, steps=state.steps + count)
 
-    return Trainer(advance, _measure(flow))
+    return Trainer(advance, measure_of(flow))
 
 
 def runge_kutta(flow: ParticleFlow, tolerance: float = 1e-8) -> Trainer:
@@ -165,20 +185,19 @@ def runge_kutta(flow: ParticleFlow, tolerance: float = 1e-8) -> Trainer:
         )  # fmt: skip
         return jax.tree.map(lambda y: y[-1], solution.ys), solution.stats["num_steps"]
 
-    def advance(
-        parameters: Parameters, weights: Weights, start: float, end: float, _: jax.Array
-    ) -> tuple[Parameters, int]:
+    def advance(state: TrainingState, weights: Weights, end: float, _: jax.Array) -> TrainingState:
         try:
-            parameters, steps = solve(parameters, weights, start, end)
-            return jax.block_until_ready(parameters), int(steps)
+            parameters, steps = solve(state.parameters, weights, state.tau, end)
+            return TrainingState(jax.block_until_ready(parameters), tau=end, steps=state.steps + int(steps))
         except equinox.EquinoxRuntimeError as error:
             reason = " ".join(str(error).split())[:120]
-            raise ComputationError(f"the finite flow broke down after τ = {start:g}: {reason}") from error
+            raise ComputationError(f"the finite flow broke down after τ = {state.tau:g}: {reason}") from error
 
-    return Trainer(advance, _measure(flow))
+    return Trainer(advance, measure_of(flow))
 
 
-def _measure(flow: ParticleFlow) -> Measure:
+def measure_of(flow: ParticleFlow) -> Measure:
+    """Risk, accuracy and penalty on the flow's samples, compiled."""
     return jax.jit(lambda parameters, weights: (*flow.risk(parameters, weights), flow.penalty(parameters, weights)))
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.errors import ComputationError
-from mfpde.finite.flow import Parameters, Weights, make_flow, split
+from mfpde.finite.flow import Parameters, ParticleFlow, Weights, make_flow, split
 from mfpde.finite.jobs import Job, Method
 from mfpde.finite.methods import Trainer, TrainingSnapshot, gradient_descent, runge_kutta
+from mfpde.finite.optimiser_steps import optimiser_steps
 from mfpde.finite.record_files import Record, has_time
+from mfpde.problem.descent import Descent
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units
+
+if TYPE_CHECKING:
+    from mfpde.config.settings import Training
 
 Array = NDArray[np.float64]
 type TestRisk = Callable[[Parameters, Weights], tuple[jax.Array, jax.Array]]
@@ -31,13 +37,20 @@ class TrainerCache:
         task: training and test samples.
         weight_decay: λ.
         temperature: β⁻¹.
+        descent: the method that all jobs train by; None for the flow.
     """
 
     model: Transformer
     task: Task
     weight_decay: float
     temperature: float = 0.0
+    descent: Descent | None = None
     _compiled: dict[tuple[Method, tuple[int, ...]], tuple[Trainer, TestRisk | None]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Transformer, task: Task, training: Training) -> TrainerCache:
+        """For the training of a run file."""
+        return cls(model, task, training.weight_decay, training.temperature, Descent.of(training, task.samples))
 
     def train(self, job: Job, times: Sequence[float], kept: Sequence[float]) -> Record:
         """Train one job.
@@ -77,16 +90,19 @@ class TrainerCache:
         """Compile once per method and number of units; only the last is kept, since jobs of one shape come together."""
         key = (method, tuple(weights.shape[1] for _, weights in units))
         if key not in self._compiled:
-            flow = make_flow(self.model, self.task, self.weight_decay, units)
-            if method.learning_rate is None:
-                trainer = runge_kutta(flow, method.tolerance)
-            else:
-                trainer = gradient_descent(flow, method.learning_rate, self.temperature)
+            trainer = self._trainer(method, make_flow(self.model, self.task, self.weight_decay, units))
             test_risk = None
             if self.task.test_tokens is not None:
                 test_risk = jax.jit(make_flow(self.model, self.task, self.weight_decay, units, test=True).risk)
             self._compiled = {key: (trainer, test_risk)}
         return self._compiled[key]
+
+    def _trainer(self, method: Method, flow: ParticleFlow) -> Trainer:
+        if self.descent is not None:
+            return optimiser_steps(flow, self.descent)
+        if method.learning_rate is None:
+            return runge_kutta(flow, method.tolerance)
+        return gradient_descent(flow, method.learning_rate, self.temperature)
 
     def _row(self, snapshot: TrainingSnapshot, test_risk: TestRisk | None) -> dict[str, float]:
         """The columns of one report; accuracies are those of a classification only."""

@@ -40,7 +40,7 @@ def test_velocity_is_the_slope_of_the_energy(make):
     model = replace(models.attention_mlp(channels=3, layers=3, bias=True), step=0.6)
     task = teacher(model, samples=5, tokens=3, channels=3)
     units = make(model)
-    flow = make_flow(model, task, 0.3, units, batch=2)  # three batches, the last one padded
+    flow = make_flow(model, task, 0.3, units, piece=2)  # three pieces, the last one padded
     parameters, weights = split(units)
     energy = jax.jit(lambda p: flow.energy(p, weights))
     velocity = flow.velocity(parameters, weights)
@@ -60,10 +60,10 @@ def test_velocity_is_the_slope_of_the_energy(make):
         assert float(velocity[family][layer, unit, axis]) == pytest.approx(expected, rel=1e-8, abs=1e-9 + 10 * rounding)
 
 
-def test_batches_change_nothing():
+def test_pieces_change_nothing():
     model, task = models.attention(), in_context_regression(samples=7, context=3)
     units = sampled_units(model, 4, 0)
-    whole, split_up = (make_flow(model, task, 0.1, units, batch=size) for size in (7, 3))
+    whole, split_up = (make_flow(model, task, 0.1, units, piece=size) for size in (7, 3))
     parameters, weights = split(units)
     assert split_up.tokens.shape[:2] == (3, 3)
     for name in ("energy", "risk", "velocity"):
