@@ -200,6 +200,7 @@ class Solver:
             steps=self.stepper.history,
             risk_error=error,
             certified=certified,
+            batch_risk=self.stepper.batch_risk if isinstance(self.stepper, DescentStepper) else None,
         )
         report = self.reporter.report(state, potential, march)
 

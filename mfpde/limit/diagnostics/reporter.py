@@ -34,6 +34,7 @@ class March:
         steps: all trial steps since the last report.
         risk_error: the estimated error of the risk, nan where it is not estimated.
         certified: compute the gap: a pass over the samples, and the potential at many points.
+        batch_risk: of training by steps R of the last batch, before its step; None for the flow.
     """
 
     count: int
@@ -41,6 +42,7 @@ class March:
     steps: Sequence[Step]
     risk_error: float
     certified: bool
+    batch_risk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class Reporter:
         if self.classification:
             values["accuracy"] = potential.outcome.accuracy
             values["test_accuracy"] = test.accuracy if test else float("nan")
-        return {name: values[name] for name in history_columns(self.classification)}
+        if march.batch_risk is not None:
+            values |= {"step": float(march.count), "learning_rate": march.size, "batch_risk": march.batch_risk}
+        return {name: values[name] for name in history_columns(self.classification, march.batch_risk is not None)}
 
     def _moments(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockMoments]:
         for name, layer, found, b in self._blocks(diagnostics):
@@ -210,11 +214,13 @@ def _standard_error(risks: NDArray[np.float64]) -> float:
     return float(risks.std(ddof=1) / np.sqrt(len(risks))) if len(risks) > 1 else float("nan")
 
 
-def history_columns(classification: bool) -> list[str]:
+def history_columns(classification: bool, by_steps: bool = False) -> list[str]:
     """The columns of history.csv in their order; docs/reading.md explains them."""
     columns = [
         "tau", "risk", "penalty", "entropy", "energy", "dissipation", "gap", "mass_error", "min_density",
         "negative_mass", "boundary_mass", "energy_remainder", "risk_error", "risk_std", "steps", "step_size",
         "test_risk",
     ]  # fmt: skip
-    return [*columns, "accuracy", "test_accuracy"] if classification else columns
+    if classification:
+        columns += ["accuracy", "test_accuracy"]
+    return [*columns, "step", "learning_rate", "batch_risk"] if by_steps else columns
