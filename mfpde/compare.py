@@ -1,4 +1,4 @@
-"""`python -m mfpde.compare`: the PDE of a run directory against its finite Transformers, in one report."""
+"""`python -m mfpde.compare`: the limit of a run directory against its finite Transformers, in one report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def parser() -> Parser:
     p.add_argument("directory", type=Path, metavar="DIR", help="a run directory that solve and particles have filled")
     p.add_argument("--run", type=Path, metavar="RUN.toml", help="the run file, if DIR or the files it names were moved")
     p.add_argument("--depth", default="", metavar="L,…", help="depths to compare with L = ∞, at least two")
-    p.add_argument("--change", metavar="c", help="relative change of λ and of η that must have been seen; default 0.05")
+    p.add_argument(
+        "--change", metavar="c", help="relative change of λ, η and learning rate that must have been seen; default 0.05"
+    )
     return p
 
 

@@ -13,6 +13,8 @@ from mfpde.parallel.agreement import agree
 from mfpde.runs.command_line import Parser, number
 
 if TYPE_CHECKING:
+    from mfpde.config.settings import Training
+    from mfpde.finite.jobs import Method
     from mfpde.runs.finite_runs import TrainingPlan
 
 _EXAMPLES = """\
@@ -21,6 +23,7 @@ _EXAMPLES = """\
   python -m mfpde.particles runs/in-context.toml --units 32x20,48x24 --initial grid --set training.horizon=1
   python -m mfpde.particles runs/in-context.toml --units 40 --seeds 4 --learning-rate 0.05
 
+A run file with training.method is trained by its steps and batches.
 A study that was stopped goes on where it was; finished Transformers are not trained again.
 """
 _KEPT = "stopped; finished Transformers are kept, and the same command goes on with the others"
@@ -41,7 +44,9 @@ def parser() -> Parser:
         "--initial", default="sampled", metavar="HOW", help="sampled (default), grid or gauss: where units start"
     )
     p.add_argument(
-        "--learning-rate", metavar="h", help="gradient descent with steps of h in τ; default the flow itself"
+        "--learning-rate",
+        metavar="h",
+        help="the flow by gradient descent with steps of h in τ; default the flow itself",
     )
     p.add_argument("--tolerance", metavar="e", help="of a step of the flow; default 1e-6")
     p.add_argument("--tau", metavar="τ,…", help="reports at which units are kept; default five of them")
@@ -62,29 +67,48 @@ def _train(given: argparse.Namespace) -> None:
 def _plan(given: argparse.Namespace) -> TrainingPlan:
     """Everything that the command line can get wrong."""
     from mfpde.config import run_file  # noqa: PLC0415
-    from mfpde.finite.jobs import INITIALS, Method, plan  # noqa: PLC0415
+    from mfpde.finite.jobs import INITIALS, plan  # noqa: PLC0415
     from mfpde.inputs import one_of, real  # noqa: PLC0415
     from mfpde.runs.finite_runs import TrainingPlan  # noqa: PLC0415
 
     run = run_file.load(given.run, given.set, given.directory)
-    if "horizon" not in run.content["training"]:
+    if run.training.optimiser is None and "horizon" not in run.content["training"]:
         raise InputError(f"{given.run}: training.horizon is missing; finite Transformers are trained to it")
     one_of("--initial", given.initial, INITIALS)
     _check_noise(given, run.training.temperature)
 
-    # Gradient descent has steps of one length, the flow has steps of one tolerance.
-    if given.learning_rate is not None and given.tolerance is not None:
-        raise InputError("--learning-rate and --tolerance exclude each other; give one")
-    if given.learning_rate is not None:
-        method = Method(real("--learning-rate", number(given.learning_rate), above=0.0), 0.0)
-    else:
-        method = Method(None, real("--tolerance", number(given.tolerance or "1e-6"), least=1e-14))
-
+    method = _method(given, run.training)
     seeds = _seeds(given)
     layers = [_whole("--layers", word) for word in _words(given.layers)] or [run.build(trial=False)[0].layers]
     sizes = [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)]
     kept = [real("--tau", number(word)) for word in _words(given.tau)] or None
     return TrainingPlan(run, plan(given.initial, sizes, layers, seeds, method), kept)
+
+
+def _method(given: argparse.Namespace, training: Training) -> Method:
+    """The run file's method, or for its flow steps of one length or of one tolerance.
+
+    Raises:
+        InputError: for options that exclude each other, or the run file's method.
+    """
+    from mfpde.finite.jobs import Method  # noqa: PLC0415
+    from mfpde.inputs import real  # noqa: PLC0415
+
+    options = {"--learning-rate": given.learning_rate, "--tolerance": given.tolerance}
+    named = [option for option, value in options.items() if value is not None]
+    if training.optimiser is not None:
+        if named:
+            raise InputError(
+                f"{named[0]} {options[named[0]]}: is of the flow; the run file has training.method = "
+                f"{training.optimiser.method!r}, whose steps are taken as they are"
+            )
+        return Method(None, 0.0, training.optimiser.method)
+
+    if len(named) > 1:
+        raise InputError("--learning-rate and --tolerance exclude each other; give one")
+    if given.learning_rate is not None:
+        return Method(real("--learning-rate", number(given.learning_rate), above=0.0), 0.0)
+    return Method(None, real("--tolerance", number(given.tolerance or "1e-6"), least=1e-14))
 
 
 def _check_noise(given: argparse.Namespace, temperature: float) -> None:

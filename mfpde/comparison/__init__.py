@@ -1,1 +1,1 @@
-"""Is the PDE the limit of finite Transformers? From evidence, by checks of four kinds, to one verdict (`verdict`)."""
+"""Is the computed limit that of finite Transformers? Evidence, checks of four kinds, and one verdict (`verdict`)."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-CHANGE = 0.05  # relative, of λ and of η: what a comparison must be able to find unless another change is given
+CHANGE = 0.05  # relative, of every parameter: what a comparison must be able to find unless another change is given
 CONFIDENCE = 0.95  # joint, of all checks of one kind
 SURE = 2.0  # times what is allowed: a true difference that cannot pass
-SYMBOLS = {"weight_decay": "λ", "step": "η"}
+SYMBOLS = {"weight_decay": "λ", "step": "η", "learning_rate": "ε"}
 """Parameters in which power is stated, by their names in a run file."""
 
 

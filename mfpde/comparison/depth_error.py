@@ -1,6 +1,6 @@
 """The error of a finite depth: residual layers against the continuum, dT/dt = η Σ_c ∫ f_c dρ^c_t.
 
-Both are solves of the same PDE, so that this is a table of convergence and no verdict on the PDE. The continuum's cells
+Both are solves of the limit M → ∞, so that this is a table of convergence and no verdict on it. The continuum's cells
 have an error of order L⁻², and are extrapolated. Source: docs/equations.md.
 """
 

@@ -33,7 +33,8 @@ class Evidence:
         limits: per depth L the limit's history.
         finer: per depth L that of a finer solve, where there is one, from which the error of the first is estimated.
         models: per depth the Transformer.
-        coarser: records of larger learning rates than those of `records`, to extrapolate to steps of length zero.
+        coarser: records of larger learning rates than those of `records`, to extrapolate to steps of length zero;
+            none in training by steps, which the limit has as well.
         effects: per depth and parameter what `change` of it does to finite Transformers.
         change: relative, of a parameter.
         moments: per depth moments.csv of the limit and of the finer solve, where there is one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mfpde.comparison.checks import CHANGE, Check
@@ -25,7 +25,8 @@ class Findings:
         depth: errors of a finite number of layers.
         distances: rows of measures, as plain numbers.
         facts: what was compared: seeds, sizes, methods, hashes.
-        change: relative, of λ and of η, that must have been seen.
+        change: relative, of every parameter, that must have been seen.
+        judged: `Verdict.judged`.
     """
 
     name: str
@@ -36,11 +37,12 @@ class Findings:
     distances: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     change: float = CHANGE
+    judged: str = "the PDE"
 
     @property
     def verdict(self) -> Verdict:
         """The verdict of all checks together."""
-        return decide(self.checks, self.change)
+        return replace(decide(self.checks, self.change), judged=self.judged)
 
     def plain(self) -> dict[str, Any]:
         """The content of summary.json."""

@@ -1,4 +1,4 @@
-"""Weighted grids of units, refined, against the PDE, refined: nothing is drawn, so that small differences count.
+"""Weighted grids of units, refined, against the limit, refined: nothing is drawn, so that small differences count.
 
 Compared are the risk and, since it hardly depends on the order of the layers, the means E θ of every family and layer.
 The difference must be no more than the target or what the two refinements leave, the largest of it up to τ: at a single
@@ -13,12 +13,12 @@ from itertools import product
 
 import numpy as np
 
-from mfpde.comparison.checks import Check, judge, percent
+from mfpde.comparison.checks import SYMBOLS, Check, judge, percent
 from mfpde.comparison.evidence import Course, Evidence, apart, at, course, means_of, value_at
 from mfpde.finite.record_files import Record
 
-TARGET = 1e-6  # relative; how closely refined grids and a refined PDE are to agree
-_RESOLVED = 1e-3  # relative; a grid or a PDE whose refinement changes more is not judged
+TARGET = 1e-6  # relative; how closely refined grids and a refined limit are to agree
+_RESOLVED = 1e-3  # relative; a grid or a limit whose refinement changes more is not judged
 _SLACK = 2.0  # by which what refinements leave may be exceeded
 
 
@@ -34,7 +34,7 @@ class _Quantity:
 
 
 def grid_checks(evidence: Evidence) -> list[Check]:
-    """The finest two grids of every kind and depth, at up to five τ, where there is a finer PDE."""
+    """The finest two grids of every kind and depth, at up to five τ, where there is a finer solve."""
     checks: list[Check] = []
     for layers, kind in product(sorted(evidence.finer), ("grid", "gauss")):
         grids = sorted(evidence.of(layers, kind), key=lambda r: r.job.count(evidence.models[layers]))[-2:]
@@ -46,11 +46,14 @@ def grid_checks(evidence: Evidence) -> list[Check]:
 def refinement_checks(evidence: Evidence) -> list[Check]:
     """The run against its own refinement, where there is one: whether it is resolved, not whether it is the limit."""
     checks = []
-    note = f"the PDE as it was solved against a finer solve; what {percent(evidence.change)} of λ or η make is allowed"
     for layers, finer in sorted(evidence.finer.items()):
-        effects = evidence.effects.get(layers, {}).values()
+        effects = evidence.effects.get(layers, {})
         taus = evidence.judged(layers, evidence.records)
-        allowed = max((effect.of_risk(t) for effect in effects for t in taus), default=float("inf"))
+        allowed = max((effect.of_risk(t) for effect in effects.values() for t in taus), default=float("inf"))
+
+        changed = " or ".join(SYMBOLS[name] for name in effects) or "a parameter"
+        change = f"{percent(evidence.change)} of {changed}"
+        note = f"the limit as it was solved against a finer solve; what {change} make is allowed"
         for tau in taus:
             value, expected = (at(table, "risk", tau) for table in (evidence.limits[layers], finer))
             passed = bool(abs(value - expected) <= allowed)
@@ -86,9 +89,9 @@ def _check(evidence: Evidence, layers: int, tau: float, quantity: _Quantity) -> 
     left = (apart(*quantity.grids, tau), apart(*quantity.limits, tau))
     allowed = max(TARGET * quantity.size, _SLACK * max(left))
 
-    off, grid, pde = (number / quantity.size for number in (abs(values[worst] - expected[worst]), *left))
-    note = f"relative difference {off:.2g}; refining the grid changes {grid:.2g}, the PDE {pde:.2g}"
-    more = "smaller cells, more density.nodes or a smaller time.tolerance" if pde > grid else "finer grids"
+    off, grid, solve = (number / quantity.size for number in (abs(values[worst] - expected[worst]), *left))
+    note = f"relative difference {off:.2g}; refining the grid changes {grid:.2g}, the limit {solve:.2g}"
+    more = "smaller cells, more density.nodes or a smaller time.tolerance" if solve > grid else "finer grids"
     value, limit = float(values[worst]), float(expected[worst])
     check = Check(quantity.name, layers, tau, value, limit, allowed, None, note)
-    return judge(check, quantity.effects, evidence.change, more, max(grid, pde) <= _RESOLVED)
+    return judge(check, quantity.effects, evidence.change, more, max(grid, solve) <= _RESOLVED)

@@ -3,8 +3,9 @@
 A risk of M drawn units is R_∞ + b/M + (1/M) Σ_j ψ(θ_j) + O(1/M): the drawn units' chance deviation from their law moves
 it by a linear functional, whose mean is zero. Sample moments of the units at τ = 0, of which the expectations are
 known, remove a large part of it: control variates (Owen, Monte Carlo theory, methods and examples, 2013, chapter 8).
-Gradient descent with steps of h, and Euler–Maruyama where there is noise, adds a h + O(h²) to the mean (Talay and
-Tubaro, Stochastic Analysis and Applications 8, 1990); two sizes of h or more remove a h.
+Gradient descent with steps of h in the place of the flow, and Euler–Maruyama where there is noise, adds a h + O(h²) to
+the mean (Talay and Tubaro, Stochastic Analysis and Applications 8, 1990); two sizes of h or more remove a h. The steps
+of a method add nothing: the limit takes the same ones on the same batches.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def _mean_check(
 def _advice(found: Limit, room: float) -> str:
     """How many seeds or units would make the half-width as small as there is room."""
     if room <= 0.0:
-        return "smaller cells, more density.nodes or a smaller time.tolerance, since the PDE's own error is too large,"
+        return (
+            "smaller cells, more density.nodes or a smaller time.tolerance, since the limit's own error is too large,"
+        )
     ratio = (found.half_width / room) ** 2
     seeds = int(np.ceil(found.seeds * ratio))
     if seeds > _MOST_SEEDS:

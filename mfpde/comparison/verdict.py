@@ -1,15 +1,15 @@
-"""Does the PDE match? All checks with what they would have found, and one word.
+"""Does the limit match? All checks with what they would have found, and one word.
 
     mean        the mean over seeds, extrapolated in 1/M to ∞ (and in the learning rate to 0, where there are several),
                 against the limit's risk at up to five τ and at every depth, inside one joint 95 % region (Bonferroni;
                 `infinite_width`)
-    grid        risk, and means per layer, of weighted grids of units, refined, against the PDE, refined (`grids`)
-    refinement  the run against its own refinement: no further apart than a small change of λ or η would make it
+    grid        risk, and means per layer, of weighted grids of units, refined, against the limit, refined (`grids`)
+    refinement  the run against its own refinement: no further apart than a small change of a parameter would make it
                 (`grids`)
     slope       the root mean square over seeds of the risk's error, and of the sliced Wasserstein distance, falls like
                 M^(−1/2) (`exponents`)
 
-A wrong PDE leaves an error that does not fall: each can fail. That none does means something only where it would have.
+A wrong limit leaves an error that does not fall: each can fail. That none does means something only where one would.
 The numbers are within what is allowed of the truth (means with joint 95 % confidence), so that a true difference of
 twice what is allowed cannot pass: this is what the check would have found. In units of a parameter it is the relative
 change that moves the risk of finite Transformers by as much (`effects`).
@@ -41,16 +41,18 @@ class Verdict:
         why: one line.
         seen: per parameter the smallest relative change that would have been found at every depth; empty where nothing
             would.
+        judged: what is: "the PDE" of the flow, "the limit" of training by steps, which obeys none.
     """
 
     word: str
     why: str
     seen: Mapping[str, float]
+    judged: str = "the PDE"
 
     @property
     def sentence(self) -> str:
         """As the end of "run: …"."""
-        return "undecided whether the PDE matches" if self.word == "undecided" else f"the PDE {self.word}"
+        return f"undecided whether {self.judged} matches" if self.word == "undecided" else f"{self.judged} {self.word}"
 
 
 def all_checks(evidence: Evidence, slopes: Sequence[SlopeRow]) -> list[Check]:
@@ -69,7 +71,7 @@ def all_checks(evidence: Evidence, slopes: Sequence[SlopeRow]) -> list[Check]:
 
 
 def decide(checks: Sequence[Check], change: float) -> Verdict:
-    """The PDE differs where a check fails, and matches where none does though, at every depth, one would have.
+    """The limit differs where a check fails, and matches where none does though, at every depth, one would have.
 
     Args:
         checks: all of them.

@@ -48,7 +48,7 @@ def gather_evidence(inputs: ComparisonInputs, solved: SolvedDepths, change: floa
         mine = [r for r in inputs.records if r.job.layers == layers]
         if len({(r.job.initial, r.job.size) for r in mine}) > 1:
             record = witness(mine, model)
-            say(f"training {record.job.name} again with λ and with η larger by {percent(change)}")
+            say(f"training {record.job.name} again with each parameter larger by {percent(change)}")
             with np.errstate(all="ignore"):
                 measured[layers] = effects(record, model, task, inputs.run.training, change)
 
@@ -94,7 +94,8 @@ def find(inputs: ComparisonInputs, solved: SolvedDepths, evidence: Evidence, own
 
     rows = [asdict(d) for d in distances]
     governed = exponents.width_or_depth(evidence)
-    return Findings(inputs.run.name, checks, [*slopes, *far], governed, depth, rows, facts, evidence.change)
+    judged = "the PDE" if inputs.run.training.optimiser is None else "the limit"
+    return Findings(inputs.run.name, checks, [*slopes, *far], governed, depth, rows, facts, evidence.change, judged)
 
 
 def write(folder: Path, evidence: Evidence, findings: Findings) -> None:

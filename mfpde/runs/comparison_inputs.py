@@ -26,7 +26,7 @@ class ComparisonInputs:
         directory: the run directory.
         run: its run file.
         records: of its finite Transformers, of one method.
-        coarser: of larger learning rates, where none of them follows the flow.
+        coarser: of larger learning rates, where all of them approximate the flow by gradient descent.
     """
 
     directory: Path
@@ -88,14 +88,17 @@ def own_run_file(directory: Path, given: Path | None) -> RunFile:
 
 
 def _of_one_method(records: Sequence[Record]) -> list[Record]:
-    """The flow where there is one, else the smallest learning rate; of each grid or seed the smallest tolerance."""
-    flows = [r for r in records if r.job.method.learning_rate is None]
-    if not flows:
+    """The run file's method; or the flow where there is one, else the smallest learning rate.
+
+    Of each grid or seed the smallest tolerance.
+    """
+    exact = [r for r in records if r.job.method.learning_rate is None]
+    if not exact:
         least = min((r.job.method.learning_rate or 0.0 for r in records), default=0.0)
         return [r for r in records if r.job.method.learning_rate == least]
 
     best: dict[tuple[object, ...], Record] = {}
-    for record in flows:
+    for record in exact:
         job = record.job
         key = (job.initial, job.size, job.layers, job.seed)
         if key not in best or job.method.tolerance < best[key].job.method.tolerance:
@@ -104,7 +107,7 @@ def _of_one_method(records: Sequence[Record]) -> list[Record]:
 
 
 def _coarser(found: Sequence[Record], chosen: Sequence[Record]) -> list[Record]:
-    """Records of larger learning rates; none where the flow was chosen, whose steps leave no bias."""
+    """Records of larger learning rates; none of a method or of the flow, whose steps leave no bias."""
     if any(r.job.method.learning_rate is None for r in chosen):
         return []
     names = {r.job.name for r in chosen}

@@ -1,4 +1,4 @@
-"""A run directory's PDE against its finite Transformers: missing depths are solved, checks made, a report written."""
+"""A run directory's limit against its finite Transformers: missing depths are solved, checks made, a report written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(
         directory: the run directory.
         run_file: the run file, where the directory was moved and its own copy does not find the files that it names.
         depths: L of the study of depth; none unless given.
-        change: relative, of λ and of η, that must have been seen; `CHANGE` unless given.
+        change: relative, of λ, of η and of a method's learning rate, that must have been seen; `CHANGE` unless given.
         signals: that may save and end a depth that is being solved, and the comparison with it.
 
     Returns:

@@ -59,27 +59,34 @@ class TrainingPlan:
         """Where the records go."""
         return self.run.directory / FOLDER
 
-    def times(self) -> list[float]:
+    def times(self, samples: int) -> list[float]:
         """τ of the reports: those of a solve of the same run file, 0 among them.
 
-        Raises:
-            InputError: when that is more than anyone reads.
-        """
-        return [0.0, *report_times(self.run.training, self.run.output.every)]
+        Args:
+            samples: of the task.
 
-    def chosen(self) -> list[float]:
+        Raises:
+            InputError: when that is more than anyone reads, and for batches that the samples do not fill.
+        """
+        with inside(self.run.source):
+            return [0.0, *report_times(self.run.training, self.run.output.every, samples)]
+
+    def chosen(self, times: Sequence[float]) -> list[float]:
         """τ at which units are kept.
+
+        Args:
+            times: τ of the reports.
 
         Raises:
             InputError: naming one at which there is no report.
         """
-        times = np.array(self.times())
+        reports = np.array(times)
         if self.kept is None:
-            even = self.run.training.horizon * np.arange(1, _KEPT + 1) / _KEPT
-            return sorted({float(times[1:][np.abs(times[1:] - t).argmin()]) for t in even})
+            even = reports[-1] * np.arange(1, _KEPT + 1) / _KEPT
+            return sorted({float(reports[1:][np.abs(reports[1:] - t).argmin()]) for t in even})
 
         for tau in self.kept:
-            nearest = float(times[np.abs(times - tau).argmin()])
+            nearest = float(reports[np.abs(reports - tau).argmin()])
             if not np.isclose(nearest, tau, rtol=1e-9, atol=1e-12):
                 raise InputError(f"--tau {tau:g}: no report there; the nearest is {nearest!r} (output.every)")
         return sorted(self.kept)
@@ -95,8 +102,10 @@ def execute(plan: TrainingPlan) -> None:
     comm = communicator()
     first = comm.rank == 0
     device = agree(lambda: device_of(comm.rank))
-    times, kept = agree(lambda: (plan.times(), plan.chosen()))
     problems = {n: _problem(comm, plan.run.with_layers(n)) for n in dict.fromkeys(job.layers for job in plan.jobs)}
+    samples = next(task.samples for _, task in problems.values())
+    times = agree(lambda: plan.times(samples))
+    kept = agree(lambda: plan.chosen(times))
     agree(lambda: check_memory(((j, *problems[j.layers]) for j in plan.jobs), comm.size))
     from_first(lambda: _check(plan))
 
@@ -177,8 +186,7 @@ def _train(
 ) -> ComputationError | None:
     """Train this rank's jobs; the first failure, after all of them were tried."""
     failure: ComputationError | None = None
-    training = plan.run.training
-    caches = {n: TrainerCache(*both, training.weight_decay, training.temperature) for n, both in problems.items()}
+    caches = {n: TrainerCache.of(*both, plan.run.training) for n, both in problems.items()}
 
     for job in jobs:
         try:

@@ -186,9 +186,9 @@ def _word(value: object) -> str:
 
 def _check(run: run_file.RunFile) -> None:
     """Model, task and settings of a run fit together."""
-    problem_of(run, trial=communicator().rank == 0)
+    problem = problem_of(run, trial=communicator().rank == 0)
     with inside(run.source):
-        report_times(run.training, run.output.every)
+        report_times(run.training, run.output.every, problem.task.samples)
 
 
 def _sum_up(plan: SweepPlan) -> None:

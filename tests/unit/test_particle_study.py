@@ -22,6 +22,7 @@ from mfpde.particles import main
 from mfpde.problem.datasets import scalars, teacher
 from mfpde.problem.laws import Normal
 from mfpde.problem.models import low_dimensional as models
+from mfpde.runs.problem_setup import report_times
 from support.launch import run
 
 TEXT = """
@@ -50,6 +51,11 @@ def case(tmp_path: Path) -> Path:
     path = tmp_path / "case.toml"
     path.write_text(TEXT)
     return path
+
+
+STEPS = TEXT.replace(
+    "horizon = 1.0", 'method = "adamw"\nlearning_rate = 0.1\nepochs = 6\nschedule = "cosine"\nbatch = 2\nclip = 2.0'
+).replace("every = 0.5", "every = 4")
 
 
 def linear(layers: int = 3):
@@ -177,6 +183,25 @@ def test_ranks_change_nothing(case):
         np.testing.assert_allclose(a.columns["risk"], b.columns["risk"], rtol=1e-12)
 
 
+def test_a_method_of_the_run_file_is_trained_by(case):
+    """Reports after every four of twelve steps, at the limit's τ; the method in names, files and columns."""
+    case.write_text(STEPS)
+    assert main([str(case), "--units", "3", "--seeds", "2", "--layers", "2,3"]) == 0
+    records = load_all(case.parent / "case" / "particles")
+    assert records[0].job.name == "sampled-3-layers-2-adamw-seed-0"
+    run = run_file.load(case)
+    taus = [0.0, *report_times(run.training, run.output.every, 4)]
+    for record in records:
+        np.testing.assert_array_equal(record.columns["steps"], [0, 4, 8, 12])
+        np.testing.assert_array_equal(record.tau, taus)
+        np.testing.assert_array_equal(record.kept, taus[1:])
+        assert record.job.method == Method(None, 0.0, "adamw")
+    rows = list(csv.DictReader((case.parent / "case" / "particles" / "history.csv").read_text().splitlines()))
+    assert {row["method"] for row in rows} == {"adamw"}
+    assert len(rows) == 16
+    assert main([str(case), "--units", "3", "--seeds", "1", "--set", "training.beta1=0.5"]) == 2  # another method
+
+
 def test_a_job_that_fails_does_not_keep_the_others(case, capsys):
     """A learning rate far too large for one depth of weight decay: exit code 3, the sound records stay."""
     assert main([str(case), "--units", "2", "--seeds", "1", *DESCENT]) == 0
@@ -228,6 +253,29 @@ def test_bad_input_is_one_line_and_writes_nothing(words, case, capsys):
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     for part in MISTAKES[words]:
+        assert part in line
+    assert [path.name for path in case.parent.iterdir()] == ["case.toml"]
+
+
+OF_STEPS = {
+    "--learning-rate 0.1": ("--learning-rate 0.1: is of the flow", "training.method = 'adamw'"),
+    "--tolerance 1e-3": ("--tolerance 1e-3: is of the flow", "training.method = 'adamw'"),
+    "--set training.batch=5": ("training.batch = 5: the task has 4 samples", "case.toml"),
+    "--set output.every=0.5": ("output.every = 0.5: counts steps", "case.toml"),
+    "--set training.horizon=1": ("training.horizon is of the flow",),
+    "--set training.learning_rate=-1": ("training.learning_rate = -1", "above 0"),
+    "--set training.steps=3": ("exclude each other",),
+    "--tau 0.3": ("--tau 0.3: no report there",),
+}
+
+
+@pytest.mark.parametrize("words", OF_STEPS)
+def test_bad_input_of_training_by_steps_is_one_line_and_writes_nothing(words, case, capsys):
+    case.write_text(STEPS)
+    assert main([str(case), "--units", "3", "--seeds", "1", *words.split()]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    for part in OF_STEPS[words]:
         assert part in line
     assert [path.name for path in case.parent.iterdir()] == ["case.toml"]
 

@@ -24,15 +24,19 @@ type Row = Sequence[str]
 def comparison_page(findings: Findings, pictures: Iterable[Path]) -> str:
     """The HTML text, with its pictures inside."""
     verdict = findings.verdict
+    changed = {name for check in findings.checks for name in check.seen_in}
+    parameters = [name for name in SYMBOLS if name in changed]
+
     content = {
         "name": findings.name,
         "sentence": verdict.sentence,
         "why": verdict.why,
         "change": percent(findings.change),
         "confidence": percent(CONFIDENCE),
-        "power": [f"in {symbol}" for symbol in SYMBOLS.values()],
+        "power": [f"in {SYMBOLS[name]}" for name in parameters],
+        "parameters": " or ".join(f"of {SYMBOLS[name]}" for name in parameters) or "of a parameter",
         "order": f"{ORDER:g} within {ORDER_WITHIN:g}",
-        "checks": [_check(check) for check in findings.checks],
+        "checks": [_check(check, parameters) for check in findings.checks],
         "pictures": inline_pictures(pictures),
         "slopes": [_slope(row) for row in findings.slopes],
         "depth": [_depth(row) for row in findings.depth],
@@ -42,11 +46,11 @@ def comparison_page(findings: Findings, pictures: Iterable[Path]) -> str:
     return render("comparison_report", content)
 
 
-def _check(check: Check) -> Row:
+def _check(check: Check, parameters: Sequence[str]) -> Row:
     """A check's numbers, what it would have seen, and its outcome."""
     difference = abs(check.value - check.expected)
     numbers = [f"{check.value:.8g}", f"{check.expected:.8g}", f"{difference:.2g}", f"{check.allowed:.2g}"]
-    shares = [percent(check.seen_in[name]) if name in check.seen_in else "–" for name in SYMBOLS]
+    shares = [percent(check.seen_in[name]) if name in check.seen_in else "–" for name in parameters]
     power = [f"{check.seen:.2g}" if np.isfinite(check.seen) else "–", *shares]
     return [check.name, str(check.layers), f"{check.tau:g}", *numbers, *power, check.note, _OUTCOMES[check.passed]]
 
