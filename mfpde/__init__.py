@@ -15,7 +15,7 @@ from mfpde.parallel import mpi as _parallel
 
 if TYPE_CHECKING:
     from mfpde.api import solve_limit
-    from mfpde.config.settings import Density, Output, Time
+    from mfpde.config.settings import Density, Optimiser, Output, Time
     from mfpde.errors import ComputationError, InputError
     from mfpde.figures.run import Run, open_run
     from mfpde.problem.family import Family
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "api": ("solve_limit",),
-    "config.settings": ("Density", "Output", "Time"),
+    "config.settings": ("Density", "Optimiser", "Output", "Time"),
     "errors": ("ComputationError", "InputError"),
     "figures.run": ("Run", "open_run"),
     "problem.family": ("Family",),
@@ -60,6 +60,7 @@ __all__ = [
     "Law",
     "Mixture",
     "Normal",
+    "Optimiser",
     "Output",
     "Run",
     "StudentT",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mfpde.config import toml
 from mfpde.config.identity import Identity, identify
-from mfpde.config.settings import Density, Output, Time, Training
+from mfpde.config.settings import Density, Optimiser, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.figures.run import Run, open_run
 from mfpde.inputs import file_name, reject_unknown, show
@@ -34,6 +34,7 @@ def solve_limit(
     stationary: float | None = None,
     temperature: float = 0.0,
     precision: Literal["double", "single"] = "double",
+    optimiser: Optimiser | None = None,
     density: Density | Mapping[str, Density] | None = None,
     time: Time | None = None,
     every: float | None = None,
@@ -51,10 +52,13 @@ def solve_limit(
         model: the Transformer.
         task: the samples.
         weight_decay: λ ≥ 0.
-        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then.
+        horizon: final τ, at the latest; may be left out where `stationary` is given, and is 10⁴ then, and is left out
+            with an optimiser, which has steps.
         stationary: end as soon as (1/L) Σ∫|ρ||∇V|² is at most this.
         temperature: β⁻¹ ≥ 0, the noise of the gradient descent.
         precision: of the numbers in a pass over the samples; "single" is float32.
+        optimiser: training by steps, such as `Optimiser("adamw", learning_rate=0.01, steps=400, batch=64)`, in the
+            place of the flow; `every` counts them.
         density: the discretisation of all families, or of each by name.
         time: the time step; the CFL bound unless given.
         every: τ between reports; a twentieth of the horizon unless given, and at most 1 where `stationary` is.
@@ -78,7 +82,8 @@ def solve_limit(
 
     def stated() -> tuple[Problem, Output]:
         """What can be wrong on this rank alone."""
-        training = Training(weight_decay, horizon, temperature, stationary, precision)  # type: ignore[arg-type]  # None is allowed
+        # A horizon of None is allowed.
+        training = Training(weight_decay, horizon, temperature, stationary, precision, optimiser)  # type: ignore[arg-type]
         if resume and (overwrite or directory is None):
             raise InputError("resume = True: needs the directory of a run, and excludes overwrite")
         output = _output(directory, every)

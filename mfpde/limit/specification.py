@@ -211,7 +211,7 @@ def _check_nodes(family: Family, density: Density, random: int) -> None:
     """Do nodes suit the family's density?"""
     number, where = density.nodes or 0, f"density.nodes = {density.nodes}: family {family.name!r}"
     if density.frame not in ("auto", "lagrangian"):
-        raise InputError(f"{where} has density.frame = {density.frame!r}; such nodes need 'lagrangian' or 'auto'")
+        raise InputError(f"{where} has density.frame = {density.frame!r}; random nodes need 'lagrangian' or 'auto'")
     if random:
         order = _order(number, random)
         if order**random != number or not 2 <= order <= _FINEST_RULE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -296,6 +297,29 @@ def test_nodes_that_the_flow_carries_go_on_bit_for_bit(tmp_path, monkeypatch):
     cut_after(2, monkeypatch, path, *settings)
     assert main([str(path), *settings, "--resume"]) == 0
     assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
+
+
+@pytest.mark.parametrize("step", [1, 7, 18, 31])
+def test_training_by_steps_goes_on_bit_for_bit_from_any_step(tmp_path, monkeypatch, step):
+    """With the moments of Adam, and from the middle of an epoch."""
+    method = 'method = "adamw"\nlearning_rate = 0.05\nschedule = "cosine"\nsteps = 16\nbatch = 2'
+    paths = []
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        paths.append(write(tmp_path / name))
+        text = paths[-1].read_text().replace("horizon = 2.0", method).replace("every = 0.25", "every = 4")
+        density = text[text.index("[density]") : text.index("[output]")]
+        paths[-1].write_text(text.replace(density, ""))
+    assert main([str(paths[0])]) == 0
+
+    polls = itertools.count()  # one before each step, also of the companion
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "poll", lambda _schedule: 100.0 + signal.SIGTERM if next(polls) == step else 0.0)
+        assert main([str(paths[1])]) == 143
+    assert next(polls) == step + 1
+    assert main([str(paths[1]), "--resume"]) == 0
+    assert_same(tmp_path / "whole" / "tiny", tmp_path / "cut" / "tiny")
+    assert open_run(tmp_path / "cut" / "tiny").history["step"].tolist() == [0.0, 4.0, 8.0, 12.0, 16.0]
 
 
 def test_cells_in_another_order_are_found(tmp_path):
