@@ -47,7 +47,9 @@ class Distance:
     covariance_error: float
 
 
-def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) -> list[Distance]:
+def distances(
+    run: RunReader, records: Sequence[Record], taus: Sequence[float], families: Sequence[str]
+) -> list[Distance]:
     """Distances of drawn units to the density of a run of the same depth.
 
     Args:
@@ -55,12 +57,13 @@ def distances(run: RunReader, records: Sequence[Record], taus: Sequence[float]) 
         records: of drawn units; those without units at a τ are passed over, and families of whose coordinates the
             run's files have only the first.
         taus: of reports of the run.
+        families: those whose files hold the density itself.
     """
     found: list[Distance] = []
     moments = run.moments
     for tau in taus:
         kept = [record for record in records if has_time(record.kept, tau)]
-        for family in run.families:
+        for family in (name for name in run.families if name in families):
             snapshot = run.snapshot(tau=tau, family=family)
             if any(record.theta[family].shape[-1] != snapshot.dim for record in kept):
                 continue

@@ -14,6 +14,7 @@ from mfpde.comparison.depth_error import depth_rows
 from mfpde.comparison.effects import effects, witness
 from mfpde.comparison.evidence import Evidence, History
 from mfpde.comparison.findings import Findings
+from mfpde.config.run_file import RunFile
 from mfpde.figures.pages.comparison_report import comparison_page
 from mfpde.figures.plots import comparison_figures
 from mfpde.finite.record_files import Record
@@ -21,6 +22,7 @@ from mfpde.output.files import failing_clearly, write_json, write_text
 from mfpde.output.reader import RunReader
 from mfpde.parallel.mpi import say
 from mfpde.runs.comparison_inputs import ComparisonInputs
+from mfpde.runs.problem_setup import problem_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def find(inputs: ComparisonInputs, solved: SolvedDepths, evidence: Evidence, own
     run = RunReader(inputs.directory)
     slopes = exponents.risk_slopes(evidence)
     mine = evidence.of(own, "sampled")
-    distances = block_distances.distances(run, mine, _last_kept(run, mine))
+    distances = block_distances.distances(run, mine, _last_kept(run, mine), _with_densities(inputs.run))
     dims = {family.name: family.dim for family in evidence.models[own].families}
     far = block_distances.distance_slopes(distances, own, dims, evidence.effects.get(own, {}))
 
@@ -128,6 +130,12 @@ def write(folder: Path, evidence: Evidence, findings: Findings) -> None:
 
 def _histories(directories: Mapping[int, Path]) -> dict[int, History]:
     return {n: RunReader(directory).history for n, directory in directories.items()}
+
+
+def _with_densities(run: RunFile) -> list[str]:
+    """Families whose files hold their density; those of a cloud of nodes hold a picture of it, smoothed by a kernel."""
+    densities = problem_of(run, trial=False).densities
+    return [name for name, density in densities.items() if density.nodes is None]
 
 
 def _last_kept(run: RunReader, records: Sequence[Record]) -> list[float]:
