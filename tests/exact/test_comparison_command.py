@@ -29,6 +29,59 @@ cells = 8
 every = 0.5
 """
 
+STEPS = """
+name = "steps"
+[task]
+name = "scalars"
+samples = 6
+[model]
+name = "bilinear"
+layers = 2
+[training]
+weight_decay = 0.3
+method = "adamw"
+learning_rate = 0.03
+epsilon = 0.1
+steps = 40
+schedule = "cosine"
+warmup = 5
+batch = 2
+clip = 0.1
+[output]
+every = 10
+"""
+
+
+@pytest.mark.slow
+def test_training_by_steps_matches_its_limit_and_differs_from_another(tmp_path: Path, capsys):
+    """AdamW with batches; then grids of finite Transformers with another β₂, clip or order of batches, passed off."""
+    case, directory = tmp_path / "steps.toml", tmp_path / "steps"
+    case.write_text(STEPS)
+    assert solve([str(case)]) == 0
+    assert particles([str(case), "--units", "4,8,16", "--seeds", "8"]) == 0
+    assert particles([str(case), "--units", "16,24", "--initial", "grid"]) == 0
+    assert compare([str(directory)]) == 0
+    assert "\nthe limit matches" in capsys.readouterr().out
+    summary = json.loads((directory / "compare" / "summary.json").read_text())
+    assert summary["verdict"] == "matches"
+    assert summary["methods"] == ["adamw"]
+    assert max(summary["seen"].values()) < 0.01
+    assert set(summary["seen"]) == {"weight_decay", "step", "learning_rate"}
+    assert "slope of risk" in {check["name"] for check in summary["checks"]}
+    assert "the limit matches" in (directory / "compare" / "report.html").read_text()
+
+    manifest = directory / "particles" / "manifest.json"
+    own = json.loads(manifest.read_text())["problem_hash"]
+    for number, change in enumerate(("training.beta2=0.99", "training.clip=0.08", "training.seed=1")):
+        (directory / "particles").rename(tmp_path / f"aside-{number}")
+        words = [str(case), "--units", "16,24", "--initial", "grid", "--directory", str(directory), "--set", change]
+        assert particles(words) == 0
+        said = json.loads(manifest.read_text())
+        assert said["problem_hash"] != own
+        manifest.write_text(json.dumps({**said, "problem_hash": own}))
+        assert compare([str(directory)]) == 0
+        assert "\nthe limit differs" in capsys.readouterr().out, change
+
 
 @pytest.mark.slow
 def test_the_command_from_run_file_to_report(tmp_path: Path, capsys):

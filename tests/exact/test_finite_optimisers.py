@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from mfpde.comparison.effects import effects
 from mfpde.config.settings import Optimiser, Training
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.flow import make_flow
@@ -237,6 +238,25 @@ def test_a_record_has_the_columns_of_all_samples():
     assert record.columns["risk"][-1] == pytest.approx(end.risk, rel=1e-13)
     assert record.columns["test_risk"][-1] != record.columns["risk"][-1]
     assert record.job.name == "gauss-2-layers-2-adamw-seed-0"
+
+
+def test_the_effect_of_a_learning_rate_is_after_equally_many_steps():
+    """Against Transformers trained with both learning rates; the changed one has τ of its own."""
+    model, task = attention_task()
+    optimiser = Optimiser(learning_rate=RATE, steps=12, **METHODS["momentum"], **BATCHES)
+    training = Training(DECAY, optimiser=optimiser)
+    descents = [Descent(replace(optimiser, learning_rate=f * RATE), DECAY, task.samples) for f in (1.0, 1.1)]
+    job = Job("sampled", (5,), 2, 0, Method(None, 0.0, "momentum"))
+    times = [float(descents[0].taus[k]) for k in (0, 5, 12)]
+    record = TrainerCache.of(model, task, training).train(job, times, times[-1:])
+    found = effects(record, model, task, training, 0.1)
+    assert set(found) == {"weight_decay", "step", "learning_rate"}
+    before, after = (trained(model, task, job.units(model), descent, (5, 12)).risk for descent in descents)
+    effect = found["learning_rate"]
+    assert effect.risk[0] == 0.0
+    assert effect.risk[-1] == pytest.approx(after - before, abs=1e-13)
+    assert effect.of_risk(times[-1]) > 1e-5
+    np.testing.assert_array_equal(effect.tau, times)
 
 
 def test_mistakes_and_failures_are_named():
