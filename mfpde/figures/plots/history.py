@@ -62,7 +62,10 @@ def draw_energies(axes: Axes, table: Mapping[str, Column]) -> None:
 def draw_stationarity(axes: Axes, table: Mapping[str, Column], gap: Mapping[str, Column]) -> None:
     """Dissipation, and the gap of the run and of each block."""
     axes.set_title("how far from stationary")
-    _draw_curve(axes, table, "dissipation")
+    if "step" in table:  # of a method, along which the energy need not fall
+        _draw_curve(axes, {"tau": table["tau"], "slope": table["dissipation"]}, "slope")
+    else:
+        _draw_curve(axes, table, "dissipation")
     _draw_curve(axes, table, "gap")
     if "gap" in gap:
         _draw_curve(axes, {"tau": gap["tau"], "block_gap": gap["gap"]}, "block_gap")
@@ -74,16 +77,20 @@ def draw_stationarity(axes: Axes, table: Mapping[str, Column], gap: Mapping[str,
 
 
 def _draw_generalisation(axes: Axes, table: Mapping[str, Column]) -> None:
-    """Accuracy on training and test samples; of a task that has none, the entropy of the densities."""
+    """Accuracy on training and test samples; of a task that has none, the entropy of the densities, or the rates."""
     if _draw_curve(axes, table, "accuracy"):
         axes.set_title("accuracy")
         _draw_curve(axes, table, "test_accuracy")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    else:
+    elif _draw_curve(axes, table, "entropy"):
         axes.set_title("entropy")
-        _draw_curve(axes, table, "entropy")
-
-    axes.legend()
+    elif _draw_curve(axes, table, "learning_rate"):
+        axes.set_title("learning rate")
+        axes.set_ylim(bottom=0.0)
+    else:
+        axes.set_title("entropy: not known of random nodes")
+    if axes.get_lines():
+        axes.legend()
     _finish(axes, table)
 
 

@@ -76,7 +76,6 @@ class DescentStepper:
         self._whole = descent.batches.taken == task.samples
         self._backprop = flow.backprop if self._whole else self._batched()
         self._memory = descent.transformation.init(self._positions(state))
-        self._update = jax.jit(descent.transformation.update)
 
     @property
     def state(self) -> State:
@@ -146,7 +145,10 @@ class DescentStepper:
 
         positions = self._positions(begin)
         gradients = self._clipped(begin, self._gradients(begin, outcome))
-        changes, self._memory = self._update(gradients, self._memory, positions)
+
+        # Operation by operation: compiled as one, powers and sums of products round differently with the number of nodes.
+        with jax.disable_jit():
+            changes, self._memory = self.descent.transformation.update(gradients, self._memory, positions)
         moved = [position + np.asarray(change) for position, change in zip(positions, changes, strict=True)]
 
         self.step_size = float(self.descent.rates[self.steps])

@@ -1,7 +1,8 @@
 """Diagnostics and snapshots of clouds of nodes: means over their replicas, in the coordinates that are shown.
 
 A picture of more than three coordinates is a projection: the density of the first one or two that are shown, smoothed
-from all nodes by a Gaussian kernel, with the means of V and of −∇V over the mass at each place.
+by a Gaussian kernel, with the means of V and of −∇V over the mass at each place. It is that of all random nodes, or of
+many points between those of a Gauss rule.
 Source: Silverman, *Density Estimation* (1986), section 4.3 for the width of the kernel.
 """
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.lagrangian.node_sums import products, summed, weighted
 from mfpde.limit.sampled.cloud import NodeCloud
+from mfpde.limit.sampled.gauss_rule import between
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.tabulated_nodes import Field
 from mfpde.output.fields.snapshot import Snapshot
@@ -69,14 +71,14 @@ def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot |
     """The density of one or two coordinates on rank 0, None on the others; collective."""
     family, depth = grid.family, grid.layers // grid.replicas
     shown = list(family.shown[: len(_CELLS)])
-    columns = [part.position[..., shown], field.value[..., None], -field.slope[..., shown]]
+    columns = [part.position[..., shown], field.value[..., None], -field.slope[..., shown], part.mass[..., None]]
     gathered = grid.comm.gather(np.concatenate(columns, axis=2), root=0)
     if gathered is None:
         return None
 
     # One layout whatever the ranks: NumPy's sums over an axis go in the order of the memory.
     nodes = np.ascontiguousarray(np.concatenate(gathered, axis=1))
-    made = [_picture(np.concatenate(nodes[layer::depth]), len(shown)) for layer in range(depth)]
+    made = [_picture(*_samples(grid, nodes[layer::depth]), len(shown)) for layer in range(depth)]
     points, density, potential, velocity = (np.stack(arrays) for arrays in zip(*made, strict=True))
     return Snapshot(
         family=family.name, coordinates=tuple(family.coordinates[axis] for axis in shown), cell=_CELLS[len(shown)][0],
@@ -84,25 +86,34 @@ def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot |
     )  # fmt: skip
 
 
-def _picture(nodes: Array, dim: int) -> tuple[Array, Array, Array, Array]:
+def _samples(grid: NodeCloud, nodes: Array) -> tuple[Array, Array]:
+    """Of one layer θ, V and −∇V (p, 2d + 1) in the coordinates that are shown, and masses (p,), from (K, n, 2d + 2)."""
+    if grid.order:  # the replicas are alike
+        return between(nodes[0, :, :-1], grid.laws[0].uniforms, grid.order)
+    return np.concatenate(nodes[..., :-1]), np.concatenate(nodes[..., -1]) / len(nodes)
+
+
+def _picture(samples: Array, share: Array, dim: int) -> tuple[Array, Array, Array, Array]:
     """Of one layer the corners of the cells (c, n, d), with ρ (c, n), V (c, n) and −∇V (c, n, d) there.
 
     Args:
-        nodes: θ, V and −∇V (N, 2d + 1) in the coordinates that are shown.
+        samples: see `_samples`.
+        share: their masses.
         dim: d.
     """
     from scipy.ndimage import gaussian_filter  # noqa: PLC0415  (slow to import)
 
-    theta, values = nodes[:, :dim], nodes[:, dim:]
-    cells = _CELLS[dim][1]
-    width = np.maximum(theta.std(axis=0), 1e-12) * (4.0 / ((dim + 2.0) * len(theta))) ** (1.0 / (dim + 4.0))
+    theta, values = samples[:, :dim], samples[:, dim:]
+    cells, count = _CELLS[dim][1], 1.0 / (share**2).sum()  # as many of equal masses would be as even
+    spread = np.sqrt(share @ (theta - share @ theta) ** 2)
+    width = np.maximum(spread, 1e-12) * (4.0 / ((dim + 2.0) * count)) ** (1.0 / (dim + 4.0))
     low, high = theta.min(axis=0) - _BEYOND * width, theta.max(axis=0) + _BEYOND * width
     spacing = (high - low) / cells
 
     # Mass, and mass times values, are spread linearly onto the lattice's points and smoothed there.
     place = (theta - low) / spacing
     first = np.minimum(place.astype(np.int64), cells - 1)
-    weights = np.concatenate([np.ones((len(theta), 1)), values], axis=1) / len(theta)
+    weights = np.concatenate([np.ones((len(theta), 1)), values], axis=1) * share[:, None]
     sums = np.zeros((cells + 1,) * dim + (weights.shape[1],))
     for corner in range(2**dim):
         upper = np.array([corner >> axis & 1 for axis in range(dim)])
@@ -113,7 +124,7 @@ def _picture(nodes: Array, dim: int) -> tuple[Array, Array, Array, Array]:
     )
 
     mass, faint = smooth[..., 0], _FAINT * smooth[..., 0].max()
-    means = (smooth[..., 1:] + faint * values.mean(axis=0)) / (mass + faint)[..., None]
+    means = (smooth[..., 1:] + faint * (share @ values)) / (mass + faint)[..., None]
     lines = [low[axis] + spacing[axis] * np.arange(cells + 1) for axis in range(dim)]
     at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
     fields = [at, (mass / spacing.prod())[..., None], means]
