@@ -86,6 +86,7 @@ def _results(history: Mapping[str, Column]) -> dict[str, object]:
         "risk_errors": errors[np.isfinite(errors)].tolist(),
         "fall": fall,
         "moving": fall > _MOVING,
+        "by_steps": "step" in history,
     }
 
 

@@ -146,7 +146,7 @@ class DescentStepper:
         positions = self._positions(begin)
         gradients = self._clipped(begin, self._gradients(begin, outcome))
 
-        # Operation by operation: compiled as one, powers and sums of products round differently with the number of nodes.
+        # Operation by operation: compiled as one, what is rounded when would depend on how many nodes a rank has.
         with jax.disable_jit():
             changes, self._memory = self.descent.transformation.update(gradients, self._memory, positions)
         moved = [position + np.asarray(change) for position, change in zip(positions, changes, strict=True)]
