@@ -40,6 +40,9 @@ FINITE_TRAIN = "mfpde/finite/methods.py"
 PARTICLES = "tests/unit/test_particle_study.py::test_{}"
 COMPARE, EXTRAPOLATED = "tests/exact/test_comparison.py::test_{}", "tests/exact/test_extrapolation.py::test_{}"
 VERDICT = "tests/exact/test_verdict.py::test_{}"
+DESCENT, DESCENT_STEPPER = "mfpde/problem/descent.py", "mfpde/limit/descent/descent_stepper.py"
+BY_STEPS, FINITE_STEPS = "tests/exact/test_descent.py::test_{}", "mfpde/finite/optimiser_steps.py"
+FINITE_BY_STEPS = "tests/exact/test_finite_optimisers.py::test_{}"
 NOISE = PARTICLES.format("noise_of_a_unit_does_not_depend_on_the_number_of_units_or_layers")
 COLUMNS = "tests/exact/test_report_columns.py::test_{}"
 CERTIFICATE = "tests/exact/test_certificate.py::test_{}"
@@ -662,8 +665,41 @@ FAULTS = (
           RANDOM.format("points_have_the_mean_and_covariance_of_their_law_where_there_are_enough")),
     Fault("points-not-scrambled", SEQUENCES, "scramble=True", "scramble=False",
           RANDOM.format("random_nodes_against_a_grid_of_nodes")),
-    Fault("nodes-not-weighed", CLOUDS, "data = self.grid.nodes * own", "data = 1.0 * own",
+    Fault("nodes-not-weighed", CLOUDS, "slope = own[..., :-1] / part.mass[..., None]",
+          "slope = own[..., :-1]",
           RANDOM.format("the_gradient_of_normalised_tokens_is_a_finite_transformers")),
+    Fault("rules-of-equal-masses", "mfpde/limit/sampled/gauss_rule.py", "mass[kept] / mass[kept].sum()",
+          "np.full(kept.sum(), 1.0 / kept.sum())", BY_STEPS.format("rules_have_the_moments_of_their_laws[normal]")),
+    # Training by steps.
+    Fault("bias-not-corrected", DESCENT, "return optax.scale_by_adam(b1=own.beta1, b2=own.beta2, eps=own.epsilon)",
+          "inner = optax.scale_by_adam(b1=own.beta1, b2=own.beta2, eps=own.epsilon)\n"
+          "                late = jnp.asarray(10**6, jnp.int32)\n"
+          "                return optax.GradientTransformation(\n"
+          "                    inner.init, lambda g, s, p=None: inner.update(g, s._replace(count=late), p)\n"
+          "                )", BY_STEPS.format("bilinear_heads_obey_the_exact_recursion[adamw]")),
+    Fault("decay-not-decoupled", DESCENT,
+          "self._direction(),\n            optax.add_decayed_weights(self.weight_decay),",
+          "optax.add_decayed_weights(self.weight_decay),\n            self._direction(),",
+          BY_STEPS.format("units_at_the_nodes_trained_by_optax_are_the_nodes[rule]")),
+    Fault("decay-in-the-gradient-too", DESCENT_STEPPER, "each.potential(part, outcome.slopes, 0.0).slope",
+          "each.potential(part, outcome.slopes, self.descent.weight_decay).slope",
+          BY_STEPS.format("means_of_linear_heads_obey_the_exact_recursion[sgd]")),
+    Fault("batch-weighed-as-the-whole-set", DESCENT_STEPPER, "outcome.slopes, 0.0).slope for",
+          "outcome.slopes, 0.0).slope * self.descent.batches.taken / self._task.samples for",
+          BY_STEPS.format("a_table_is_within_its_own_accuracy")),
+    Fault("one-batch-for-all-steps", DESCENT_STEPPER, "batches.at(self.steps)", "batches.at(0)",
+          BY_STEPS.format("units_at_the_nodes_trained_by_optax_are_the_nodes[rule]")),
+    Fault("clipped-node-by-node", DESCENT_STEPPER, "factors[:, None, None] * gradient for",
+          "gradient / np.maximum(1.0, np.sqrt((gradient**2).sum(axis=2, keepdims=True)) / 0.2) for",
+          BY_STEPS.format("units_at_the_nodes_trained_by_optax_are_the_nodes[rule]")),
+    Fault("optimiser-not-resumed", DESCENT_STEPPER, "self._optimiser = loaded_optimiser(",
+          "_ = loaded_optimiser(", RESUME + "test_training_by_steps_goes_on_bit_for_bit_from_any_step[18]"),
+    Fault("orders-without-a-seed", "mfpde/problem/batches.py", "default_rng([seed, number])", "default_rng([number])",
+          BY_STEPS.format("batches_are_those_of_the_method")),
+    Fault("finite-decay-in-the-gradient", FINITE_STEPS, "shares=shares, weight_decay=0.0", "shares=shares",
+          FINITE_BY_STEPS.format("steps_are_those_of_optax_on_the_loss_times_layers_and_units[sgd-None]")),
+    Fault("finite-clip-without-layers", FINITE_STEPS, "start=jnp.zeros(())) / layers)", "start=jnp.zeros(())))",
+          FINITE_BY_STEPS.format("steps_are_those_of_optax_on_the_loss_times_layers_and_units[sgd-0.3]")),
     Fault("replicas-share-a-gradient", SWEEP, "return values[0].sum(), values", "return values[0].mean(), values",
           RANDOM.format("random_nodes_against_a_grid_of_nodes")),
     Fault("value-matrices-in-the-place-of-moments", "mfpde/problem/family.py",

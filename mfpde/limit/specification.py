@@ -78,7 +78,7 @@ class Problem:
             )
         if self.descent is not None:
             for family in self.model.families:
-                _check_carried(family, self.densities[family.name], self.descent.settings.method)
+                _check_nodes_alone(family, self.densities[family.name], self.descent.settings.method)
         chosen = {f.name: self._with_frame(f, self.densities[f.name]) for f in self.model.families}
         object.__setattr__(self, "densities", chosen)
         for family in self.model.families:
@@ -163,7 +163,7 @@ def potential_degree(density: Density) -> int:
     return max(density.degree, 1) if density.potential_degree is None else density.potential_degree
 
 
-def _check_carried(family: Family, density: Density, method: str) -> None:
+def _check_nodes_alone(family: Family, density: Density, method: str) -> None:
     """Can every point of the discretisation carry the state of a method?
 
     Raises:

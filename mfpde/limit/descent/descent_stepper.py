@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mfpde.errors import ComputationError
 from mfpde.inputs import whole
 from mfpde.limit.backprop import Backprop, Outcome
-from mfpde.limit.descent.memory import loaded_memory, saved_memory
+from mfpde.limit.descent.optimiser_state import loaded_optimiser, saved_optimiser
 from mfpde.limit.gradient_flow import GradientFlow
 from mfpde.limit.lagrangian.node_sums import summed, weighted
 from mfpde.limit.state import NodesPart, State
@@ -75,7 +75,7 @@ class DescentStepper:
         self._history: list[Step] = []
         self._whole = descent.batches.taken == task.samples
         self._backprop = flow.backprop if self._whole else self._batched()
-        self._memory = descent.transformation.init(self._positions(state))
+        self._optimiser = descent.transformation.init(self._positions(state))
 
     @property
     def state(self) -> State:
@@ -148,7 +148,7 @@ class DescentStepper:
 
         # Operation by operation: compiled as one, what is rounded when would depend on how many nodes a rank has.
         with jax.disable_jit():
-            changes, self._memory = self.descent.transformation.update(gradients, self._memory, positions)
+            changes, self._optimiser = self.descent.transformation.update(gradients, self._optimiser, positions)
         moved = [position + np.asarray(change) for position, change in zip(positions, changes, strict=True)]
 
         self.step_size = float(self.descent.rates[self.steps])
@@ -222,7 +222,7 @@ class DescentStepper:
             "steps": self.steps,
             "step_size": self.step_size,
             "batch_risk": self.batch_risk,
-            "memory": saved_memory(self.flow.discretisations, self._memory),
+            "optimiser": saved_optimiser(self.flow.discretisations, self._optimiser),
             "history": [asdict(step) for step in self._history],
         }
 
@@ -235,7 +235,7 @@ class DescentStepper:
         self.good = self._state = state
         self.steps = whole("steps", saved["steps"], 0, self.descent.steps)
         self.step_size, self.batch_risk = float(saved["step_size"]), float(saved["batch_risk"])
-        self._memory = loaded_memory(self._comm, self.flow.discretisations, saved["memory"], self._memory)
+        self._optimiser = loaded_optimiser(self._comm, self.flow.discretisations, saved["optimiser"], self._optimiser)
         self._history = [Step(**step) for step in saved["history"]]
 
     def close(self) -> None:

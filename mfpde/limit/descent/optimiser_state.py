@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from mfpde.limit.discretisation import AnyDiscretisation
 from mfpde.output.checkpoint.state_dict import CellRows, StateDict, fitting
 
-type Memory = Any
+type OptimiserState = Any
 """A tree of optax's: per family arrays (L, n, d) of the nodes of this rank, and numbers."""
 _NODES = 3  # axes of an array that has a number for every parameter of every node
 
 
-def saved_memory(discretisations: Sequence[AnyDiscretisation], memory: Memory) -> StateDict:
+def saved_optimiser(discretisations: Sequence[AnyDiscretisation], state: OptimiserState) -> StateDict:
     """The numbers of a method's state, as a checkpoint has them."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(memory)]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
     owners = _owners(discretisations, leaves)
     return {
         str(place): leaf if owner is None else CellRows(owner.cell_order, np.moveaxis(leaf, 1, 0))
@@ -28,10 +28,10 @@ def saved_memory(discretisations: Sequence[AnyDiscretisation], memory: Memory) -
     }
 
 
-def loaded_memory(
-    comm: MPI.Intracomm, discretisations: Sequence[AnyDiscretisation], saved: StateDict, like: Memory
-) -> Memory:
-    """The state that `saved_memory` gave, of the shapes of `like`; collective.
+def loaded_optimiser(
+    comm: MPI.Intracomm, discretisations: Sequence[AnyDiscretisation], saved: StateDict, like: OptimiserState
+) -> OptimiserState:
+    """The state that `saved_optimiser` gave, of the shapes of `like`; collective.
 
     Raises:
         InputError: on every rank, where arrays are missing or of other shapes.
@@ -41,7 +41,7 @@ def loaded_memory(
     found = []
     for place, (array, owner) in enumerate(zip(arrays, _owners(discretisations, arrays), strict=True)):
         if owner is None:
-            found.append(fitting(f"memory/{place}", np.asarray(saved[str(place)]), array))
+            found.append(fitting(f"optimiser/{place}", np.asarray(saved[str(place)]), array))
             continue
         rows = saved[str(place)].read(comm, owner.cell_order, np.moveaxis(array, 1, 0))
         found.append(np.ascontiguousarray(np.moveaxis(rows, 0, 1)))
