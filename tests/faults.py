@@ -699,7 +699,7 @@ FAULTS = (
     Fault("finite-decay-in-the-gradient", FINITE_STEPS, "shares=shares, weight_decay=0.0", "shares=shares",
           FINITE_BY_STEPS.format("steps_are_those_of_optax_on_the_loss_times_layers_and_units[sgd-None]")),
     Fault("finite-clip-without-layers", FINITE_STEPS, "start=jnp.zeros(())) / layers)", "start=jnp.zeros(())))",
-          FINITE_BY_STEPS.format("steps_are_those_of_optax_on_the_loss_times_layers_and_units[sgd-0.4]")),
+          FINITE_BY_STEPS.format("steps_are_those_of_optax_on_the_loss_times_layers_and_units[momentum-0.05]")),
     Fault("replicas-share-a-gradient", SWEEP, "return values[0].sum(), values", "return values[0].mean(), values",
           RANDOM.format("random_nodes_against_a_grid_of_nodes")),
     Fault("value-matrices-in-the-place-of-moments", "mfpde/problem/family.py",
