@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
 _UNRESOLVED = 5e-3  # growth of the error of moments by every other node, beyond which errors do not fall as fast
-_CERTIFIED = 10  # every so many reports have a gap: a pass over the samples, and the potential at many points
+_CERTIFIED = 10  # every so many reports of a flow have a gap: a pass, and the potential at many points
 
 
 class Solver:
@@ -105,7 +105,7 @@ class Solver:
             try:
                 state = self._march(target, watch)
                 over = self.stepper.is_stationary() and (state is None or same_time(state.tau, self.stepper.tau))
-                certified = over or target == times[-1] or number % _CERTIFIED == 0
+                certified = over or target == times[-1] or (number % _CERTIFIED == 0 and self.problem.descent is None)
                 report = self.report(self.stepper.state if state is None else state, certified=certified)
             except DiskError:
                 raise

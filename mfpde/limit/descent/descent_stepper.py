@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mfpde.errors import ComputationError
 from mfpde.inputs import whole
 from mfpde.limit.backprop import Backprop, Outcome
-from mfpde.limit.descent.optimiser_state import loaded_optimiser, saved_optimiser
+from mfpde.limit.descent.optimiser_state import by_family, flat, loaded_optimiser, saved_optimiser
 from mfpde.limit.gradient_flow import GradientFlow
 from mfpde.limit.lagrangian.node_sums import summed, weighted
 from mfpde.limit.state import NodesPart, State
@@ -75,7 +75,8 @@ class DescentStepper:
         self._history: list[Step] = []
         self._whole = descent.batches.taken == task.samples
         self._backprop = flow.backprop if self._whole else self._batched()
-        self._optimiser = descent.transformation.init(self._positions(state))
+        self._shapes = [part.position.shape for part in _nodes(state)]
+        self._optimiser = descent.transformation.init(self._parameters(state))
 
     @property
     def state(self) -> State:
@@ -143,13 +144,13 @@ class DescentStepper:
         begin, outcome = self._gradient_of_batch()
         self.good, self.batch_risk = begin, outcome.risk
 
-        positions = self._positions(begin)
-        gradients = self._clipped(begin, self._gradients(begin, outcome))
+        parameters = self._parameters(begin)
+        gradient = flat(self._clipped(begin, self._gradients(begin, outcome)))
 
         # Operation by operation: compiled as one, what is rounded when would depend on how many nodes a rank has.
         with jax.disable_jit():
-            changes, self._optimiser = self.descent.transformation.update(gradients, self._optimiser, positions)
-        moved = [position + np.asarray(change) for position, change in zip(positions, changes, strict=True)]
+            change, self._optimiser = self.descent.transformation.update(gradient, self._optimiser, parameters)
+        moved = by_family(parameters + np.asarray(change), self._shapes)
 
         self.step_size = float(self.descent.rates[self.steps])
         self._history.append(Step(begin.tau, self.step_size, float("nan"), accepted=True, bound="rate"))
@@ -213,8 +214,9 @@ class DescentStepper:
             self._comm, self.flow.model, self._task.tokens[first], self._task.targets[first], single=whole_set.single
         )
 
-    def _positions(self, state: State) -> tuple[Array, ...]:
-        return tuple(part.position for part in _nodes(state))
+    def _parameters(self, state: State) -> Array:
+        """Of all nodes of this rank, (P,)."""
+        return flat([part.position for part in _nodes(state)])
 
     def state_dict(self) -> StateDict:
         """What determines the steps to come besides the state, and the counters."""
@@ -222,7 +224,7 @@ class DescentStepper:
             "steps": self.steps,
             "step_size": self.step_size,
             "batch_risk": self.batch_risk,
-            "optimiser": saved_optimiser(self.flow.discretisations, self._optimiser),
+            "optimiser": saved_optimiser(self.flow.discretisations, self._optimiser, self._shapes),
             "history": [asdict(step) for step in self._history],
         }
 
@@ -235,7 +237,9 @@ class DescentStepper:
         self.good = self._state = state
         self.steps = whole("steps", saved["steps"], 0, self.descent.steps)
         self.step_size, self.batch_risk = float(saved["step_size"]), float(saved["batch_risk"])
-        self._optimiser = loaded_optimiser(self._comm, self.flow.discretisations, saved["optimiser"], self._optimiser)
+        self._optimiser = loaded_optimiser(
+            self._comm, self.flow.discretisations, saved["optimiser"], self._optimiser, self._shapes
+        )
         self._history = [Step(**step) for step in saved["history"]]
 
     def close(self) -> None:
