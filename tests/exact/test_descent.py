@@ -15,7 +15,7 @@ import pytest
 from mpi4py import MPI
 
 from mfpde.config.settings import Density, Optimiser, Time, Training
-from mfpde.errors import InputError
+from mfpde.errors import ComputationError, InputError
 from mfpde.limit.sampled.gauss_rule import has_rule, law_rule, rule_size
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
@@ -322,6 +322,13 @@ def test_what_does_not_fit_a_method_is_told() -> None:
     training = Training(0.1, optimiser=Optimiser("sgd", 0.1, steps=4))
     with pytest.raises(InputError, match=r"time\.step = 0\.1: steps are training\.learning_rate long"):
         Problem(bilinear(1), samples(), training, {"bilinear": Density()}, Time(step=0.1))
+
+
+def test_training_that_diverges_ends_and_names_the_cure() -> None:
+    solver = solver_of(heads((Normal([0.2], [1.0]), Zero())), samples(), method="sgd", learning_rate=300.0, steps=40)
+    with pytest.raises(ComputationError, match=r"training diverges: .* a smaller training\.learning_rate"):
+        solver.stepper.advance(solver.stepper.horizon)
+    assert solver.flow.potential(solver.stepper.good).outcome.risk < 1e5
 
 
 FLAT = {

@@ -70,3 +70,15 @@ def test_a_risk_with_a_large_error_is_warned_of():
     again = ThresholdWarnings(lines.append, json.loads(json.dumps(warnings.state_dict())))
     again.report(make_report(9.0, risk=1e-9, risk_error=9e-7))
     assert len(lines) == 2
+
+
+def test_an_energy_that_grows_is_warned_of():
+    """Along the flow it falls; by steps it may rise a little, and a rate that is too large is named."""
+    lines = []
+    warnings = ThresholdWarnings(lines.append)
+    for tau, energy in enumerate((2.0, 2.9, 3.1, 3.2, 80.0)):
+        history = {**make_report(0.0).history, "energy": energy, "risk_error": 0.0, "step": float(tau)}
+        warnings.report(dataclasses.replace(make_report(float(tau)), indicators=(CALM,), history=history))
+        warnings = ThresholdWarnings(lines.append, json.loads(json.dumps(warnings.state_dict())))
+    assert [line.split()[4] for line in lines] == ["3.1", "80"]
+    assert all("lower training.learning_rate" in line for line in lines)

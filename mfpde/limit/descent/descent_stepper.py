@@ -35,6 +35,8 @@ from mfpde.problem.tasks import Task
 
 Array = NDArray[np.float64]
 _REFINED = 6  # times that tables are changed at one state
+_DIVERGED, _LEAST_RISK = 1e4, 1e-4  # growth of a batch's risk that no training comes back from; what counts as no risk
+_REMEDY = "a smaller training.learning_rate, a longer training.warmup or training.clip may help"
 
 
 class DescentStepper:
@@ -63,7 +65,7 @@ class DescentStepper:
         self.descent = descent
         self.good = state
         self.steps = 0
-        self.step_size = self.batch_risk = float("nan")
+        self.step_size = self.batch_risk = self._first_risk = float("nan")
         self.watch: Callable[[float], None] | None = None
         self.horizon = float(descent.taus[-1])
         self.poll: Callable[[], float] = float
@@ -142,6 +144,7 @@ class DescentStepper:
     def _step(self) -> None:
         """One step of the method; collective."""
         begin, outcome = self._gradient_of_batch()
+        self._check_growth(outcome.risk)
         self.good, self.batch_risk = begin, outcome.risk
 
         parameters = self._parameters(begin)
@@ -182,9 +185,17 @@ class DescentStepper:
         try:
             return self.flow.outcome(state, self._backprop)
         except ComputationError as error:
+            raise ComputationError(f"{error}; {_REMEDY}") from error
+
+    def _check_growth(self, found: float) -> None:
+        """Steps that are too long amplify themselves, long before their numbers are no longer finite."""
+        if self.steps == 0:
+            self._first_risk = found
+        if found > _DIVERGED * max(self._first_risk, _LEAST_RISK):
             raise ComputationError(
-                f"{error}; a smaller training.learning_rate, a longer training.warmup or training.clip may help"
-            ) from error
+                f"training diverges: the risk of the batch is {found:.3g} before step {self.steps + 1}, and was "
+                f"{self._first_risk:.3g} at the start; {_REMEDY}"
+            )
 
     def _gradients(self, state: State, outcome: Outcome) -> tuple[Array, ...]:
         """g of this rank's nodes, per family (L, n, d)."""
@@ -224,6 +235,7 @@ class DescentStepper:
             "steps": self.steps,
             "step_size": self.step_size,
             "batch_risk": self.batch_risk,
+            "first_risk": self._first_risk,
             "optimiser": saved_optimiser(self.flow.discretisations, self._optimiser, self._shapes),
             "history": [asdict(step) for step in self._history],
         }
@@ -237,6 +249,7 @@ class DescentStepper:
         self.good = self._state = state
         self.steps = whole("steps", saved["steps"], 0, self.descent.steps)
         self.step_size, self.batch_risk = float(saved["step_size"]), float(saved["batch_risk"])
+        self._first_risk = float(saved["first_risk"])
         self._optimiser = loaded_optimiser(
             self._comm, self.flow.discretisations, saved["optimiser"], self._optimiser, self._shapes
         )

@@ -42,6 +42,7 @@ class Threshold:
 _LARGEST = 1e300  # an indicator that overflows is as large
 _RISK_ERROR = 1e-2  # estimated error of the risk without a warning, relative to the risk
 _NEGLIGIBLE = 1e-4  # of the largest risk so far: a smaller risk counts as that much
+_GROWN = 1.5  # energy without a warning, relative to that at the start; along the flow it falls
 THRESHOLDS = (
     Threshold("mass_error", 1e-10, "the step is unstable: lower time.step, or give time.tolerance instead"),
     Threshold("boundary_mass", 1e-3, "the density leaves its mesh: raise density.radius"),
@@ -57,7 +58,7 @@ THRESHOLDS = (
 )
 
 
-_NAMES = (*(each.name for each in THRESHOLDS), "risk_error")
+_NAMES = (*(each.name for each in THRESHOLDS), "risk_error", "energy")
 
 
 def level_above(value: float, most: float) -> int:
@@ -83,10 +84,16 @@ class ThresholdWarnings:
         self._show = show
         self._levels: dict[str, int] = dict(saved["levels"]) if saved else dict.fromkeys(_NAMES, 0)
         self._largest_risk = float(saved["largest_risk"]) if saved else 0.0
+        self._first_energy = float(saved.get("first_energy", math.nan)) if saved else math.nan
 
     def state_dict(self) -> StateDict:
         """The lines issued, and how far each indicator has come."""
-        return {"issued": list(self.issued), "levels": dict(self._levels), "largest_risk": self._largest_risk}
+        return {
+            "issued": list(self.issued),
+            "levels": dict(self._levels),
+            "largest_risk": self._largest_risk,
+            "first_energy": self._first_energy,
+        }
 
     def issue(self, line: str) -> None:
         """Issue a warning that comes from no threshold."""
@@ -110,9 +117,23 @@ class ThresholdWarnings:
                 "--estimate-error compares with a finer solve"
             )
 
+        self._judge_energy(report)
+
+    def _judge_energy(self, report: Report) -> None:
+        """Warn where the energy has grown since the first report."""
+        energy, first = report.history["energy"], self._first_energy
+        if math.isnan(first):
+            self._first_energy = energy
+        elif first > 0.0 and self._rises("energy", level_above(energy / first, _GROWN)):
+            steps = "training.learning_rate, or give training.clip" if "step" in report.history else "time.tolerance"
+            self.issue(
+                f"warning: the energy is {energy:.3g} at tau = {report.tau:.6g}, and was {first:.3g} at the start: "
+                f"steps are too long; lower {steps}"
+            )
+
     def _rises(self, name: str, level: int) -> bool:
         """Is a level the highest so far? It is then kept."""
-        if level <= self._levels[name]:
+        if level <= self._levels.get(name, 0):
             return False
         self._levels[name] = level
         return True
