@@ -618,7 +618,7 @@ FAULTS = (
     Fault("cut-member-begins-anew", "mfpde/runs/parameter_sweep.py", "overwrite=not resume, resume=resume",
           "overwrite=True, resume=False",
           "tests/unit/test_parameter_sweep.py::test_every_combination_is_solved_once_and_summed_up"),
-    Fault("archive-with-pickle", "mfpde/problem/datasets.py", "allow_pickle=False)", "allow_pickle=True)",
+    Fault("archive-with-pickle", "mfpde/problem/datasets/archives.py", "allow_pickle=False)", "allow_pickle=True)",
           "tests/unit/test_drawn_input.py::test_nothing_in_an_archive_is_unpickled"),
     Fault("damaged-facts-not-caught", CHECKPOINT, "except Exception as error:  # a parser",
           "except OSError as error:  # a parser",

@@ -31,6 +31,7 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
     "digits": datasets.digits,
     "embedded-digits": datasets.embedded_digits,
     "in-context-regression": datasets.in_context_regression,
+    "mnist1d": datasets.mnist1d,
     "scalars": datasets.scalars,
     "teacher": datasets.teacher,
 }

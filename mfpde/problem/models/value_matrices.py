@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mfpde.errors import InputError
-from mfpde.inputs import one_of, whole
+from mfpde.inputs import one_of, real, whole
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Law, Normal
+from mfpde.problem.laws import Law, Normal, Zero
 from mfpde.problem.tasks import Task, generator
 from mfpde.problem.transformer import Transformer
 
 type Initial = tuple[Law, Law] | Callable[[int], tuple[Law, Law]]
 type Query = Literal["all", "last"]
+type Places = Literal["any", "relative", "absolute", "mixed"]
 _NEVER = -1e30  # score of a token that may not be seen
 
 
@@ -101,11 +102,12 @@ def vector_neuron(
     if read.ndim != 2:
         raise InputError(f"family {name!r}: features have shape {read.shape}; must be (s, D)")
     one_of(f"family {name!r}: query", query, ("all", "last"))
+    shift = jnp.asarray([offset], dtype=jnp.float64)  # an array: neurons that differ in it alone share a program
 
     def fired(tokens: jax.Array, u: jax.Array) -> jax.Array:
         """Of neurons (…, s) at the tokens that they act on, (…, n)."""
         asking = _asking(tokens, query)
-        return jnp.tanh(u @ (asking @ read.T).T + offset)
+        return jnp.tanh(u @ (asking @ read.T).T + shift)
 
     def update(tokens: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
         return _placed(tokens, query, fired(tokens, u)[:, None] * v)
@@ -127,6 +129,9 @@ def value_attention(
     query: Query = "last",
     loss: Literal["squared", "cross_entropy"] = "cross_entropy",
     contrast: float = 2.0,
+    content: float | None = None,
+    places: Places = "any",
+    causal: bool = False,
     spread: float = 0.5,
     reading: float = 0.5,
     seed: int = 0,
@@ -143,30 +148,55 @@ def value_attention(
         layers: L.
         query: "last" has only the last token attend, and be added to.
         loss: squared loss on the targets, or cross-entropy.
-        contrast: standard deviation of the places' scores; contents' have half of it.
-        spread: initial standard deviation of the output vectors, and of what value matrices make of a unit vector.
+        contrast: standard deviation of the places' scores P.
+        content: standard deviation of the contents' scores T_i A T_jᵀ of independent tokens of mean square one, over
+            √D; half of `contrast` unless given.
+        places: what P_h[i, j] depends on: "any" draws a matrix, "relative" depends on j − i alone and "absolute" on j
+            alone; "mixed" has them in turn, the first head relative.
+        causal: no token sees those behind it.
+        spread: initial standard deviation of the output vectors, and of what value matrices make of a unit vector; 0
+            has all of them zero at the start.
         reading: standard deviation of the readout, which is never fitted.
         seed: of all that is fixed.
     """
     if whole("model.heads", heads, 0, 1000) + whole("model.neurons", neurons, 0, 1000) < 1:
         raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
+    one_of("model.places", places, ("any", "relative", "absolute", "mixed"))
+    strength = 0.5 * contrast if content is None else real("model.content", content, least=0.0)
+    real("model.spread", spread, least=0.0)
     rng = generator("model.seed", seed)
-    places, channels = task.tokens.shape[1:]
+    tokens, channels = task.tokens.shape[1:]
 
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
-        form = 0.5 * contrast * rng.normal(size=(1, channels, channels)) / math.sqrt(channels)
-        score = contrast * rng.normal(size=(1, places, places))
-        start = Normal([0.0], [1.0]), Normal([0.0], [spread / math.sqrt(channels)])
-        stages[0].append(value_head(f"head_{k}", form, start, score, query))
+        form = strength * rng.normal(size=(1, channels, channels)) / math.sqrt(channels)
+        score = contrast * _places(rng, places, tokens, k)
+        start = Normal([0.0], [1.0]), _around_zero(spread / math.sqrt(channels))
+        stages[0].append(value_head(f"head_{k}", form, start, score, query, causal))
     for k in range(neurons):
         feature, offset = 1.5 * rng.normal(size=(1, channels)) / math.sqrt(channels), float(rng.normal())
-        stages[1].append(
-            vector_neuron(f"neuron_{k}", feature, (Normal([1.0], [1.0]), Normal([0.0], [spread])), offset, query)
-        )
+        start = Normal([1.0], [1.0]), _around_zero(spread)
+        stages[1].append(vector_neuron(f"neuron_{k}", feature, start, offset, query))
 
     rows = jnp.asarray(reading * rng.normal(size=(channels, task.targets.shape[1])))
     return Transformer([stage for stage in stages if stage], layers, lambda tokens: tokens[-1] @ rows, loss=loss)
+
+
+def _places(rng: np.random.Generator, kind: Places, tokens: int, head: int) -> np.ndarray:
+    """Scores of places (1, N, N) of a head, standard normal."""
+    if kind == "mixed":
+        kind = "absolute" if head % 2 else "relative"
+    if kind == "any":
+        return rng.normal(size=(1, tokens, tokens))
+    if kind == "absolute":
+        return np.broadcast_to(rng.normal(size=(1, 1, tokens)), (1, tokens, tokens))
+    ahead = np.arange(tokens) - np.arange(tokens)[:, None] + tokens - 1
+    return rng.normal(size=(1, 2 * tokens - 1))[:, ahead]
+
+
+def _around_zero(std: float) -> Law:
+    """The law of every entry of v."""
+    return Normal([0.0], [std]) if std else Zero()
 
 
 def _asking(tokens: jax.Array, query: Query) -> jax.Array:
