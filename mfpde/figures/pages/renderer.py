@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,6 +23,11 @@ def render(template: str, content: Mapping[str, object]) -> str:
         content: the values of the template's names; a missing one is an error.
     """
     return _environment().get_template(f"{template}.html.jinja").render(content)
+
+
+def script(name: str) -> str:
+    """The text of a script in templates/, to stand in a page as it is."""
+    return resources.files("mfpde.figures.pages").joinpath("templates", f"{name}.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mfpde.config.run_file import question
-from mfpde.figures.pages.renderer import inline_pictures, render
+from mfpde.figures.pages.explorer import explorer_data
+from mfpde.figures.pages.renderer import inline_pictures, render, script
 from mfpde.output.directory import FIGURES
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.reader import RunReader
@@ -55,6 +56,8 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
         "outcome": (summary or {}).get("outcome", "done"),
         "warnings": (summary or {}).get("warnings") or [],
         "pictures": inline_pictures(pictures),
+        "explorer": explorer_data(run),
+        "script": script("explorer"),
         "open_pictures": _OPEN,
         "made_with": _versions(run.manifest),
     }
