@@ -82,7 +82,7 @@ CURVES: Mapping[str, Curve] = {
     "accuracy": Curve("on training samples", BLUE),
     "test_accuracy": Curve("on test samples", SKY, ":"),
     "entropy": Curve(r"$\frac{1}{L}\sum\int\rho\,\log\rho\;d\theta$", BLUE),
-    "batch_risk": Curve("risk of the last batch", ORANGE, ":", "."),
+    "batch_risk": Curve("risk of the last batch", PURPLE, ":", "."),
     "learning_rate": Curve(r"learning rate $\varepsilon$", BLUE),
     "mass_error": Curve("mass error", BLACK),
     "boundary_mass": Curve("mass at the boundary", GREEN, "--"),

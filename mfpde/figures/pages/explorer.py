@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.figures.blocks import blocks_of
 from mfpde.figures.raster import Raster, rasterise, union
-from mfpde.figures.style import CURVES, density_map
+from mfpde.figures.style import BLACK, CURVES, density_map
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.reader import RunReader
 from mfpde.output.records.tables import Column
@@ -112,7 +112,7 @@ def _curves(history: Mapping[str, Column]) -> list[dict[str, Any]]:
             label = curve.label.replace(r"$|\nabla V|^2$", "|∇V|²").replace(r"$-\partial_\tau$", "−∂τ")
             found.append(
                 {
-                    "name": name, "label": label, "colour": curve.colour, "log": name in _LOGARITHMIC,
+                    "name": name, "label": label, "colour": "currentColor" if curve.colour == BLACK else curve.colour, "log": name in _LOGARITHMIC,
                     "tau": np.asarray(history["tau"], dtype=np.float64).tolist(), "values": _numbers(values),
                 }
             )  # fmt: skip

@@ -17,6 +17,7 @@ from mfpde.output.reader import RunReader
 from mfpde.output.records.tables import Column
 
 _OPEN = 8  # pictures that are shown at once; the others open on a click
+_MOST_INLINED = 2_000_000  # bytes of pictures in a page
 _MOVING = 1e-3  # relative fall of the energy in as much time again, above which the run still moves
 _RESULTS = {
     "risk": "risk",
@@ -34,18 +35,19 @@ _TIMES = ("wall", "sweep", "transport", "output")
 
 
 def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
-    """Write DIR/figures/report.html: question, run file, figures, certificate, error estimate, times, warnings.
+    """Write DIR/figures/report.html: densities and curves to play with, question, run file, figures, certificate, times.
 
-    Nothing in it is loaded from elsewhere: pictures are inlined.
+    Nothing in it is loaded from elsewhere: pictures are inlined, as many as a page of some megabytes holds.
 
     Args:
         run: the run.
-        pictures: the .png and .gif files to show, in this order; others are left out.
+        pictures: the .png and .gif files to show or to name, in this order; others are left out.
 
     Raises:
         ComputationError: when the disk refuses.
     """
     source, content = run.run_file
+    shown = _inlined(pictures)
     summary, history = run.summary, run.history
     about = {
         "name": str(content.get("name", run.directory.resolve().name)),
@@ -55,7 +57,8 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
         "summary": {"unknowns": None, "steps": None, "ranks": None, **(summary or {})},
         "outcome": (summary or {}).get("outcome", "done"),
         "warnings": (summary or {}).get("warnings") or [],
-        "pictures": inline_pictures(pictures),
+        "pictures": inline_pictures(shown),
+        "elsewhere": [path.name for path in pictures if path.suffix in (".png", ".gif") and path not in shown],
         "explorer": explorer_data(run),
         "script": script("explorer"),
         "open_pictures": _OPEN,
@@ -68,6 +71,16 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
         page = render("run_report", {**about, **_results(history), **_gaps(run.gap, summary or {}), **_times(run)})
         write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _inlined(pictures: Sequence[Path]) -> list[Path]:
+    """The pictures that stand in the page: the first ones, as long as it stays small enough to be sent; no films."""
+    shown, size = [], 0
+    for path in pictures:
+        if path.suffix == ".png" and size + path.stat().st_size <= _MOST_INLINED:
+            shown.append(path)
+            size += path.stat().st_size
+    return shown
 
 
 def _results(history: Mapping[str, Column]) -> dict[str, object]:
