@@ -17,7 +17,7 @@ from mfpde.output.reader import RunReader
 from mfpde.output.records.tables import Column
 
 _OPEN = 8  # pictures that are shown at once; the others open on a click
-_MOST_INLINED = 2_000_000  # bytes of pictures in a page
+_MOST_INLINED = 1_500_000  # bytes of pictures in a page
 _MOVING = 1e-3  # relative fall of the energy in as much time again, above which the run still moves
 _RESULTS = {
     "risk": "risk",
@@ -35,7 +35,7 @@ _TIMES = ("wall", "sweep", "transport", "output")
 
 
 def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
-    """Write DIR/figures/report.html: densities and curves to play with, question, run file, figures, certificate, times.
+    """Write DIR/figures/report.html: question, densities and curves to play with, certificate, figures, times.
 
     Nothing in it is loaded from elsewhere: pictures are inlined, as many as a page of some megabytes holds.
 

@@ -4,7 +4,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const root = document.getElementById("explorer");
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
-  const LEVELS = 65535, DECADES = 4;
+  const DECADES = 4;
   const state = { report: 0, family: 0, layer: 0, plane: 0, log: false, chart: 0, timer: null };
   let data;
 
@@ -12,7 +12,18 @@
 
   async function unpacked(text) {
     const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return JSON.parse(await new Response(stream).text());
+    const found = new Uint8Array(await new Response(stream).arrayBuffer()), end = found.indexOf(0);
+    const made = JSON.parse(new TextDecoder().decode(found.subarray(0, end)));
+
+    // Differences of neighbours, low bytes first, as the square roots of densities.
+    const steps = found.subarray(end + 1), count = steps.length / 2, numbers = new Uint16Array(count);
+    for (let k = 0, sum = 0; k < count; k++) numbers[k] = sum = (sum + steps[k] + 256 * steps[count + k]) & 0xffff;
+    let first = 0;
+    for (const own of made.families) {
+      const size = (own.coordinates.length === 1 ? own.pixels : own.pixels ** 2) * (own.coordinates.length < 3 ? 1 : 3);
+      own.numbers = numbers.subarray(first, (first += size * own.layers * made.taus.length));
+    }
+    return made;
   }
 
   function element(name, attributes = {}, text = "") {
@@ -47,7 +58,7 @@
     const own = family(), n = own.pixels, planeSize = dim() === 1 ? n : n * n;
     const size = planeSize * (dim() < 3 ? 1 : 3), place = report * own.layers + layer;
     const first = place * size + (dim() < 3 ? 0 : state.plane * planeSize), scale = own.scales[place];
-    return Float64Array.from(own.numbers.subarray(first, first + planeSize), (v) => v * scale);
+    return Float64Array.from(own.numbers.subarray(first, first + planeSize), (v) => v * v * scale);
   }
 
   function frame(svg, box, ends, names) {
@@ -242,7 +253,6 @@
 
   async function start() {
     data = await unpacked(document.getElementById("explorer-data").textContent.trim());
-    for (const own of data.families) own.numbers = new Uint16Array(bytes(own.images).buffer);
     part("tau").max = data.taus.length - 1;
     options(part("family"), data.families.map((own) => own.name), 0);
     options(part("chart"), charts().map((chart) => chart.name), 0);
