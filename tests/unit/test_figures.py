@@ -153,7 +153,8 @@ def test_everything_into_one_folder(tmp_path, dims):
     page = (made / "report.html").read_text(encoding="utf-8")
     assert "Does it draw?" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert page.count("data:image/") == 5
+    assert page.count("data:image/") == 4  # no film, which the slider takes the place of
+    assert "animation.gif" in page
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"figures", "run.toml", "history.csv"}
 
 

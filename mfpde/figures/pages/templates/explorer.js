@@ -74,7 +74,8 @@
       svg.append(element("text", { x: left - 7, y: y(t) + 4, "text-anchor": "end" }, shown(t)));
     }
     svg.append(element("text", { x: left + width / 2, y: top + height + 34, "text-anchor": "middle", class: "name" }, names[0]));
-    svg.append(element("text", { x: left + 4, y: top + 14, class: "name" }, names[1]));
+    const [side, middle] = [left - 46, top + height / 2];
+    svg.append(element("text", { x: side, y: middle, "text-anchor": "middle", class: "name", transform: `rotate(-90 ${side} ${middle})` }, names[1]));
     return [x, y];
   }
 
