@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "the PDE of a run directory against its finite Transformers, in one report",
     "sweep": "a run file for several values of some of its keys, with a table and a figure",
     "plot": "figures, an animation and a report of a run, or a view of it while it goes on",
+    "view": "reports in a browser, of one run or of all in a folder, which update themselves",
     "info": "versions, MPI, PETSc, cores, threads and caches: what a bug report needs",
 }
 

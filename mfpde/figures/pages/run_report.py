@@ -18,6 +18,7 @@ from mfpde.output.records.tables import Column
 
 _OPEN = 8  # pictures that are shown at once; the others open on a click
 _MOST_INLINED = 1_500_000  # bytes of pictures in a page
+_ASKED = 3000  # milliseconds between looks for another report
 _MOVING = 1e-3  # relative fall of the energy in as much time again, above which the run still moves
 _RESULTS = {
     "risk": "risk",
@@ -46,6 +47,21 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
     Raises:
         ComputationError: when the disk refuses.
     """
+    folder = run.directory / FIGURES
+    with failing_clearly(folder):
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "report.html", report_page(run, pictures))
+    return folder / "report.html"
+
+
+def report_page(run: RunReader, pictures: Sequence[Path], *, live: bool = False) -> str:
+    """The text of a report.
+
+    Args:
+        run: the run, of one report at least.
+        pictures: see `write_report`.
+        live: a page of a server, which is loaded again where the run has another report.
+    """
     source, content = run.run_file
     shown = _inlined(pictures)
     summary, history = run.summary, run.history
@@ -54,6 +70,7 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
         "question": question(source),
         "run_text": source,
         "ended": summary is not None,
+        "live": {"reports": len(run.taus), "every": _ASKED} if live else None,
         "summary": {"unknowns": None, "steps": None, "ranks": None, **(summary or {})},
         "outcome": (summary or {}).get("outcome", "done"),
         "warnings": (summary or {}).get("warnings") or [],
@@ -64,13 +81,7 @@ def write_report(run: RunReader, pictures: Sequence[Path]) -> Path:
         "open_pictures": _OPEN,
         "made_with": _versions(run.manifest),
     }
-
-    folder = run.directory / FIGURES
-    with failing_clearly(folder):
-        folder.mkdir(exist_ok=True)
-        page = render("run_report", {**about, **_results(history), **_gaps(run.gap, summary or {}), **_times(run)})
-        write_text(folder / "report.html", page)
-    return folder / "report.html"
+    return render("run_report", {**about, **_results(history), **_gaps(run.gap, summary or {}), **_times(run)})
 
 
 def _inlined(pictures: Sequence[Path]) -> list[Path]:
