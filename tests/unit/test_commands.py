@@ -15,7 +15,7 @@ def test_unknown_command_is_one_line_and_code_2():
     assert ended.stdout == ""
     assert (
         ended.stderr
-        == "mfpde: 'slove' is no command; allowed: solve, particles, compare, sweep, plot, info; did you mean solve?\n"
+        == "mfpde: 'slove' is no command; allowed: solve, particles, compare, sweep, plot, view, info; did you mean solve?\n"
     )
 
 
