@@ -16,6 +16,8 @@ Index = NDArray[np.int64]
 
 _INSIDE = 1e-9  # in reference coordinates: a point this little outside of a cell counts as on its boundary
 _STEPS = 30
+_LEAST, _MOST = -0.5, 1.5  # coordinates between which iterates are kept
+_LEFT = 4  # steps in a row that lead beyond, after which a point counts as outside
 _CHUNK = 4096  # points at a time, so that the candidates' tables stay small
 
 
@@ -105,7 +107,7 @@ class Locator:
         nodes = self._nodes[cells]
         size = np.ptp(nodes, axis=1).max(axis=1)
         x = np.broadcast_to(element(self._cell, 1).points.mean(axis=0), theta.shape).copy()
-        todo = np.arange(len(cells))
+        todo, outside = np.arange(len(cells)), np.zeros(len(cells), dtype=np.int64)
 
         for _ in range(2 if self._affine else _STEPS):  # the second step takes back the rounding of the first
             if not len(todo):
@@ -114,9 +116,18 @@ class Locator:
             residual = theta[todo] - np.einsum("mn,mnd->md", tabulate(self._cell, self._degree, place), here)
             jacobian = np.einsum("amn,mnd->mda", gradients(self._cell, self._degree, place), here)
             step = _solve(jacobian, residual)
-            # outside a curved cell its map is meaningless, and iterates may diverge
-            x[todo] = place + step if self._affine else np.clip(place + step, -0.5, 1.5)
-            todo = todo[np.abs(step).max(axis=1) > 1e-13]
+            if self._affine:
+                x[todo] = place + step
+                todo = todo[np.abs(step).max(axis=1) > 1e-13]
+                continue
+
+            # Outside a curved cell its map is meaningless, and iterates may diverge: they are kept near it, and given
+            # up where they stay at that bound, as those of most candidates do.
+            moved = place + step
+            x[todo] = np.clip(moved, _LEAST, _MOST)
+            left = ((moved < _LEAST) | (moved > _MOST)).any(axis=1)
+            outside[todo] = np.where(left, outside[todo] + 1, 0)
+            todo = todo[(np.abs(step).max(axis=1) > 1e-13) & (outside[todo] < _LEFT)]
 
         final = np.einsum("mn,mnd->md", tabulate(self._cell, self._degree, x), nodes)
         found = np.abs(final - theta).max(axis=1, initial=0.0) <= 1e-9 * size + 1e-14 * np.abs(theta).max(axis=1)
@@ -125,9 +136,21 @@ class Locator:
 
 def _solve(matrix: Array, right: Array) -> Array:
     """Solutions (m, d); a singular matrix gives a step of zero, and the point will not count as found."""
-    determinant = np.linalg.det(matrix)
-    safe = np.where((determinant == 0.0)[:, None, None], np.eye(matrix.shape[1]), matrix)
-    return np.where((determinant == 0.0)[:, None], 0.0, np.linalg.solve(safe, right[..., None])[..., 0])
+    adjugate = _adjugate(matrix)
+    determinant = np.einsum("mi,mi->m", matrix[:, 0], adjugate[:, :, 0])
+    inverse = np.divide(1.0, determinant, out=np.zeros_like(determinant), where=determinant != 0.0)
+    return np.asarray(np.einsum("mij,mj->mi", adjugate, right) * inverse[:, None])
+
+
+def _adjugate(matrix: Array) -> Array:
+    """Of matrices (m, d, d) of up to three rows, written out: a library's call for each takes several times as long."""
+    if matrix.shape[1] == 1:
+        return np.ones_like(matrix)
+    if matrix.shape[1] == 2:
+        (a, b), (c, d) = np.moveaxis(matrix, 0, -1)
+        return np.stack([np.stack([d, -b], axis=-1), np.stack([-c, a], axis=-1)], axis=1)
+    rows = np.moveaxis(matrix, 1, 0)
+    return np.stack([np.cross(rows[(k + 1) % 3], rows[(k + 2) % 3]) for k in range(3)], axis=2)
 
 
 def _ranges(first: Index, count: Index) -> tuple[Index, Index]:
