@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
+from mfpde import __version__
 from mfpde.errors import InputError
 from mfpde.inputs import nearest
 from mfpde.parallel import mpi
@@ -27,7 +28,8 @@ def usage() -> str:
     return (
         "usage: mfpde NAME …, the same as python -m mfpde.NAME …\n\n"
         + "\n".join(lines)
-        + "\n\nmfpde NAME --help has the options of a command, and examples. A first run: mfpde solve\n"
+        + "\n\nmfpde NAME --help has the options of a command, and examples; mfpde --version prints the version. "
+        "A first run: mfpde solve\n"
     )
 
 
@@ -42,6 +44,10 @@ def main() -> int:
 
 
 def _explain(name: str) -> int:
+    if name == "--version":
+        if mpi.start().rank == 0:
+            sys.stdout.write(f"mfpde {__version__}\n")
+        return 0
     if name not in ("-h", "--help"):
         near = nearest(name, COMMANDS)
         hint = f"; did you mean {near}?" if near else ""

@@ -30,6 +30,19 @@ def open_run(directory: str | Path) -> Run:
 class Run(RunReader):
     """Tables and densities of a run, and pictures of them; every access reads what the files hold by then."""
 
+    def __repr__(self) -> str:
+        last = {name: float(column[-1]) for name, column in self.history.items() if len(column)}
+        if not last:
+            return f"Run({str(self.directory)!r}: no report yet)"
+        ended = "running" if self.summary is None else str(self.summary["outcome"])
+        return f"Run({str(self.directory)!r}: risk {last['risk']:.6g} at τ = {last['tau']:.6g}, {ended})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the last report, and the run at a glance."""
+        from mfpde.figures.pages.renderer import notebook_card
+
+        return notebook_card(self)
+
     def write_figures(self, tau: float | None = None, *, animation: bool = True) -> list[Path]:
         """All that `python -m mfpde.plot` makes, into the folder figures/ of the run's; the report last.
 

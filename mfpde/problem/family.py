@@ -81,6 +81,10 @@ class Family:
     nonlinear: int | None = None
     linear_shape: tuple[int, ...] | None = None
 
+    def __repr__(self) -> str:
+        linear = f", {len(self.linear)} of them linear" if self.linear else ""
+        return f"Family({self.name!r}: d = {self.dim}{linear})"
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or len(self.name) > _LONGEST_NAME:
             allowed = f"letters, digits and underscores, at most {_LONGEST_NAME}"

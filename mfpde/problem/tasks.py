@@ -39,6 +39,12 @@ class Task:
     classes: int | None = None
     classification: bool = field(default=False, init=False)
 
+    def __repr__(self) -> str:
+        tokens, channels = self.tokens.shape[1:]
+        test = "" if self.test_tokens is None else f" and {len(self.test_tokens)} for testing"
+        kind = "classes" if self.classification else "targets"
+        return f"Task({self.samples} samples{test}: {tokens} × {channels} tokens, {self.targets.shape[1]} {kind})"
+
     def __post_init__(self) -> None:
         if (self.test_tokens is None) != (self.test_targets is None):
             raise InputError("task: test_tokens and test_targets come together, or neither")

@@ -59,6 +59,11 @@ class Transformer:
     depth: Literal["residual", "continuum"] = "residual"
     norm: Literal["none", "rms"] = "none"
 
+    def __repr__(self) -> str:
+        names = [f"{family.name} (d = {family.dim})" for family in self.families]
+        shown = ", ".join(names[:4]) + (f", … {len(names)} families" if len(names) > 4 else "")
+        return f"Transformer({self.layers} layers of {shown}; loss {self.loss!r})"
+
     def __post_init__(self) -> None:
         try:
             stages = tuple(tuple(stage) for stage in self.stages)

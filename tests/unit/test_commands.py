@@ -13,10 +13,8 @@ def test_unknown_command_is_one_line_and_code_2():
     ended = run("-m", "mfpde", "slove", ranks=2)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert (
-        ended.stderr
-        == "mfpde: 'slove' is no command; allowed: solve, particles, compare, sweep, plot, view, info; did you mean solve?\n"
-    )
+    known = "solve, particles, compare, sweep, plot, view, info"
+    assert ended.stderr == f"mfpde: 'slove' is no command; allowed: {known}; did you mean solve?\n"
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from mfpde.figures.run import Run
 
 _MEDIA_TYPES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -23,6 +27,17 @@ def render(template: str, content: Mapping[str, object]) -> str:
         content: the values of the template's names; a missing one is an error.
     """
     return _environment().get_template(f"{template}.html.jinja").render(content)
+
+
+def notebook_card(run: Run) -> str:
+    """A small table of the last report of a run, and a picture."""
+    names = ("tau", "risk", "risk_error", "test_risk", "energy", "accuracy", "test_accuracy")
+    last = {name: float(run.history[name][-1]) for name in names if len(run.history.get(name, ()))}
+    picture = ""
+    if last:
+        picture = f"data:image/png;base64,{base64.b64encode(run.plot()._repr_png_()).decode('ascii')}"
+    rows = [(name, _number(value)) for name, value in last.items() if math.isfinite(value)]
+    return render("card", {"title": repr(run), "rows": rows, "picture": picture})
 
 
 def script(name: str) -> str:
