@@ -34,6 +34,7 @@ _TASKS: Mapping[str, Callable[..., Task]] = {
     "mnist1d": datasets.mnist1d,
     "scalars": datasets.scalars,
     "teacher": datasets.teacher,
+    "text": datasets.text,
 }
 _MODELS: Mapping[str, Callable[..., Transformer]] = {
     "attention": low_dimensional.attention,
@@ -143,6 +144,8 @@ def _maker(
         return _Maker(kind, lambda: datasets.from_npz(archive), {}, others)
     if way == "name":
         function, where = shipped[one_of(f"{kind}.name", value, list(shipped))], ""
+        if kind == "task" and value == "text" and "path" in others:
+            others["path"] = base / file_name("task.path", others["path"], "a file name")
     else:
         where = f"{kind}.python = {show(value)}"
         function = function_of(where, value, base, modules)

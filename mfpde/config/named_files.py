@@ -17,7 +17,7 @@ from typing import Any
 from mfpde.config import toml
 from mfpde.config.settings import Density
 
-_KEYS = {"task": ("npz", "python"), "model": ("python",), "density": ("mesh",), "initial": ("directory",)}
+_KEYS = {"task": ("npz", "python", "path"), "model": ("python",), "density": ("mesh",), "initial": ("directory",)}
 _MOMENTS = "moments.csv"  # by whose rows at a τ the densities of an earlier run are known again
 _DENSITY = frozenset(field.name for field in dataclasses.fields(Density))
 
@@ -85,7 +85,7 @@ def _named(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, s
     tables |= {("initial", f): own for f, own in tables.pop(("initial",)).items() if isinstance(own, Mapping)}
     for place, table in tables.items():
         for key in _KEYS[place[0]]:
-            if isinstance(table.get(key), str):
+            if isinstance(table.get(key), str) and (key != "path" or table.get("name") == "text"):
                 yield place, key, table[key]
 
 

@@ -51,9 +51,9 @@ def try_out(model: Transformer, task: Task) -> None:
         raise InputError(f"model: readout returns shape {output.shape}; the targets have shape {targets.shape}")
     _differentiate("model: readout", lambda stream: sample_loss(model, model.readout(stream), targets), {}, tokens)
 
-    if model.loss == "cross_entropy":
+    if model.loss != "squared":
         for name in ("targets", "test_targets"):
-            _check_probabilities(name, getattr(task, name))
+            _check_probabilities(name, getattr(task, name), model.loss)
 
 
 def check_family(family: Family, tokens: jax.Array, derivatives: Derivatives | None = None) -> None:
@@ -205,7 +205,7 @@ def _check_integral(
     _differentiate(where, integral, derivatives, tokens, theta, weights)
 
 
-def _check_probabilities(name: str, targets: NDArray[np.float64] | None) -> None:
+def _check_probabilities(name: str, targets: NDArray[np.float64] | None, loss: str) -> None:
     """Rows that cross-entropy can be taken of; labels have become such rows."""
     if targets is None:
         return
@@ -215,7 +215,7 @@ def _check_probabilities(name: str, targets: NDArray[np.float64] | None) -> None
         n = int(bad.argmax())
         raise InputError(
             f"task: {name} of sample {n} are no probabilities (they sum to {sums[n]:g}); "
-            "model.loss = 'cross_entropy' needs labels, or rows that are nonnegative and sum to 1"
+            f"model.loss = {loss!r} needs labels, or rows that are nonnegative and sum to 1"
         )
 
 

@@ -8,6 +8,7 @@ section 1; Gao et al., arXiv 2410.23610, section 2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ DEPTH_STAGES = 4  # of a Runge–Kutta step through a cell of depth
 _MOST_LAYERS = 100_000
 _SMALL = 1e-6  # mean square of a token that is as good as zero
 
+type Loss = Literal["squared", "cross_entropy", "bits"]
 type Readout = Callable[[jax.Array], jax.Array]
 type Units = tuple[tuple[jax.Array, jax.Array], ...]
 """Per family θ (L, u, d) and weights (L, u): Σ_u w_u f(T, θ_u) stands for ∫ f dρ."""
@@ -39,7 +41,8 @@ class Transformer:
         stages: what a layer does in order; each stage is a list of families that see the same tokens.
         layers: L.
         readout: from final tokens (N, D) to the output (C,).
-        loss: "squared" is ½|o − y|², "cross_entropy" takes targets that are probabilities.
+        loss: "squared" is ½|o − y|², "cross_entropy" takes targets that are probabilities, and so does "bits", which is
+            cross-entropy in bits, −Σ y log₂ softmax(o).
         step: η.
         depth: "residual" adds layer after layer, an error O(1/L) against L = ∞; "continuum" integrates
             dT/dt = η Σ_c ∫ f_c dρ^c_t inside each of L depth cells, an error O(1/L²): a cell's density is that at its
@@ -54,7 +57,7 @@ class Transformer:
     stages: Sequence[Sequence[Family]]
     layers: int
     readout: Readout
-    loss: Literal["squared", "cross_entropy"] = "squared"
+    loss: Loss = "squared"
     step: float = 1.0
     depth: Literal["residual", "continuum"] = "residual"
     norm: Literal["none", "rms"] = "none"
@@ -83,7 +86,7 @@ class Transformer:
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "stages", tuple(tuple(_started(family, layers) for family in s) for s in stages))
         object.__setattr__(self, "step", real("model.step", self.step, above=0.0))
-        one_of("model.loss", self.loss, ("squared", "cross_entropy"))
+        one_of("model.loss", self.loss, ("squared", "cross_entropy", "bits"))
         one_of("model.depth", self.depth, ("residual", "continuum"))
         one_of("model.norm", self.norm, ("none", "rms"))
 
@@ -106,10 +109,11 @@ def residual_stream(model: Transformer, units: Units, tokens: jax.Array) -> jax.
 
 
 def sample_loss(model: Transformer, output: jax.Array, target: jax.Array) -> jax.Array:
-    """½|o − y|², or −Σ y log softmax(o); output and target (C,)."""
+    """½|o − y|², or −Σ y log softmax(o) in nats or in bits; output and target (C,)."""
     if model.loss == "squared":
         return 0.5 * jnp.sum((output - target) ** 2)
-    return -jnp.sum(target * jax.nn.log_softmax(output))
+    nats = -jnp.sum(target * jax.nn.log_softmax(output))
+    return nats if model.loss == "cross_entropy" else nats / math.log(2.0)
 
 
 def risk(

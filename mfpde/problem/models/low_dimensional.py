@@ -18,13 +18,13 @@ from mfpde.inputs import one_of, show, whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal
 from mfpde.problem.tasks import Task, generator
-from mfpde.problem.transformer import Transformer
+from mfpde.problem.transformer import Loss, Transformer
 
 _MOST_CHANNELS, _MOST_FAMILIES = 4096, 1000
 
 type Initial = Law | Callable[[int], Law]
 type Activation = Literal["tanh", "gelu", "softplus"]
-type Loss = Literal["squared", "cross_entropy"]
+
 _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
     "gelu": jax.nn.gelu,
@@ -87,7 +87,7 @@ def image_transformer(
         heads: attention families, named head_0, …
         neurons: neuron families, named neuron_0, …
         layers: L.
-        loss: squared loss on unit vectors, or cross-entropy.
+        loss: squared loss on unit vectors, or cross-entropy in nats or bits.
         sharpness: of the heads' attention.
         seed: of all projections and of the readout, which is never fitted.
     """
@@ -134,7 +134,7 @@ def class_attention(
         heads: attention families, named head_0, …
         neurons: neuron families, named neuron_0, …
         layers: L.
-        loss: squared loss on unit vectors, or cross-entropy.
+        loss: squared loss on unit vectors, or cross-entropy in nats or bits.
         contrast: of the scores.
         reading: standard deviation of the readout, of free channels only.
         shift: standard deviation of the initial means of v over layers and families; five times that of a.

@@ -21,7 +21,7 @@ from mfpde.inputs import one_of, real, whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal, Zero
 from mfpde.problem.tasks import Task, generator
-from mfpde.problem.transformer import Transformer
+from mfpde.problem.transformer import Loss, Transformer
 
 type Initial = tuple[Law, Law] | Callable[[int], tuple[Law, Law]]
 type Query = Literal["all", "last"]
@@ -127,7 +127,7 @@ def value_attention(
     neurons: int = 8,
     layers: int = 4,
     query: Query = "last",
-    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
+    loss: Loss = "cross_entropy",
     contrast: float = 2.0,
     content: float | None = None,
     places: Places = "any",
@@ -147,7 +147,7 @@ def value_attention(
         neurons: neuron families, named neuron_0, …
         layers: L.
         query: "last" has only the last token attend, and be added to.
-        loss: squared loss on the targets, or cross-entropy.
+        loss: squared loss on the targets, or cross-entropy in nats or bits.
         contrast: standard deviation of the places' scores P.
         content: standard deviation of the contents' scores T_i A T_jᵀ of independent tokens of mean square one, over
             √D; half of `contrast` unless given.

@@ -8,7 +8,6 @@ Gao et al., arXiv 2410.23610, section 2, whose Figure 1 trains such models.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from mfpde.inputs import whole
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.tasks import Task, generator
-from mfpde.problem.transformer import Transformer
+from mfpde.problem.transformer import Loss, Transformer
 
 _MOST_CHANNELS = 1024
 _SMALL = 1e-5  # what the normalisation adds to the variance, as is usual
@@ -30,7 +29,7 @@ def vision_transformer(
     key: int = 4,
     hidden: int = 4,
     layers: int = 6,
-    loss: Literal["squared", "cross_entropy"] = "cross_entropy",
+    loss: Loss = "cross_entropy",
     gain: float = 1.0,
     seed: int = 0,
 ) -> Transformer:
@@ -41,7 +40,7 @@ def vision_transformer(
         key: channels k of a head's queries, keys and values.
         hidden: neurons h of an MLP block; M blocks have hM in a layer.
         layers: L.
-        loss: squared loss on unit vectors, or cross-entropy.
+        loss: squared loss on unit vectors, or cross-entropy in nats or bits.
         gain: standard deviation of the output matrices at the start.
         seed: of the readout, which is never fitted.
     """
