@@ -103,7 +103,10 @@ class RunLaw(Law):
         return np.maximum(self.values(points.reshape(-1, self.dim)), 0.0).reshape(points.shape[:-1])
 
     def quantiles(self, uniform: Array) -> Array:  # noqa: ARG002, D102
-        raise InputError("a density of an earlier run cannot be the start of random nodes; leave density.nodes out")
+        raise InputError(
+            "a density of an earlier run has no quantiles, which nodes of density.nodes and training.method need; "
+            "only the flow on grids and meshes starts from one"
+        )
 
     def even_in(self, axes: Sequence[int]) -> bool:  # noqa: ARG002
         """Nothing is known of that."""
@@ -124,6 +127,11 @@ class RunLaw(Law):
 def _law(start: FromRun, layer: int, _changed: int) -> RunLaw:
     run = FromRun.reader(start.directory)
     with inside(str(start.directory)):
+        if start.family in ((run.summary or {}).get("nodes") or {}):
+            raise InputError(
+                f"the files of family {start.family!r} hold a picture of its nodes, smoothed by a kernel, and not its "
+                "density; only runs of the flow on grids and meshes can be started from"
+            )
         snapshot = run.snapshot(tau=start.tau, family=start.family)
         place = int((layer + 0.5) * snapshot.layers / start.layers)
         table = run.moments

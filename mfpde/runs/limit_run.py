@@ -196,6 +196,7 @@ def _writer(
         facts={
             "gap_is": gap_kind(problem.model, problem.task.tokens),
             "frames": {name: density.frame for name, density in problem.densities.items()},
+            "nodes": {name: density.nodes for name, density in problem.densities.items() if density.nodes is not None},
             "initial_error": solver.initial_error,
         },
         progress=progress,

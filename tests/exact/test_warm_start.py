@@ -113,3 +113,15 @@ def test_mistakes(before: Path, tmp_path: Path) -> None:
         assert line in str(caught.value)
     with pytest.raises(mfpde.InputError, match="only inside a Transformer"):
         mfpde.FromRun(before, 0.5)(0)
+
+
+def test_nodes_have_no_density_to_start_from(before: Path, tmp_path: Path) -> None:
+    """Neither from a picture of nodes, nor to nodes that need quantiles."""
+    adamw = mfpde.Optimiser("adamw", learning_rate=0.05, steps=2)
+    task, steps = in_context_regression(samples=8), tmp_path / "steps"
+    mfpde.solve_limit(attention(layers=2), task, weight_decay=0.1, optimiser=adamw, directory=steps)
+    end = float(mfpde.open_run(steps).taus[-1])
+    with pytest.raises(mfpde.InputError, match="hold a picture of its nodes, smoothed by a kernel"):
+        started(mfpde.FromRun(steps, end)).families[0].law(0)
+    with pytest.raises(mfpde.InputError, match=r"has no quantiles, which nodes of density\.nodes and training\.method"):
+        mfpde.solve_limit(started(mfpde.FromRun(before, 0.5)), task, weight_decay=0.1, optimiser=adamw)
