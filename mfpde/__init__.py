@@ -14,7 +14,7 @@ from mfpde.parallel import caches as _caches
 from mfpde.parallel import mpi as _parallel
 
 if TYPE_CHECKING:
-    from mfpde.api import solve_limit
+    from mfpde.api import generate_text, solve_limit
     from mfpde.config.settings import Density, Optimiser, Output, Time
     from mfpde.errors import ComputationError, InputError
     from mfpde.figures.run import Run, open_run
@@ -35,7 +35,7 @@ if "jax" in _sys.modules:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "api": ("solve_limit",),
+    "api": ("generate_text", "solve_limit"),
     "config.settings": ("Density", "Optimiser", "Output", "Time"),
     "errors": ("ComputationError", "InputError"),
     "figures.run": ("Run", "open_run"),
@@ -69,6 +69,7 @@ __all__ = [
     "Transformer",
     "Uniform",
     "Zero",
+    "generate_text",
     "open_run",
     "solve_limit",
 ]

@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": "a run file for several values of some of its keys, with a table and a figure",
     "plot": "figures, an animation and a report of a run, or a view of it while it goes on",
     "view": "reports in a browser, of one run or of all in a folder, which update themselves",
+    "generate": "text written by the limit of a run of the task 'text'",
     "info": "versions, MPI, PETSc, cores, threads and caches: what a bug report needs",
 }
 

@@ -99,6 +99,34 @@ def solve_limit(
     return open_run(solve_into(problem, output, RunOrigin(*_origin(problem, output)), options))
 
 
+@permissive()
+def generate_text(
+    run: Run | str | Path, length: int = 400, *, temperature: float = 1.0, seed: int = 0, start: str | None = None
+) -> str:
+    """What the limit of a finished run of the task "text" writes, from its last checkpoint.
+
+    Under mpirun every rank calls it with the same arguments.
+
+    Args:
+        run: the run, or its directory.
+        length: characters that are written after `start`.
+        temperature: T of softmax(o/T), from which each character is drawn; at 0 the likeliest is written.
+        seed: of the draws.
+        start: a text to go on from; the beginning of what was held out unless given.
+
+    Returns:
+        The start and what follows it.
+
+    Raises:
+        InputError: for values out of range, a start of unknown characters, a directory without such a run.
+    """
+    mpi.start()
+    mpi.start_petsc()
+    from mfpde.runs.text_generation import written  # noqa: PLC0415  (after MPI and PETSc are up)
+
+    return agree(lambda: written(run, length, temperature, seed, start))
+
+
 def _output(directory: str | Path | None, every: float | None) -> Output:
     """Where and how often results are written."""
     where = None if directory is None else file_name("directory", directory, "the name of a folder")

@@ -13,7 +13,7 @@ def test_unknown_command_is_one_line_and_code_2():
     ended = run("-m", "mfpde", "slove", ranks=2)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    known = "solve, particles, compare, sweep, plot, view, info"
+    known = "solve, particles, compare, sweep, plot, view, generate, info"
     assert ended.stderr == f"mfpde: 'slove' is no command; allowed: {known}; did you mean solve?\n"
 
 
