@@ -1,6 +1,6 @@
 """What else reads digits, signals and texts: `uv run python docs/studies/baselines.py`, two minutes.
 
-For each of `digits.toml`, `digits-adamw.toml`, `mnist1d.toml` and `text.toml` in `runs/`, or for those that are named, a
+For `digits.toml`, `digits-adamw.toml`, `mnist1d.toml` and `text.toml` in `runs/`, or for those that are named, a
 table of the same samples by others. Pictures and signals: the most frequent class, the best linear readout of
 the pixels or values (least squares on unit vectors, and logistic regression), and nearest neighbours, by scikit-learn
 with its defaults. Texts: the frequencies of one to four characters, learnt from all of the text but the held-out tenth,

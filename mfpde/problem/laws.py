@@ -71,6 +71,11 @@ class Law:
         return type(self).density is Law.density
 
     @property
+    def diagonal(self) -> bool:
+        """Is the covariance known to be diagonal, by squares of std? Of a value matrix it has millions of entries."""
+        return self.product
+
+    @property
     def correlated(self) -> bool:
         """Is it the image of independent coordinates under a linear map that is not diagonal?"""
         return False
@@ -273,6 +278,11 @@ class Independent(Law):
         for law, group in self._groups():
             matrix[group, group] = law.covariance
         return matrix
+
+    @property
+    def diagonal(self) -> bool:
+        """Is that of every group?"""
+        return all(law.diagonal for law in self.laws)
 
     @property
     def smooth(self) -> bool:

@@ -93,8 +93,8 @@ def check_family(family: Family, tokens: jax.Array, derivatives: Derivatives | N
 def _check_same_law(family: Family, layer: int) -> None:
     """Every part of the solver asks for a layer's initial law, and all of them must be given the same one."""
     first, second = family.law(layer), family.law(layer)
-    moments = [(law.mean, law.std, law.covariance.tolist()) for law in (first, second)]
-    if type(first) is not type(second) or moments[0] != moments[1]:
+    same = type(first) is type(second) and (first.mean, first.std) == (second.mean, second.std)
+    if not same or not (first.diagonal or np.array_equal(first.covariance, second.covariance)):
         where = f"family {family.name!r}: initial"
         raise InputError(f"{where} gives two laws for layer {layer}; numbers are to be drawn outside it, once")
 
@@ -228,7 +228,7 @@ def fingerprint(model: Transformer, task: Task) -> NDArray[np.float64]:
     for family in model.families:
         laws = [family.law(layer) for layer in range(model.layers)]
         arrays += [np.array([law.mean for law in laws]), np.array([law.std for law in laws])]
-        arrays += [law.covariance for law in laws if not law.product]
+        arrays += [law.covariance for law in laws if not law.diagonal]
         arrays += [np.asarray(family.update(tokens, jnp.asarray(laws[0].mean) + jnp.asarray(laws[0].std)))]
     arrays += [np.asarray(model.readout(tokens))]
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from mnist1d.data import get_dataset_args, make_dataset
 
+from mfpde.config import run_file
 from mfpde.errors import InputError
 from mfpde.finite.initial_units import sampled_units
 from mfpde.problem.datasets import mnist1d
-from mfpde.problem.laws import Normal, Zero
-from mfpde.problem.model_checks import try_out
+from mfpde.problem.descent import Descent
+from mfpde.problem.laws import Independent, Normal, Zero
+from mfpde.problem.model_checks import fingerprint, try_out
 from mfpde.problem.models.value_matrices import value_attention, vector_neuron
 from mfpde.problem.programs import trace
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import residual_stream
+
+RUNS = Path(__file__).parents[2] / "runs"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,28 @@ def test_options_of_heads_that_there_are_not():
     ):
         with pytest.raises(InputError, match=f"^{line}"):
             value_attention(TASK, **given)
+
+
+@pytest.mark.parametrize("name", ["digits-adamw", "mnist1d", "text"])
+def test_the_run_files_build(name):
+    run = run_file.load(RUNS / f"{name}.toml", ["task.samples=256", "task.test_samples=8"])
+    model, task = run.build()
+    descent = Descent.of(run.training, task.samples)
+    assert descent is not None
+    assert descent.batches.taken <= 256
+    assert all(set(family.law(0).degenerate) == set(family.linear) for family in model.families)
+    assert run.question.endswith("?")
+
+
+def test_a_value_matrix_is_checked_without_its_covariance(monkeypatch):
+    """2,304 entries have five million covariances: minutes for a hundred families."""
+    monkeypatch.setattr(Independent, "covariance", property(lambda _: pytest.fail("a dense covariance")))
+    model = value_attention(TASK, heads=1, neurons=1, layers=2, query="all", spread=0.0)
+    assert isinstance(model.families[0].law(0), Independent)
+    assert model.families[0].law(0).diagonal
+    try_out(model, TASK)
+    fingerprint(model, TASK)
+    assert not Independent([Normal([0.0, 0.0], cov=[[1.0, 0.5], [0.5, 1.0]]), Zero()]).diagonal
 
 
 def test_neurons_of_other_offsets_share_a_program():
