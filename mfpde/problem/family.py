@@ -199,15 +199,20 @@ class Family:
         Raises:
             InputError: when it is not a law of d coordinates.
         """
-        law: object = self.initial
-        if callable(self.initial):
-            try:
-                law = self.initial(layer)
-            except InputError as error:
-                raise InputError(f"initial.{self.name}: {error}") from error
-            except Exception as error:  # the user's own code
-                raise InputError(f"family {self.name!r}: initial failed for layer {layer}: {brief(error)}") from error
+        if not callable(self.initial):
+            return self._common_law
+        try:
+            law = self.initial(layer)
+        except InputError as error:
+            raise InputError(f"initial.{self.name}: {error}") from error
+        except Exception as error:  # the user's own code
+            raise InputError(f"family {self.name!r}: initial failed for layer {layer}: {brief(error)}") from error
         return self._whole_law(law, layer)
+
+    @cached_property
+    def _common_law(self) -> Law:
+        """The law of all layers; of a value matrix it has thousands of numbers, and is asked for very often."""
+        return self._whole_law(self.initial, 0)
 
     def _whole_law(self, law: object, layer: int) -> Law:
         """The law of all d coordinates from what a user gives.
