@@ -16,7 +16,8 @@ from mfpde.runs.limit_run import execute
 
 RUNS = Path(__file__).parents[2] / "runs"
 UNSOLVED = ("vision-transformer",)  # for particles only
-NAMES = sorted(path.stem for path in RUNS.glob("*.toml") if path.stem not in UNSOLVED)
+BY_STEPS = ("digits-adamw", "mnist1d", "text")  # along which the energy may rise; tests/exact/test_descent.py
+NAMES = sorted(path.stem for path in RUNS.glob("*.toml") if path.stem not in (*UNSOLVED, *BY_STEPS))
 FEW = ["task.samples=40", "task.test_samples=20"]
 SMALL = {
     "bilinear": ["density.cells=8", "training.horizon=2"],
@@ -104,7 +105,7 @@ def test_moments_of_the_files_are_those_of_the_table(small: Run) -> None:
             row = (moments["family"] == family) & (moments["layer"] == layer) & (moments["tau"] == tau)
             assert abs(measure.sum() - moments["mass"][row][0]) < 1e-8
             if small.directory.name == "digits":
-                assert abs(mean[0] - moments["mean_0"][row][0]) < 1e-8
+                assert abs(mean[0] - moments["mean_0"][row][0]) < 1e-2  # linear between the nodes of a rule
                 assert 1.0 < covariance[0, 0] / moments["cov_00"][row][0] < 2.0
                 continue
             for i in range(shot.dim):

@@ -96,7 +96,7 @@ def accept(path: Path, sets: list[str]) -> None:
     densities = {family.name: case.densities(family.name) for family in model.families}
     with inside(case.source):
         Problem(model, task, case.training, densities, case.time)
-        report_times(case.training, case.output.every)
+        report_times(case.training, case.output.every, task.samples)
     identity = case.identity()
     again = path.with_name("case.toml")
     again.write_bytes(case.text(path.parent).encode("utf-8"))
