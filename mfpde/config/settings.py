@@ -108,12 +108,13 @@ class Optimiser(Settings):
         sampling: "shuffled" takes batches one after the other from all samples in an order that is drawn anew in each
             epoch, without the rest that fills no batch; "independent" draws each batch from all samples.
         seed: of these draws.
-        clip: largest norm of the gradient in the measure, ((1/L) Σ_{ℓ,c} ∫|∇V|² dρ)^½; longer ones are scaled down.
+        clip: largest norm of the gradient in the measure, the root of (1/L) Σ_{ℓ,c} ∫(∇V)² dρ; longer ones are scaled
+            down.
         momentum: μ of the method "momentum", 0.9 unless given.
         nesterov: Nesterov's momentum.
         beta1: β₁ of "adamw", 0.9 unless given.
         beta2: β₂, 0.999 unless given.
-        epsilon: ε₀ in units of |∇V|, 1e-8 unless given.
+        epsilon: ε₀ in the units of ∇V, 1e-8 unless given.
     """
 
     table = "training"
