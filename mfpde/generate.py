@@ -10,7 +10,7 @@ from pathlib import Path
 from mfpde.errors import InputError
 from mfpde.inputs import is_text, real, whole
 from mfpde.parallel import mpi
-from mfpde.runs.command_line import Parser, number
+from mfpde.runs.command_line import Parser, number, whole_number
 
 _EXAMPLES = """\
   python -m mfpde.generate runs/text                                     # 400 characters, drawn from the limit
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _generate(given: argparse.Namespace) -> None:
     comm = mpi.start()
     temperature = real("--temperature", number(given.temperature), least=0.0)
-    length, seed = whole("--length", _whole(given.length), least=1), whole("--seed", _whole(given.seed), least=0)
+    length, seed = whole("--length", whole_number(given.length), 1), whole("--seed", whole_number(given.seed), 0)
     if given.start is not None and not is_text(given.start):
         raise InputError(f"--start {given.start!a}: must be a text in UTF-8")
 
@@ -47,14 +47,6 @@ def _generate(given: argparse.Namespace) -> None:
     text = generate_text(given.directory, length, temperature=temperature, seed=seed, start=given.start)
     if comm.rank == 0:
         sys.stdout.write(text + "\n")
-
-
-def _whole(text: str) -> int | str:
-    """The whole number that a text stands for; a text that is none as it is, for the check to name."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from mfpde.inputs import whole
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
-from mfpde.runs.command_line import Parser, number
+from mfpde.runs.command_line import Parser, whole_number
 
 _EXAMPLES = """\
   python -m mfpde.view runs                 # a table of all runs there, with their curves; pages update themselves
@@ -36,13 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _view(given: argparse.Namespace) -> None:
     comm = mpi.start()
-    port = whole("--port", _whole_number(given.port), 0, 65535)
+    port = whole("--port", whole_number(given.port), 0, 65535)
     agree(lambda: _serve(given.directory, port) if comm.rank == 0 else None)
-
-
-def _whole_number(text: str) -> object:
-    """A whole number where it is one."""
-    return int(text) if text.isdecimal() else number(text)
 
 
 def _serve(directory: Path, port: int) -> None:

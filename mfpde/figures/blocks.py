@@ -100,6 +100,11 @@ def no_report(run: RunReader) -> InputError:
     return InputError(f"run directory {run.directory}: holds no report yet; there is nothing to draw")
 
 
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """The places of at most so many reports, evenly thinned, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
 def theta_name(snapshot: Snapshot) -> str:
     """The coordinates of θ, as in a title: (q, v)."""
     each = [symbol(name) for name in snapshot.coordinates]

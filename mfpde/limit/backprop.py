@@ -91,7 +91,8 @@ class Backprop:
         self.model = model
         self.single = single
         self.reductions = 0
-        self._tiles = _deal(comm, device_of(comm.rank), tokens, targets)  # of each thread
+        self._device = device_of(comm.rank)
+        self._tiles = _deal(comm, self._device, tokens, targets)  # of each thread
         self._pool = ThreadPoolExecutor(len(self._tiles))
         self._known: set[object] = set()
         if single:
@@ -99,7 +100,7 @@ class Backprop:
 
     def deal(self, tokens: Array, targets: Array) -> None:
         """Take other samples, as many as before."""
-        self._tiles = _deal(self.comm, device_of(self.comm.rank), tokens, targets)
+        self._tiles = _deal(self.comm, self._device, tokens, targets)
 
     def __call__(
         self, points: Sequence[Array], weights: Sequence[Share | Array], square: Sequence[Share | Array]

@@ -105,7 +105,7 @@ class Problem:
         """τ of the end, at the latest."""
         return self.training.horizon if self.descent is None else float(self.descent.taus[-1])
 
-    @property
+    @cached_property
     def replicas(self) -> int:
         """K independent flows side by side: one, or several where the nodes of some family are random."""
         nodes = [family for family in self.model.families if self.densities[family.name].nodes is not None]
@@ -117,10 +117,21 @@ class Problem:
         A rule needs laws that are random in few coordinates. It has nodes in the place of random ones where the family
         has more coordinates than a grid, and in training by steps.
         """
-        laws = [family.law(layer) for layer in range(self.model.layers)]
-        numbers = {law.uniforms for law in laws}
-        suits = len(numbers) == 1 and all(map(has_rule, laws))
-        return numbers.pop() if suits and (family.dim > _LARGEST_DIMENSION or self.descent is not None) else 0
+        return self._random[family.name]
+
+    @cached_property
+    def _random(self) -> Mapping[str, int]:
+        found = {}
+        for family in self.model.families:
+            laws = [family.law(layer) for layer in range(self.model.layers)]
+            numbers = {law.uniforms for law in laws}
+            suits = len(numbers) == 1 and all(map(has_rule, laws)) and self._needs_nodes(family)
+            found[family.name] = numbers.pop() if suits else 0
+        return found
+
+    def _needs_nodes(self, family: Family) -> bool:
+        """Has the family more coordinates than a grid, or a method's state at every point?"""
+        return family.dim > _LARGEST_DIMENSION or self.descent is not None
 
     def order(self, family: Family) -> int:
         """Points of the Gauss rule of a family with nodes, in each random coordinate; 0 where they are random."""
@@ -129,8 +140,7 @@ class Problem:
     def _with_frame(self, family: Family, density: Density) -> Density:
         """The density with a frame that is chosen: nodes move with the flow wherever they can."""
         hot, coordinates = self.training.temperature > 0.0, self.random_coordinates(family)
-        many = family.dim > _LARGEST_DIMENSION or self.descent is not None
-        if density.nodes is None and many and not hot and density.frame in ("auto", "lagrangian"):
+        if density.nodes is None and self._needs_nodes(family) and not hot and density.frame in ("auto", "lagrangian"):
             nodes = _ORDERS[coordinates] ** coordinates if coordinates else _NODES
             density = dataclasses.replace(density, nodes=nodes)
         if density.frame != "auto":

@@ -94,7 +94,7 @@ class Descent:
 
     @cached_property
     def transformation(self) -> optax.GradientTransformation:
-        """From the gradients of all families, after `clipped`, and their parameters to what is added to these."""
+        """From gradients, clipped where that is asked for, and parameters to what is added to these."""
         return optax.chain(
             self._direction(),
             optax.add_decayed_weights(self.weight_decay),

@@ -21,6 +21,14 @@ def number(text: str) -> float | str:
         return text
 
 
+def whole_number(text: str) -> int | str:
+    """The whole number that a text of the command line stands for; else the text as it is, likewise."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 class Parser(argparse.ArgumentParser):
     """Usage errors are bad input like any other: one line, exit code 2, from one rank."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +11,10 @@ import pytest
 
 from mfpde.figures.pages.explorer import explorer_data
 from mfpde.figures.pages.run_report import write_report
+from support.browser import browse, needs_browser
 from support.drawn import make_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+pytestmark = needs_browser
 
 # Moves the slider to a report, chooses a layer, reads a value at a place of the picture, and answers in the page.
 DRIVE = """
@@ -48,13 +46,7 @@ wait();
 
 def browsed(page: Path, folder: Path, *words: str) -> str:
     """The page as a browser has it in the end."""
-    quiet = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}",
-        "--virtual-time-budget=20000",
-    ]  # fmt: skip
-    line = [str(CHROMIUM), *quiet, *words, "--dump-dom", page.as_uri()]
-    return subprocess.run(line, check=True, capture_output=True, text=True, timeout=600).stdout
+    return browse(page.as_uri(), folder, "--virtual-time-budget=20000", *words, "--dump-dom")
 
 
 def test_slider_and_values_are_those_of_the_run(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import io
 import os
 import re
-import shutil
-import subprocess
 import time
 
 import numpy as np
@@ -21,11 +19,10 @@ from mfpde.figures.pages.live_view import curve, read_view, render, watch
 from mfpde.figures.plots import movie, volume
 from mfpde.figures.raster import mesh_box, rasterise
 from mfpde.figures.style import symbol
+from support.browser import browse, needs_browser
 from support.drawn import make_run
 from support.launch import run as launch
 from support.snapshots import box, make_snapshot, place
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def labels(figure):
@@ -158,28 +155,22 @@ def test_everything_into_one_folder(tmp_path, dims):
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"figures", "run.toml", "history.csv"}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+@needs_browser
 def test_the_report_in_a_browser(tmp_path):
     run = make_run(tmp_path / "run")
     from mfpde.figures.pages.album import FigureOptions, write_figures
 
     report = write_figures(run, FigureOptions(animation=False))[-1]
-    profile, shot = tmp_path / "profile", tmp_path / "shot.png"
-    quiet = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
-    ]  # fmt: skip
-    words = [CHROMIUM, *quiet, "--window-size=1000,2400", f"--screenshot={shot}", report.as_uri()]
-    subprocess.run(words, check=True, capture_output=True, timeout=600)
+    shot = tmp_path / "shot.png"
+    browse(report.as_uri(), tmp_path, "--window-size=1000,2400", f"--screenshot={shot}")
     with Image.open(shot) as image:
         picture = np.asarray(image.convert("RGB")).astype(int)
     assert picture.shape == (2400, 1000, 3)
     coloured = np.ptp(picture, axis=2) > 40
     assert coloured.mean() > 0.005  # curves and densities have been painted, not only text
-    words = [CHROMIUM, *quiet, "--dump-dom", report.as_uri()]
-    dumped = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
-    assert dumped.stdout.count("<img") == 4
-    assert "Is it stationary?" in dumped.stdout
+    dumped = browse(report.as_uri(), tmp_path, "--dump-dom")
+    assert dumped.count("<img") == 4
+    assert "Is it stationary?" in dumped
 
 
 @pytest.mark.skipif(bool(volume.obstacle()), reason=volume.obstacle() or "drawn")

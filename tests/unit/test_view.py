@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,9 @@ import pytest
 
 from mfpde import InputError
 from mfpde.figures.pages.run_server import HOST, RunServer
+from support.browser import browse, needs_browser
 from support.drawn import make_run
 from support.launch import run as launch
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextmanager
@@ -104,14 +102,12 @@ def test_a_run_that_is_deleted_or_damaged_under_it(tmp_path: Path) -> None:
         assert get(server, "/run?name=three")[0] == 200
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+@needs_browser
 def test_the_list_in_a_browser(tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_run(tmp_path / "runs" / name)
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
     with served(tmp_path / "runs") as server:
-        words = [str(CHROMIUM), *quiet, "--virtual-time-budget=2000", "--dump-dom", server.address]
-        text = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600).stdout
+        text = browse(server.address, tmp_path, "--virtual-time-budget=2000", "--dump-dom")
     assert 'data-ready="yes"' in text
     assert text.count('href="/run?name=') == 2
     assert text.count('class="curve"') == 2

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.figures.blocks import blocks_of
+from mfpde.figures.blocks import blocks_of, evenly
 from mfpde.figures.raster import Raster, rasterise, union
 from mfpde.figures.style import BLACK, CURVES, density_map
 from mfpde.output.fields.snapshot import Snapshot
@@ -60,8 +60,7 @@ def _kept_reports(run: RunReader) -> NDArray[np.int64]:
     """The reports that have images, evenly thinned, the first and the last among them."""
     layers = sum(run.snapshot(tau=float(run.taus[-1]), family=name).layers for name in run.families)
     most = max(2, min(_MOST_REPORTS, _MOST_IMAGES // max(layers, 1)))
-    count = len(run.taus)
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    return evenly(len(run.taus), most)
 
 
 def _family(run: RunReader, name: str, taus: Array) -> tuple[dict[str, Any], NDArray[np.uint16]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfpde.errors import ComputationError
+from mfpde.figures.blocks import evenly
 from mfpde.figures.plots.overview import SmallMultiples
 from mfpde.figures.style import print_style
 from mfpde.output.files import failing_clearly
@@ -44,9 +45,7 @@ def animate(run: RunReader, folder: Path) -> list[Path]:
     if len(taus) < 2:
         return []
 
-    # Where there are many reports, they are thinned evenly.
-    kept = np.unique(np.linspace(0, len(taus) - 1, min(len(taus), _MOST)).round().astype(int))
-    frames = list(_drawn(run, taus[kept].tolist()))
+    frames = list(_drawn(run, taus[evenly(len(taus), _MOST)].tolist()))
     pause = min(0.5, _SECONDS / len(frames))
     with failing_clearly(folder):
         written = [_gif(folder / "animation.gif", frames, pause)]
