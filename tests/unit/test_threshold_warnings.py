@@ -72,6 +72,18 @@ def test_a_risk_with_a_large_error_is_warned_of():
     assert len(lines) == 2
 
 
+def test_the_cure_of_a_large_error_is_that_of_the_run():
+    """Neither cells nor a tolerance do anything for training by steps."""
+    for step, cure in (({}, "lower time.tolerance and raise density.cells"), ({"step": 1.0}, "raise density.nodes")):
+        lines = []
+        history = {**make_report(0.0).history, "risk": 1.0, "risk_error": 0.1, **step}
+        ThresholdWarnings(lines.append).report(
+            dataclasses.replace(make_report(0.0), indicators=(CALM,), history=history)
+        )
+        assert len(lines) == 1
+        assert f"at tau = 0: {cure}" in lines[0]
+
+
 def test_an_energy_that_grows_is_warned_of():
     """Along the flow it falls; by steps it may rise a little, and a rate that is too large is named."""
     lines = []

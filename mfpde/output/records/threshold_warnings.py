@@ -42,6 +42,8 @@ class Threshold:
 _LARGEST = 1e300  # an indicator that overflows is as large
 _RISK_ERROR = 1e-2  # estimated error of the risk without a warning, relative to the risk
 _NEGLIGIBLE = 1e-4  # of the largest risk so far: a smaller risk counts as that much
+_FINER = "lower time.tolerance and raise density.cells, or density.nodes of random nodes"
+_FINER_STEPS = "raise density.nodes, or let the learning rate fall (training.schedule)"  # of training by steps
 _GROWN = 1.5  # energy without a warning, relative to that at the start; along the flow it falls
 THRESHOLDS = (
     Threshold("mass_error", 1e-10, "the step is unstable: lower time.step, or give time.tolerance instead"),
@@ -113,8 +115,7 @@ class ThresholdWarnings:
         if self._rises("risk_error", level_above(relative, _RISK_ERROR)):
             self.issue(
                 f"warning: risk_error = {error:.3g}, {100 * relative:.2g} % of the risk, at tau = {report.tau:.6g}: "
-                "lower time.tolerance and raise density.cells, or density.nodes of random nodes; "
-                "--estimate-error compares with a finer solve"
+                f"{_FINER_STEPS if 'step' in report.history else _FINER}; --estimate-error compares with a finer solve"
             )
 
         self._judge_energy(report)
