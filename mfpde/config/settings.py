@@ -15,6 +15,7 @@ from mfpde.inputs import duration, file_name, one_of, plain, real, reject_unknow
 LATEST = 1e4  # τ by which a run ends that should end at stationarity and has no horizon
 FINEST = 1e-14  # a smaller error of a step is below rounding
 METHODS = ("sgd", "momentum", "adamw")  # of training by steps
+type Certified = Literal["auto", "always", "never"]
 
 
 def _checked(check: Callable[[str, object], object], default: object = MISSING) -> Any:
@@ -314,9 +315,12 @@ class Output(Settings):
         every: τ between reports and snapshots; a twentieth of the horizon unless given, and at most 1 where
             `stationary` is.
         checkpoint_every: wall-clock time between checkpoints.
+        gap: reports with the gap. "auto": every tenth of a flow, and the last, that of training by steps where it has
+            passed over the samples so often that the gap is not most of the work; "always"; "never".
     """
 
     table = "output"
     directory: Path | None = _checked(partial(file_name, what="the name of a folder"), None)
     every: float | None = _checked(_POSITIVE, None)
     checkpoint_every: str = _checked(_duration, "60s")
+    gap: Certified = _checked(partial(one_of, allowed=("auto", "always", "never")), "auto")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
+from mfpde.config.settings import Certified
 from mfpde.errors import ComputationError, DiskError
 from mfpde.limit.backprop import Backprop
 from mfpde.limit.descent.descent_stepper import DescentStepper
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 STEPS = "limit of the steps"  # how a run has ended that PETSc's options keep from its horizon
 _UNRESOLVED = 5e-3  # growth of the error of moments by every other node, beyond which errors do not fall as fast
 _CERTIFIED = 10  # every so many reports of a flow have a gap: a pass, and the potential at many points
+_FEW_PASSES = 20.0  # over the samples, in training by steps; a gap is the work of more than these
 
 
 class Solver:
@@ -74,7 +76,11 @@ class Solver:
         return sum(each.unknowns for each in self.flow.discretisations)
 
     def run(
-        self, times: Sequence[float], reported: float | None = None, watch: Watch | None = None
+        self,
+        times: Sequence[float],
+        reported: float | None = None,
+        watch: Watch | None = None,
+        gap: Certified = "auto",
     ) -> Iterator[Report]:
         """Solve to the last of the times, yielding a report at τ = 0 and at each of them.
 
@@ -82,6 +88,7 @@ class Solver:
             times: of the reports, increasing, as `mfpde.runs.problem_setup.report_times` has them.
             reported: τ of the last report of a run that is continued; only later ones are yielded.
             watch: polled once a step, and called when the run pauses.
+            gap: the reports that have it, as in `output.gap`.
 
         Raises:
             ComputationError: after the report of the last sound state; also when the estimated error of the risk
@@ -90,7 +97,7 @@ class Solver:
         self.stepper.resolve()
         over = self.stepper.is_stationary()
         if reported is None:
-            first = self.report(self.stepper.state, certified=over)
+            first = self.report(self.stepper.state, certified=self._is_certified(gap, 0, last=over))
             yield from self._observed(first)
             self._check_error(first)
             reported = first.tau
@@ -105,7 +112,7 @@ class Solver:
             try:
                 state = self._march(target, watch)
                 over = self.stepper.is_stationary() and (state is None or same_time(state.tau, self.stepper.tau))
-                certified = over or target == times[-1] or (number % _CERTIFIED == 0 and self.problem.descent is None)
+                certified = self._is_certified(gap, number, last=over or target == times[-1])
                 report = self.report(self.stepper.state if state is None else state, certified=certified)
             except DiskError:
                 raise
@@ -120,6 +127,22 @@ class Solver:
             del report
             if over or state is None:
                 return
+
+    @property
+    def few_passes(self) -> bool:
+        """Has training by steps passed over the samples so seldom that the gap would be most of the work?"""
+        descent = self.problem.descent
+        if descent is None:
+            return False
+        return self.stepper.steps * descent.batches.taken < _FEW_PASSES * descent.batches.samples
+
+    def _is_certified(self, gap: Certified, number: int, *, last: bool) -> bool:
+        """Has a report the gap?"""
+        if gap != "auto":
+            return gap == "always"
+        if self.problem.descent is not None:
+            return last and not self.few_passes
+        return last or (number > 0 and number % _CERTIFIED == 0)
 
     def _observed(self, report: Report) -> Iterator[Report]:
         """Hand a report out. The seconds of the observers count as output, and its steps are then forgotten."""

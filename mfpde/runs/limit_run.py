@@ -14,7 +14,7 @@ import numpy as np
 
 from mfpde.config.identity import Identity
 from mfpde.config.run_file import RunFile
-from mfpde.config.settings import Output
+from mfpde.config.settings import Certified, Output
 from mfpde.device import device_of
 from mfpde.errors import ComputationError, InputError
 from mfpde.inputs import duration, inside
@@ -139,7 +139,8 @@ def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: Run
         every = duration("output.checkpoint_every", output.checkpoint_every)
         schedule = Schedule(every, options.wall_time, options.signals, watches_clock=first)
         generations = resumed.generations if resumed else Generations(directory) if first else None
-        _march(times, directory, Checkpointer(comm, solver, schedule, identity, generations, writer), resumed)
+        checkpointer = Checkpointer(comm, solver, schedule, identity, generations, writer)
+        _march(times, output.gap, directory, checkpointer, resumed)
 
     comm.Barrier()
     return directory
@@ -214,7 +215,9 @@ def _writer(
     return writer
 
 
-def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, resumed: _Resumed | None) -> None:
+def _march(
+    times: Sequence[float], gap: Certified, directory: Path, checkpointer: Checkpointer, resumed: _Resumed | None
+) -> None:
     """To the last of the times, with every report written, and a checkpoint at the end; collective."""
     solver, writer = checkpointer.solver, checkpointer.writer
     reported = before = resumed.output["reported"] if resumed else None
@@ -222,7 +225,7 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
         checkpointer.save()  # compiling may take long, and --resume shall find something
 
     try:
-        for report in solver.run(times, reported, checkpointer):
+        for report in solver.run(times, reported, checkpointer, gap):
             _write(report, directory, writer)
             _warn(writer, solver)
             reported = report.tau
@@ -242,6 +245,8 @@ def _march(times: Sequence[float], directory: Path, checkpointer: Checkpointer, 
             f"ended at tau = {solver.stepper.state.tau:.6g}, before training.horizon = {times[-1]:g}, and saved: "
             "PETSc's option -ts_max_steps, which PETSC_OPTIONS or a .petscrc may hold, allows no more steps"
         )
+    if gap == "auto" and solver.few_passes and reported != before and writer is not None:
+        writer.show('no gap: beside so few passes over the samples it would be most of the work; output.gap = "always"')
     if reported == before and resumed is not None and writer is not None:
         writer.show(f"finished before, at tau {reported:.6g}; a longer training.horizon goes on from there")
 

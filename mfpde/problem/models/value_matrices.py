@@ -135,11 +135,13 @@ def value_attention(
     spread: float = 0.5,
     reading: float = 0.5,
     seed: int = 0,
+    forms: int = 1,
 ) -> Transformer:
     """Families of heads with value matrices, then of neurons with output vectors; a random readout of the last token.
 
-    Head h has one number u: it mixes the tokens by softmax(u (T_i A_h T_jᵀ + P_h[i, j])), with A_h and P_h drawn from
-    the seed, and adds them through a trained matrix V. Neuron n reads ⟨T, e_n⟩ by u, and adds a trained vector.
+    A head of family h has s numbers u: it mixes the tokens by softmax(Σ_k u_k (T_i A_hk T_jᵀ + P_hk[i, j])), with A and
+    P drawn from the seed, and adds them through a trained matrix V. A neuron of family n reads Σ_k u_k ⟨T, e_nk⟩, and
+    adds a trained vector.
 
     Args:
         task: whose last token is read, as in `embedded-digits`.
@@ -158,10 +160,12 @@ def value_attention(
             has all of them zero at the start.
         reading: standard deviation of the readout, which is never fitted.
         seed: of all that is fixed.
+        forms: s, how many forms a head mixes, and features a neuron.
     """
     if whole("model.heads", heads, 0, 1000) + whole("model.neurons", neurons, 0, 1000) < 1:
         raise InputError(f"model.heads = {heads}, model.neurons = {neurons}: needs at least one family")
     one_of("model.places", places, ("any", "relative", "absolute", "mixed"))
+    whole("model.forms", forms, 1, 100)
     strength = 0.5 * contrast if content is None else real("model.content", content, least=0.0)
     real("model.spread", spread, least=0.0)
     rng = generator("model.seed", seed)
@@ -169,13 +173,14 @@ def value_attention(
 
     stages: list[list[Family]] = [[], []]
     for k in range(heads):
-        form = strength * rng.normal(size=(1, channels, channels)) / math.sqrt(channels)
-        score = contrast * _places(rng, places, tokens, k)
-        start = Normal([0.0], [1.0]), _around_zero(spread / math.sqrt(channels))
+        form = strength * rng.normal(size=(forms, channels, channels)) / math.sqrt(channels)
+        score = contrast * np.concatenate([_places(rng, places, tokens, k) for _ in range(forms)])
+        start = Normal([0.0] * forms, [1.0] * forms), _around_zero(spread / math.sqrt(channels))
         stages[0].append(value_head(f"head_{k}", form, start, score, query, causal))
     for k in range(neurons):
-        feature, offset = 1.5 * rng.normal(size=(1, channels)) / math.sqrt(channels), float(rng.normal())
-        start = Normal([1.0], [1.0]), _around_zero(spread)
+        feature = 1.5 * rng.normal(size=(forms, channels)) / math.sqrt(forms * channels)
+        offset = float(rng.normal())
+        start = Normal([1.0] * forms, [1.0] * forms), _around_zero(spread)
         stages[1].append(vector_neuron(f"neuron_{k}", feature, start, offset, query))
 
     rows = jnp.asarray(reading * rng.normal(size=(channels, task.targets.shape[1])))
