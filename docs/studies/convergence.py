@@ -66,9 +66,9 @@ def in_context() -> Iterator[str]:
     yield "## Risk on `runs/in-context.toml`\n"
     digits = ", ".join(map(str, reference_risks.REFERENCES[name]["digits"]))
     yield (
-        "Largest error of the risk over τ = 1 … 5 against a uniform grid of weighted units (`tests/exact/reference.py`, "
-        f"accurate to {digits} digits at these τ), co-moving frames, tolerance 1e-5. 21 squares a "
-        f"side, each cut into two triangles (p = 2, k = 3), have {triangles:.1e}.\n"
+        "Largest error of the risk over τ = 1 … 5 against a uniform grid of weighted units "
+        f"(`tests/exact/reference.py`, accurate to {digits} digits at these τ), co-moving frames, tolerance 1e-5. "
+        f"21 squares a side, each cut into two triangles (p = 2, k = 3), have {triangles:.1e}.\n"
     )
     yield table(["space", *(f"{n} cells a side" for n in CELLS)], rows)
     yield "![Largest error of the risk over τ = 1 … 5 against cells a side](figures/convergence.png)\n"
@@ -189,7 +189,7 @@ SHOWN = ("depth", "remainder", "in_context", "elements")
 PAGE = ROOT / "docs" / "convergence.md"
 TOP = """# Convergence
 
-Made by `uv run python docs/studies/convergence.py`. Errors of discretisation fall with the order that theory gives them:
+Made by `uv run python docs/studies/convergence.py`. Errors of discretisation fall with the orders of the theory:
 
 | prediction | agrees? |
 | --- | --- |
@@ -209,7 +209,8 @@ def kept() -> dict[str, str]:
 def main() -> None:
     """Measure all sections, or those that are named, and write the page: the others stay."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; the first four unless given")
+    listed = f"{', '.join(SECTIONS)}; the first four unless given"
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=listed)
     given = parser.parse_args()
     if unknown := [name for name in given.sections if name not in SECTIONS]:
         parser.error(f"no such section: {', '.join(unknown)}")
