@@ -6,8 +6,8 @@
 
 Each is solved as it is shipped but for `training.horizon` and twenty reports, into a temporary folder. How it ended,
 the largest rise of its energy from one report to the next, the largest negative mass, the least density, warnings and
-seconds stand in long_runs.json beside this file, and the table of docs/frames.md is printed from there. A run that
-`--wall-time` ends has exit code 0 and has not come to its horizon.
+seconds stand in long_runs.json beside this file, and their table, of which docs/frames.md has a row, is printed from
+there. A run that `--wall-time` ends has exit code 0 and has not come to its horizon.
 """
 
 from __future__ import annotations

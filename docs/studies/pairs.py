@@ -1,4 +1,4 @@
-"""The first table of "Longer steps of the transport: tried" in docs/steps.md: `uv run python docs/studies/pairs.py`.
+"""Longer steps of the transport, which docs/steps.md mentions: `uv run python docs/studies/pairs.py`.
 
 Which Runge–Kutta method lets the transport take the longest step per right-hand side? ν_p is the largest u Δ/h for
 which all Fourier modes of upwind DG_p on a uniform grid of cells h are damped; it is divided by the method's stages,
