@@ -28,6 +28,7 @@ mpi.start_petsc()
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator
 from mpi4py import MPI
 from numpy.typing import NDArray
 
@@ -174,13 +175,15 @@ def draw(found: Mapping[str, Any]) -> None:
             for name in ("start", *METHODS):
                 density = found[name]["places"][kind][layer]["density"]
                 panel.plot(middle, density, color=COLOURS[name], label=name, linewidth=1.4)
-            panel.set(title=f"{label}, layer {layer + 1}", ylabel="density of u, mean over families", ylim=(0, None))
+            panel.set(
+                title=f"{label}, layer {layer + 1}", ylabel="density of u, all families", ylim=(0, None), xlim=(-3, 4)
+            )
 
         panel = axes[layer, 2]
         for name in METHODS:
             nodes = found[name]["places"]["head"][layer]
             panel.plot(nodes["u"], nodes["size"], ".-", color=COLOURS[name], label=name, linewidth=0.8)
-        panel.set(title=f"heads of the first family, layer {layer + 1}", ylabel="length of the value matrix")
+        panel.set(title=f"value matrices of one family, layer {layer + 1}", ylabel="length")
         for panel in axes[layer, :3]:
             panel.set(xlabel="u" if layer == layers - 1 else "")
         spectrum(found, axes[layer, 3]) if layer else curves(found, axes[layer, 3])
@@ -197,6 +200,9 @@ def curves(found: Mapping[str, Any], panel: plt.Axes) -> None:
         panel.plot(work, [row["risk"] for row in rows], color=COLOURS[name], label=f"{name}, training")
         panel.plot(work, [row["test_risk"] for row in rows], "--", color=COLOURS[name], label=f"{name}, test")
     panel.set(xscale="log", yscale="log", title="cross-entropy", xlabel="passes over the images")
+    for scale in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+        scale(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     panel.legend(frameon=False, fontsize=8)
 
 
@@ -211,7 +217,7 @@ def spectrum(found: Mapping[str, Any], panel: plt.Axes) -> None:
                 numbers, np.array(values) / values[0], styles[layer % 4], color=COLOURS[name], marker=".", label=label
             )
     panel.set(
-        yscale="log", ylim=(1e-3, 1.3), title="singular values of value matrices", xlabel="number",
+        yscale="log", ylim=(1e-3, 1.3), title="their singular values", xlabel="number",
         ylabel="part of the largest",
     )  # fmt: skip
     panel.legend(frameon=False, fontsize=8)
