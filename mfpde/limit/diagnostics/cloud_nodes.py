@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.limit.sampled.cloud import NodeCloud
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.tabulated_nodes import Field
 from mfpde.output.clouds.nodes import Nodes
 
+Array = NDArray[np.float64]
+
 
 def gather_nodes(grid: NodeCloud, part: NodesPart, field: Field, weight_decay: float) -> Nodes | None:
     """The nodes with V and −∇V on rank 0, None on the others; collective."""
     family, dim = grid.family, grid.family.dim
     columns = [part.position, -field.slope, field.value[..., None], part.mass[..., None] / grid.replicas]
-    gathered = grid.comm.gather(np.concatenate(columns, axis=2), root=0)
+    own = np.concatenate(columns, axis=2)
+    gathered = [own] if grid.comm.size == 1 else grid.comm.gather(own, root=0)
     if gathered is None:
         return None
 
@@ -22,20 +28,28 @@ def gather_nodes(grid: NodeCloud, part: NodesPart, field: Field, weight_decay: f
     depth = grid.layers // grid.replicas
     whole = np.concatenate(gathered, axis=1) if len(gathered) > 1 else gathered[0]
     nodes = whole.reshape(grid.replicas, depth, grid.nodes, -1).swapaxes(0, 1).reshape(depth, -1, whole.shape[2])
-    u, v = list(family.nonlinear_axes), list(family.linear)
+    u, v = family.nonlinear_axes, family.linear
     shape = (*nodes.shape[:2], *(family.linear_shape or (len(v),)))
+    theta, velocity = nodes[..., :dim], nodes[..., dim : 2 * dim]
 
     return Nodes(
         family=family.name,
         coordinates=family.coordinates,
         linear=family.linear,
         mass=nodes[..., -1].copy(),
-        u=nodes[..., u],
-        v=np.ascontiguousarray(nodes[..., v]).reshape(shape),
+        u=_columns(theta, u),
+        v=_columns(theta, v).reshape(shape),
         potential=nodes[..., -2].copy(),
-        velocity_u=nodes[..., [dim + axis for axis in u]],
-        velocity_v=np.ascontiguousarray(nodes[..., [dim + axis for axis in v]]).reshape(shape),
+        velocity_u=_columns(velocity, u),
+        velocity_v=_columns(velocity, v).reshape(shape),
         replica=np.repeat(np.arange(grid.replicas), grid.nodes),
         weight_decay=weight_decay,
         rule=(grid.laws[0].uniforms, grid.order) if grid.order else (0, 0),
     )
+
+
+def _columns(values: Array, axes: Sequence[int]) -> Array:
+    """These columns of (L, n, d), a copy; a slice where they follow each other, as the entries of a matrix do."""
+    if len(axes) and axes[-1] - axes[0] == len(axes) - 1:
+        return values[..., axes[0] : axes[-1] + 1].copy()
+    return np.ascontiguousarray(values[..., list(axes)])

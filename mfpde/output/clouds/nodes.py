@@ -61,6 +61,12 @@ class Nodes:
     weight_decay: float
     rule: tuple[int, int] = (0, 0)
 
+    def __repr__(self) -> str:
+        count = self.mass.shape[1]
+        return (
+            f"Nodes({self.family!r}: {self.layers} layers of {count} nodes, {self.u.shape[2]} in u, v of {self.shape})"
+        )
+
     @property
     def layers(self) -> int:
         """L."""
@@ -125,7 +131,7 @@ class Nodes:
         else:
             direction = self._direction(name)
         if direction is None:
-            raise InputError(f"columns: {show(name)}: unknown; allowed: {self._allowed()}")
+            raise InputError(f"columns: {_shown(name)}: unknown; allowed: {self._allowed()}")
         return np.asarray(_flat(self.v)[layer] @ direction.ravel())
 
     def density(self, layer: int, columns: Column | Sequence[Column], at: ArrayLike) -> Array:
@@ -208,7 +214,7 @@ class Nodes:
         """One or two coordinates: a list is one of coordinates, an array is a direction."""
         chosen: list[Any] = list(columns) if isinstance(columns, list | tuple) else [columns]
         if len(chosen) not in CELLS:
-            raise InputError(f"columns = {show(columns)}: must be one or two of {self._allowed()}")
+            raise InputError(f"columns = {_shown(columns)}: must be one or two of {self._allowed()}")
         return chosen
 
     def _direction(self, value: object) -> Array | None:
@@ -233,6 +239,11 @@ class Nodes:
         return ", ".join(names)
 
 
+def _shown(value: object) -> str:
+    """A value as in a message, on one line; arrays have several."""
+    return " ".join(show(value).split())
+
+
 def _flat(values: Array) -> Array:
     """(L, n, …) -> (L, n, m)."""
     return values.reshape(*values.shape[:2], -1)
@@ -243,7 +254,7 @@ def _places(at: ArrayLike, dim: int) -> Array:
     try:
         given = np.asarray(at, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"at = {show(at)}: must be finite numbers") from error
+        raise InputError(f"at = {_shown(at)}: must be finite numbers") from error
     places = given[:, None] if given.ndim == 1 and dim == 1 else given
     if places.ndim != 2 or places.shape[1] != dim or not np.isfinite(places).all():
         allowed = "(k,) or (k, 1)" if dim == 1 else f"(k, {dim})"
