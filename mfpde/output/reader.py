@@ -151,13 +151,25 @@ class RunReader:
         Raises:
             InputError: when the family is unknown or has no such nodes, or τ is not that of a report.
         """
-        if family not in self.clouds:
-            found = "moves by no cloud of nodes" if family in self.families else "unknown"
-            raise InputError(f"family {family!r}: {found}; allowed: {', '.join(self.clouds) or 'none'}")
+        self._check_cloud(family)
 
         from mfpde.output.clouds.vtp_reader import read_vtp  # noqa: PLC0415  (VTK, which a solve does without)
 
         return read_vtp(self._file(series_name(family, NODES), tau))
+
+    def nodes_taus(self, family: str) -> Array:
+        """τ of the reports with nodes of a family: all, or the later ones of a run that an earlier version began.
+
+        Raises:
+            InputError: when the family is unknown or has no nodes.
+        """
+        self._check_cloud(family)
+        return np.array([tau for tau, _ in read_pvd(self.directory / series_name(family, NODES))])
+
+    def _check_cloud(self, family: str) -> None:
+        if family not in self.clouds:
+            found = "moves by no cloud of nodes" if family in self.families else "unknown"
+            raise InputError(f"family {family!r}: {found}; allowed: {', '.join(self.clouds) or 'none'}")
 
     def _file(self, name: str, tau: float) -> Path:
         """The file of a collection at τ.
