@@ -85,7 +85,7 @@ def test_the_album_has_nodes_of_a_few_families(tmp_path, capsys):
 def test_a_run_that_an_earlier_version_began_has_nodes_of_its_later_reports(tmp_path):
     run = make_cloud_run(tmp_path, {1: (2,)}, taus=(0.0, 0.5, 1.0))
     file = tmp_path / "nodes_s1.pvd"
-    file.write_text("".join(line for line in file.open() if '"0.0"' not in line))
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if '"0.0"' not in line))
     assert run.nodes_taus("s1").tolist() == [0.5, 1.0]
     assert any(r"grey: at $\tau = 0.5$" in text.get_text() for text in run.plot_nodes().texts)
     assert (album._clouds(run, 0.0, []), album._clouds(run, 0.5, [])) == ([], ["s1"])
