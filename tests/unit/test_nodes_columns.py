@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mfpde import InputError
+from mfpde.output.clouds.smoothing import smooth
 from support.clouds import make_nodes
 
 
@@ -103,6 +104,14 @@ def test_the_kernel_has_the_width_of_silverman():
     spread = mass @ u**2 - (mass @ u) ** 2
     width = (4.0 / (3.0 / (mass**2).sum())) ** 0.4  # of variance one
     assert np.trapezoid((at - mean) ** 2 * density, at) == pytest.approx(spread * (1.0 + width), rel=2e-3)
+
+
+def test_means_far_from_all_points_are_those_of_all_points():
+    rng = np.random.default_rng(2)
+    points, values, mass = rng.normal(size=(40, 2)), rng.normal(size=(40, 3)), rng.uniform(0.5, 1.5, size=40)
+    found = smooth(points, values, mass / mass.sum())
+    assert found.mass[0, 0] == 0.0
+    assert np.abs(found.means[0, 0] - mass @ values / mass.sum()).max() < 1e-14
 
 
 def test_moments_of_a_paired_law_are_zero():
