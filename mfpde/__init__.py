@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mfpde.config.settings import Density, Optimiser, Output, Time
     from mfpde.errors import ComputationError, InputError
     from mfpde.figures.run import Run, open_run
+    from mfpde.output.clouds.nodes import Nodes
     from mfpde.problem.family import Family
     from mfpde.problem.laws import Law, Normal, Zero
     from mfpde.problem.mixtures import Mixture
@@ -39,6 +40,7 @@ _PLACES = {
     "config.settings": ("Density", "Optimiser", "Output", "Time"),
     "errors": ("ComputationError", "InputError"),
     "figures.run": ("Run", "open_run"),
+    "output.clouds.nodes": ("Nodes",),
     "problem.family": ("Family",),
     "problem.laws": ("Law", "Normal", "Zero"),
     "problem.product_laws": ("Bump", "Laplace", "StudentT", "Uniform"),
@@ -59,6 +61,7 @@ __all__ = [
     "Laplace",
     "Law",
     "Mixture",
+    "Nodes",
     "Normal",
     "Optimiser",
     "Output",

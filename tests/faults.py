@@ -576,7 +576,7 @@ FAULTS = (
     Fault("collection-forgets-on-a-full-disk", "mfpde/output/fields/pvd.py",
           '                self._close_with("")\n', "                pass\n",
           "tests/unit/test_collection.py::test_an_entry_that_does_not_fit_leaves_the_others"),
-    Fault("offsets-of-arrays-from-the-end-of-each", "mfpde/output/fields/vtu_writer.py",
+    Fault("offsets-of-arrays-from-the-end-of-each", "mfpde/output/fields/vtk_xml.py",
           "            offsets.append(file.tell() - start)\n            file.write(array.content())\n",
           "            file.write(array.content())\n            offsets.append(file.tell() - start)\n",
           "tests/unit/test_output_density.py::test_what_is_read_is_what_was_written"),
@@ -668,7 +668,7 @@ FAULTS = (
     Fault("nodes-not-weighed", CLOUDS, "slope = own[..., :-1] / part.mass[..., None]",
           "slope = own[..., :-1]",
           RANDOM.format("the_gradient_of_normalised_tokens_is_a_finite_transformers")),
-    Fault("rules-of-equal-masses", "mfpde/limit/sampled/gauss_rule.py", "mass[kept] / mass[kept].sum()",
+    Fault("rules-of-equal-masses", "mfpde/output/clouds/gauss_lattice.py", "mass[kept] / mass[kept].sum()",
           "np.full(kept.sum(), 1.0 / kept.sum())", BY_STEPS.format("rules_have_the_moments_of_their_laws[normal]")),
     # Training by steps.
     Fault("bias-not-corrected", DESCENT, "return optax.scale_by_adam(b1=own.beta1, b2=own.beta2, eps=own.epsilon)",

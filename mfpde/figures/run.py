@@ -84,6 +84,12 @@ class Run(RunReader):
 
         return potential_figure(self, family, tau)
 
+    def plot_nodes(self, family: str | None = None, tau: float | None = None) -> StyledFigure:
+        """The nodes of a family that moves by a cloud of them; see `figures.plots.nodes_figure.nodes_figure`."""
+        from mfpde.figures.plots.nodes_figure import nodes_figure
+
+        return nodes_figure(self, family, tau)
+
     def plot_volume(self, family: str | None = None, tau: float | None = None, layer: int = 0) -> Plotter:
         """A family of three coordinates in space, by PyVista; see `figures.plots.volume.volume_plotter`."""
         from mfpde.figures.plots.volume import volume_plotter

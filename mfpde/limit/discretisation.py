@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.state import State
+from mfpde.output.clouds.nodes import Nodes
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.parallel.exact_sum import Share, share_of
 
@@ -249,6 +250,10 @@ class Discretisation[Part, Values](ABC):
     @abstractmethod
     def snapshot(self, member: int, part: Part, potential: Values) -> Snapshot | None:
         """The density of its family number `member`, complete on rank 0 or in pieces on all; collective."""
+
+    def cloud(self, part: Part, potential: Values, weight_decay: float) -> Nodes | None:  # noqa: ARG002
+        """The nodes of its family on rank 0 where they are a cloud, None elsewhere; collective."""
+        return None
 
 
 type AnyDiscretisation = Discretisation[Any, Any]

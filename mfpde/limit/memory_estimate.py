@@ -3,7 +3,7 @@
 Everything large is one of: a copy of the density's coefficients or of the potential's nodal values, geometry by cells,
 moments with what a tile of samples keeps for the reverse pass, and on rank 0 the densities of
 all ranks on their way to a file. The numbers of copies below are counted in `stepper`, `gradient_flow`,
-`reporter`, `sampled_fields` and `vtu`; what libraries take is measured (docs/validation.md).
+`reporter`, `sampled_fields`, `cloud_nodes` and `vtu`; what libraries take is measured (docs/validation.md).
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _of_nodes(family: Family, problem: Problem, ranks: int) -> _Sizes:
 def _of_cloud(family: Family, nodes: int, layers: int, ranks: int) -> _Sizes:
     """Of random nodes, of all replicas together."""
     numbers = _NUMBER * nodes / ranks * layers * (family.dim + 2.0)
-    return _Sizes(dim=family.dim, coefficients=numbers, nodal=numbers, points=0.0, geometry=0.0)
+    return _Sizes(dim=family.dim, coefficients=numbers, nodal=numbers, points=_NUMBER * nodes * layers, geometry=0.0)
 
 
 def _of_elements(members: Sequence[Family], problem: Problem, ranks: int) -> _Sizes:

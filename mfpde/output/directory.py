@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mfpde.errors import InputError
 from mfpde.output.checkpoint.generations import CHECKPOINTS, checkpoint_files, present
-from mfpde.output.fields.pvd import FOLDER, density_files, read_pvd
+from mfpde.output.fields.pvd import KINDS, read_pvd, series_files, series_folder
 from mfpde.output.files import refusing
 from mfpde.output.records.tables import TABLES
 
@@ -18,7 +18,8 @@ SUMMARY = "summary.json"
 FIGURES = "figures"
 _DRAWN = (
     "history.pdf", "history.png", "densities.pdf", "densities.png", "density_*.pdf", "density_*.png",
-    "potential_*.pdf", "potential_*.png", "volume_*.png", "animation.gif", "animation.mp4", "report.html",
+    "potential_*.pdf", "potential_*.png", "nodes_*.pdf", "nodes_*.png", "volume_*.png", "animation.gif",
+    "animation.mp4", "report.html",
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def check_resumable(directory: Path) -> None:
                 f"--resume: directory {directory} holds no checkpoint; start again without --resume, with --overwrite"
             )
 
-        for folder in (directory, directory / CHECKPOINTS, directory / FOLDER):
+        for folder in (directory, directory / CHECKPOINTS, *(directory / kind for kind in KINDS)):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"directory {folder}: cannot be written")
 
@@ -88,7 +89,7 @@ def prepare(directory: Path, overwrite: bool) -> None:
         figures = (path for pattern in _DRAWN for path in (directory / FIGURES).glob(pattern))
         for path in [*run_files(directory), *figures]:
             path.unlink()
-        for folder in (directory / FOLDER, directory / CHECKPOINTS, directory / FIGURES):
+        for folder in (*(directory / kind for kind in KINDS), directory / CHECKPOINTS, directory / FIGURES):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -96,9 +97,9 @@ def prepare(directory: Path, overwrite: bool) -> None:
 def run_files(directory: Path) -> Iterator[Path]:
     """The files of a solve that are there; the manifest last: while it is there, the rest is known to be a run."""
     yield from checkpoint_files(directory)
-    for series in sorted(directory.glob("density_*.pvd")):
+    for series in (path for kind in KINDS for path in sorted(directory.glob(f"{kind}_*.pvd"))):
         if _is_ours(series):
-            yield from (file for _, file in density_files(series))
+            yield from (file for _, file in series_files(series))
             yield series
     for name in (*TABLES, SUMMARY, RUN_FILE, MANIFEST):
         if (directory / name).exists():
@@ -106,10 +107,10 @@ def run_files(directory: Path) -> Iterator[Path]:
 
 
 def _is_ours(series: Path) -> bool:
-    """Do all its entries point at density files of its own name?"""
+    """Do all its entries point at files of its own name?"""
     try:
         entries = read_pvd(series)
     except InputError:
         return False
-    own = (series.parent / FOLDER, series.stem)
+    own = (series_folder(series), series.stem)
     return all((path.parent, path.stem.rpartition("_")[0]) == own for _, path in entries)

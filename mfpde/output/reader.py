@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from mfpde.config import toml
 from mfpde.errors import InputError
 from mfpde.inputs import inside, nearest
+from mfpde.output.clouds.nodes import Nodes
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.evaluator import Evaluator
-from mfpde.output.fields.pvd import read_pvd, series_family, series_name
+from mfpde.output.fields.pvd import DENSITY, NODES, read_pvd, series_family, series_name
 from mfpde.output.fields.series import read_density
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.files import read_json
@@ -112,7 +113,15 @@ class RunReader:
     @property
     def families(self) -> tuple[str, ...]:
         """Families that have density files, in the model's order."""
-        written = {series_family(path) for path in self.directory.glob("density_*.pvd")}
+        return self._written(DENSITY)
+
+    @property
+    def clouds(self) -> tuple[str, ...]:
+        """Families that have files of nodes (`nodes`), in the model's order: those that move by a cloud of nodes."""
+        return self._written(NODES)
+
+    def _written(self, kind: str) -> tuple[str, ...]:
+        written = {series_family(path) for path in self.directory.glob(f"{kind}_*.pvd")}
         named = dict.fromkeys(str(name) for name in self.moments.get("family", ()))
         return tuple(name for name in named if name in written)
 
@@ -125,20 +134,57 @@ class RunReader:
         if family not in self.families:
             raise InputError(f"family {family!r}: unknown; allowed: {', '.join(self.families) or 'none yet'}")
 
-        entries = read_pvd(self.directory / series_name(family))
-        if not entries:
-            raise InputError(f"{self.directory / series_name(family)}: names no density file")
-        times = np.array([time for time, _ in entries])
-        nearest = int(np.abs(times - tau).argmin()) if np.isfinite(tau) else 0
-        if not np.isclose(times[nearest], tau, rtol=1e-9, atol=1e-12):
-            raise InputError(f"tau = {tau!r}: no report there; the nearest is {float(times[nearest])!r}")
-
-        path = entries[nearest][1]
+        path = self._file(series_name(family), tau)
         if self._snapshots.get(family, (None,))[0] != path:
             self._snapshots[family] = (path, read_density(path))
             self._evaluators = {key: value for key, value in self._evaluators.items() if key[0] != family}
 
         return self._snapshots[family][1]
+
+    def nodes(self, *, tau: float, family: str) -> Nodes:
+        """The nodes of a family that moves by a cloud of them (`clouds`) at a report, in all layers and replicas.
+
+        Args:
+            tau: of a report.
+            family: name of the family.
+
+        Raises:
+            InputError: when the family is unknown or has no such nodes, or τ is not that of a report.
+        """
+        self._check_cloud(family)
+
+        from mfpde.output.clouds.vtp_reader import read_vtp  # noqa: PLC0415  (VTK, which a solve does without)
+
+        return read_vtp(self._file(series_name(family, NODES), tau))
+
+    def nodes_taus(self, family: str) -> Array:
+        """τ of the reports with nodes of a family: all, or the later ones of a run that an earlier version began.
+
+        Raises:
+            InputError: when the family is unknown or has no nodes.
+        """
+        self._check_cloud(family)
+        return np.array([tau for tau, _ in read_pvd(self.directory / series_name(family, NODES))])
+
+    def _check_cloud(self, family: str) -> None:
+        if family not in self.clouds:
+            found = "moves by no cloud of nodes" if family in self.families else "unknown"
+            raise InputError(f"family {family!r}: {found}; allowed: {', '.join(self.clouds) or 'none'}")
+
+    def _file(self, name: str, tau: float) -> Path:
+        """The file of a collection at τ.
+
+        Raises:
+            InputError: when τ is not that of a report.
+        """
+        entries = read_pvd(self.directory / name)
+        if not entries:
+            raise InputError(f"{self.directory / name}: names no file")
+        times = np.array([time for time, _ in entries])
+        nearest = int(np.abs(times - tau).argmin()) if np.isfinite(tau) else 0
+        if not np.isclose(times[nearest], tau, rtol=1e-9, atol=1e-12):
+            raise InputError(f"tau = {tau!r}: no report there; the nearest is {float(times[nearest])!r}")
+        return entries[nearest][1]
 
     def density(self, *, tau: float, family: str, layer: int, theta: ArrayLike) -> Array:
         """ρ (n,) in θ coordinates at θ (n, d): the polynomial in each cell of the file, zero outside the mesh.

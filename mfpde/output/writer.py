@@ -12,6 +12,7 @@ from typing import Self
 
 from mfpde.errors import ComputationError, DiskError
 from mfpde.output.checkpoint.state_dict import StateDict
+from mfpde.output.clouds.nodes_series import NodesSeries
 from mfpde.output.directory import MANIFEST, RUN_FILE, SUMMARY
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.files import failing_clearly, naming, sync, write_json, write_text
@@ -63,6 +64,7 @@ class RunWriter:
         self._tables = Tables(directory, before.get("tables"))
         self._warnings = ThresholdWarnings(self._progress.show, before.get("warnings"))
         self._densities = {f: DensitySeries(directory, f, count) for f, count in before.get("densities", {}).items()}
+        self._nodes = {f: NodesSeries(directory, f, count) for f, count in before.get("nodes", {}).items()}
         self._reported: float | None = before.get("reported")
         self._summary: dict[str, object] = dict(before.get("summary", {}))
         self._thread = ThreadPoolExecutor(1, "reports")
@@ -72,7 +74,7 @@ class RunWriter:
             if saved is not None:
                 (directory / SUMMARY).unlink(missing_ok=True)
                 self._tables.cut()
-                for series in self._densities.values():
+                for series in (*self._densities.values(), *self._nodes.values()):
                     series.cut()
             write_json(directory / MANIFEST, manifest)
             write_text(directory / RUN_FILE, run_text)
@@ -127,6 +129,11 @@ class RunWriter:
                     self._densities[snapshot.family] = DensitySeries(self.directory, snapshot.family)
                 series = self._densities[snapshot.family]
                 self._unsynced |= {series.write(report.tau, snapshot), series.path}
+            for nodes in report.clouds:
+                if nodes.family not in self._nodes:
+                    self._nodes[nodes.family] = NodesSeries(self.directory, nodes.family)
+                files = self._nodes[nodes.family]
+                self._unsynced |= {files.write(report.tau, nodes), files.path}
             self._tables.append(report)
         self._unsynced |= set(self._tables.paths)
 
@@ -164,6 +171,7 @@ class RunWriter:
         return {
             "tables": self._tables.state_dict(),
             "densities": {family: series.count for family, series in self._densities.items()},
+            "nodes": {family: series.count for family, series in self._nodes.items()},
             "warnings": self._warnings.state_dict(),
             "reported": self._reported,
             "summary": self._summary,

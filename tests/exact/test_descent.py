@@ -16,9 +16,10 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density, Optimiser, Time, Training
 from mfpde.errors import ComputationError, InputError
-from mfpde.limit.sampled.gauss_rule import has_rule, law_rule, rule_size
+from mfpde.limit.sampled.gauss_rule import has_rule, law_rule
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
+from mfpde.output.clouds.gauss_lattice import rule_size
 from mfpde.problem.descent import Descent
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Law, Normal, Zero, independent, repeated

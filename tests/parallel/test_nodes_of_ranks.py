@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel.test_same_numbers import CASES, TABLES
+from parallel.test_same_numbers import CASES, TABLES, nodes_files, solved
 from support.launch import run
 
 OWN = """
@@ -78,6 +78,13 @@ def test_a_rank_holds_its_nodes_alone(tmp_path: Path, ranks: int) -> None:
         assert done.stdout.split() == str(remapped).split()
 
 
+def test_files_of_nodes_are_the_same_bits_on_any_number_of_ranks(tmp_path: Path) -> None:
+    """Every array of every file, the principal directions among them, with a table and without one."""
+    found = [nodes_files(solved(tmp_path, ranks, ["random-nodes"]) / "random-nodes") for ranks in (1, 2, 3)]
+    assert len(found[0]) == 2 * (1 + 7)
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["few-passes", "torn", "random-nodes"])
 def test_a_checkpoint_goes_on_with_the_same_bits_on_other_ranks(tmp_path: Path, name: str) -> None:
@@ -90,3 +97,6 @@ def test_a_checkpoint_goes_on_with_the_same_bits_on_other_ranks(tmp_path: Path, 
     for table in TABLES:
         expected, found = ((tmp_path / folder / f"{table}.csv").read_text() for folder in ("whole", "parts"))
         assert found == expected, table
+    files = [{path.name: path.read_bytes() for path in (tmp_path / f).glob("nodes/*")} for f in ("whole", "parts")]
+    assert files[0] == files[1]
+    assert bool(files[0]) == (name == "random-nodes")

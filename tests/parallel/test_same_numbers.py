@@ -132,6 +132,13 @@ def solved(folder: Path, ranks: int | None, names: list[str], threads: int = 1) 
     return folder / str(ranks)
 
 
+def nodes_files(folder: Path) -> dict[str, bytes]:
+    """The files of nodes of a run, which has some where a family moves by a cloud of them."""
+    files = sorted([*folder.glob("nodes_*.pvd"), *folder.glob("nodes/*.vtp")])
+    assert bool(files) == ("nodes = " in CASES[folder.name])
+    return {path.name: path.read_bytes() for path in files}
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases on one rank."""
@@ -147,6 +154,7 @@ def test_same_numbers_on_any_number_of_ranks(alone: Path, tmp_path: Path, ranks:
             expected, found = ((folder / name / f"{table}.csv").read_text() for folder in (alone, others))
             assert len(expected.splitlines()) > 1
             assert found == expected, (name, table)
+        assert nodes_files(others / name) == nodes_files(alone / name), name
         one, other = open_run(alone / name), open_run(others / name)
         end = one.history["tau"][-1]
         if name == "stationary":

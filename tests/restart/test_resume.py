@@ -299,6 +299,26 @@ def test_nodes_that_the_flow_carries_go_on_bit_for_bit(tmp_path, monkeypatch):
     assert_same(tmp_path / "a" / "tiny", tmp_path / "b" / "tiny")
 
 
+def test_clouds_of_nodes_go_on_bit_for_bit(tmp_path):
+    """The newest checkpoint is damaged; the one before knows nothing of the last files, which are cut."""
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    for folder in folders:
+        folder.mkdir()
+        path = write(folder, horizon=1.0, time="tolerance = 1e-3", every="0.0001s" if folder.name == "cut" else "1h")
+        text = path.read_text().replace("user.py:model", "user.py:matrices")
+        path.write_text(text.replace('frame = "comoving"\ndegree = 1\ncells = 12', "nodes = 64"))
+        assert main([str(path)]) == 0
+
+    run = folders[1] / "tiny"
+    _, newest = sorted((run / "checkpoint").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-5])
+    last = sorted((run / "nodes").iterdir())[-1]
+    (run / "nodes" / "nodes_bump_0099.vtp").write_bytes(last.read_bytes())
+    assert main([str(folders[1] / "tiny.toml"), "--resume"]) == 0
+    assert len(list((folders[0] / "tiny" / "nodes").iterdir())) == 5
+    assert_same(run, folders[0] / "tiny")
+
+
 @pytest.mark.parametrize("step", [1, 7, 18, 31])
 def test_training_by_steps_goes_on_bit_for_bit_from_any_step(tmp_path, monkeypatch, step):
     """With the moments of Adam, and from the middle of an epoch."""

@@ -18,6 +18,12 @@ def task():
 def model():
     family = mfpde.Family("bump", 1, lambda tokens, theta: jnp.tanh(theta[0] * tokens), mfpde.Normal([0.3], [0.5]))
     return mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
+
+def matrices():
+    laws = (mfpde.Normal(0.3, 0.5), mfpde.Normal(0.0, 0.5))
+    update = lambda tokens, u, v: jnp.tanh(u[0] * tokens) @ v
+    family = mfpde.Family("bump", nonlinear=1, linear_shape=(2, 2), update=update, initial=laws)
+    return mfpde.Transformer([[family]], 2, lambda tokens: tokens[-1, :1])
 """
 TEXT = """
 name = "tiny"
@@ -53,10 +59,11 @@ def assert_same(one: Path, other: Path) -> None:
     """Two run directories agree bit for bit, apart from clocks."""
     for name in EXACT:
         assert (one / name).read_text() == (other / name).read_text(), name
-    files = [sorted(path.name for path in (folder / "density").iterdir()) for folder in (one, other)]
-    assert files[0] == files[1]
-    for name in files[0]:
-        assert (one / "density" / name).read_bytes() == (other / "density" / name).read_bytes(), name
+    for pattern in ("density*/*.vtu", "nodes/*.vtp", "nodes*.pvd"):
+        files = [sorted(path.relative_to(folder) for path in folder.glob(pattern)) for folder in (one, other)]
+        assert files[0] == files[1]
+        for name in files[0]:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
     taus = [open_run(folder).timings["tau"].tolist() for folder in (one, other)]
     assert taus[0] == taus[1]
 

@@ -15,7 +15,7 @@ import pytest
 import pyvista as pv
 
 from mfpde.errors import InputError
-from mfpde.output.fields import lattice, vtu_writer
+from mfpde.output.fields import lattice, vtk_xml, vtu_writer
 from mfpde.output.fields.pvd import read_pvd, series_family, series_name
 from mfpde.output.fields.series import DensitySeries
 from mfpde.output.fields.snapshot import Piece
@@ -262,7 +262,7 @@ def test_numbers_of_points_and_cells_are_compressed_once(tmp_path, monkeypatch):
         given.append(len(block))
         return zlib.compress(block, level)
 
-    monkeypatch.setattr(vtu_writer, "zlib", SimpleNamespace(compress=compress))
+    monkeypatch.setattr(vtk_xml, "zlib", SimpleNamespace(compress=compress))
     vtu_writer._layout_arrays.cache_clear()
     for seed, name in enumerate("aba"):
         given.append(0)
@@ -285,9 +285,7 @@ def test_digits_that_do_not_compress_are_stored(tmp_path):
     write_vtu(tmp_path / "a.vtu", replace(snapshot, density=density))
     assert np.array_equal(read_vtu(tmp_path / "a.vtu").density, density)
     assert np.array_equal(meshio.read(tmp_path / "a.vtu").point_data["density"], density[:, :, [0, 1, 3, 2]].ravel())
-    sizes = [
-        len(vtu_writer._deflated(memoryview(part.tobytes()))) / part.nbytes for part in np.split(density.ravel(), 4)
-    ]
+    sizes = [len(vtk_xml._deflated(memoryview(part.tobytes()))) / part.nbytes for part in np.split(density.ravel(), 4)]
     assert min(sizes) < 0.1
     assert max(sizes) > 1.0
 

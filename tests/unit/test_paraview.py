@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from mfpde.output.fields.pvd import series_name
 from mfpde.output.fields.series import DensitySeries, write_pieces
 from mfpde.output.fields.snapshot import Piece
 from support.blocks import DOCUMENTS
+from support.clouds import make_cloud_run
 from support.drawn import make_run
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "paraview" / "standard_view.py"
@@ -46,6 +48,44 @@ def test_paraview_shows_pieces_as_the_whole(tmp_path):
     assert DensitySeries(run.directory, "attention").write(0.0, pieces[0]).suffix == ".pvtu"
     differing = np.ptp(still(tmp_path, 2) - whole, axis=2) > 20
     assert differing.mean() < 2e-3  # where two cells meet, one is drawn after the other
+
+
+CLOUD = """
+import json, sys
+from paraview import simple
+from paraview.servermanager import Fetch
+from vtkmodules.util.numpy_support import vtk_to_numpy
+source = simple.PVDReader(FileName=sys.argv[1])
+source.UpdatePipeline(source.TimestepValues[-1])
+heavy = simple.Threshold(Input=source, Scalars=["POINTS", "layer"], LowerThreshold=1.0, UpperThreshold=1.0)
+heavy.UpdatePipeline(source.TimestepValues[-1])
+data, left = Fetch(source), Fetch(heavy)
+data = data.GetBlock(0) if data.IsA("vtkMultiBlockDataSet") else data
+arrays = data.GetPointData()
+print(json.dumps({
+    "times": list(source.TimestepValues), "points": data.GetNumberOfPoints(), "left": left.GetNumberOfPoints(),
+    "sizes": {each.GetName(): each.GetNumberOfComponents() for each in map(arrays.GetArray, range(len(arrays.keys())))},
+    "v": vtk_to_numpy(arrays.GetArray("v")).ravel().tolist(),
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pvpython") is None, reason="needs pvpython (Debian: apt install paraview)")
+def test_paraview_opens_nodes(tmp_path):
+    """The collection with its times, every array bit by bit, and a layer by a threshold."""
+    nodes = make_cloud_run(tmp_path, {1: (2, 3)}).nodes(tau=0.5, family="s1")
+    (tmp_path / "look.py").write_text(CLOUD)
+    command = ["pvpython", "--force-offscreen-rendering", str(tmp_path / "look.py"), str(tmp_path / "nodes_s1.pvd")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["times"], found["points"], found["left"]) == ([0.0, 0.5], 32, 16)
+    assert found["sizes"] == {
+        "mass": 1, "layer": 1, "replica": 1, "u": 1, "v": 6, "potential": 1, "velocity": 7, "gradient": 1,
+        "principal": 1,
+    }  # fmt: skip
+    assert found["v"] == nodes.v.ravel().tolist()
 
 
 @pytest.mark.slow

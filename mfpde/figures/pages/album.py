@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mfpde.figures.blocks import chosen
+import numpy as np
+
+from mfpde.figures.blocks import chosen, evenly
 from mfpde.figures.pages.run_report import write_report
 from mfpde.figures.plots import movie, volume
 from mfpde.figures.plots.density import density_figure
 from mfpde.figures.plots.history import history_figure
+from mfpde.figures.plots.nodes_figure import nodes_figure
 from mfpde.figures.plots.overview import densities_figure
 from mfpde.figures.plots.potential import potential_figure
 from mfpde.figures.style import StyledFigure
@@ -20,6 +23,8 @@ from mfpde.output.files import failing_clearly
 from mfpde.output.reader import RunReader
 from mfpde.output.records.progress import Steps
 from mfpde.parallel import mpi
+
+_MOST_CLOUDS = 8  # families whose nodes are drawn where none is named
 
 type Drawing = tuple[str, Callable[[], list[Path]]]
 """What is drawn, in a word or two, and the function that draws it."""
@@ -63,7 +68,7 @@ def write_figures(run: RunReader, options: FigureOptions) -> list[Path]:
     with failing_clearly(folder):
         folder.mkdir(exist_ok=True)
 
-    drawings = list(_drawings(run, folder, tau, dims))
+    drawings = list(_drawings(run, folder, tau, dims, _clouds(run, tau, options.families)))
     if options.animation:
         drawings.append(("animation", partial(_film, run, folder)))
     written: list[Path] = []
@@ -74,14 +79,26 @@ def write_figures(run: RunReader, options: FigureOptions) -> list[Path]:
     return written
 
 
-def _drawings(run: RunReader, folder: Path, tau: float, dims: Mapping[str, int]) -> Iterator[Drawing]:
-    """All figures, in the order of the report; families by name → d."""
+def _drawings(
+    run: RunReader, folder: Path, tau: float, dims: Mapping[str, int], clouds: Sequence[str]
+) -> Iterator[Drawing]:
+    """All figures, in the order of the report.
+
+    Args:
+        run: the run.
+        folder: of the figures.
+        tau: of the report that is shown.
+        dims: families by name → d of their densities.
+        clouds: families whose nodes are drawn.
+    """
 
     def saved(stem: str, draw: Callable[[], StyledFigure]) -> Callable[[], list[Path]]:
         return lambda: draw().save(folder / stem)
 
     yield "history", saved("history", partial(history_figure, run))
     yield "densities", saved("densities", partial(densities_figure, run, tau))
+    for family in clouds:
+        yield f"nodes of {family}", saved(f"nodes_{family}", partial(nodes_figure, run, family, tau))
     for family, dim in dims.items():
         yield f"density of {family}", saved(f"density_{family}", partial(density_figure, run, family, tau))
         if dim < 3:
@@ -93,6 +110,16 @@ def _drawings(run: RunReader, folder: Path, tau: float, dims: Mapping[str, int])
         return
     for family in spatial:
         yield f"{family} in space", partial(volume.volume_pictures, run, folder, family, tau)
+
+
+def _clouds(run: RunReader, tau: float, families: Sequence[str]) -> list[str]:
+    """Whose nodes are drawn: those of these families that have some at τ; where none is given of all, or of eight."""
+    named = [family for family in run.clouds if not families or family in families]
+    found = [family for family in named if np.isclose(run.nodes_taus(family), tau, rtol=1e-9, atol=1e-12).any()]
+    if families or len(found) <= _MOST_CLOUDS:
+        return found
+    mpi.say(f"nodes of {_MOST_CLOUDS} of {len(found)} families: --family NAME draws those of another")
+    return [found[place] for place in evenly(len(found), _MOST_CLOUDS)]
 
 
 def _film(run: RunReader, folder: Path) -> list[Path]:

@@ -1,9 +1,8 @@
 """Diagnostics and snapshots of clouds of nodes: means over their replicas, in the coordinates that are shown.
 
 A picture of more than three coordinates is a projection: the density of the first one or two that are shown, smoothed
-by a Gaussian kernel, with the means of V and of −∇V over the mass at each place. It is that of all random nodes, or of
-many points between those of a Gauss rule.
-Source: Silverman, *Density Estimation* (1986), section 4.3 for the width of the kernel.
+by a Gaussian kernel (`output.clouds.smoothing`), with the means of V and of −∇V over the mass at each place. It is that
+of all random nodes, or of many points between those of a Gauss rule.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from numpy.typing import NDArray
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.lagrangian.node_sums import products, summed, weighted
 from mfpde.limit.sampled.cloud import NodeCloud
-from mfpde.limit.sampled.gauss_rule import between
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.tabulated_nodes import Field
+from mfpde.output.clouds.gauss_lattice import between
+from mfpde.output.clouds.smoothing import CELLS, smooth
 from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
-_CELLS = {1: ("interval", 128), 2: ("quadrilateral", 48)}  # of a picture, and how many in each direction
-_BEYOND = 4.5  # widths of the kernel by which pictures reach beyond the nodes; it ends at four
+_SHAPES = {1: "interval", 2: "quadrilateral"}  # of the cells of a picture
 _MATRIX = 2  # axes
-_FAINT = 1e-9  # of the largest density: below, means are those of all nodes
 
 
 def diagnose_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> BlockDiagnostics:
@@ -70,7 +68,7 @@ def _singular_values(grid: NodeCloud, part: NodesPart) -> Array:
 def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot | None:
     """The density of one or two coordinates on rank 0, None on the others; collective."""
     family, depth = grid.family, grid.layers // grid.replicas
-    shown = list(family.shown[: len(_CELLS)])
+    shown = list(family.shown[: len(CELLS)])
     columns = [part.position[..., shown], field.value[..., None], -field.slope[..., shown], part.mass[..., None]]
     gathered = grid.comm.gather(np.concatenate(columns, axis=2), root=0)
     if gathered is None:
@@ -81,7 +79,7 @@ def snapshot_cloud(grid: NodeCloud, part: NodesPart, field: Field) -> Snapshot |
     made = [_picture(*_samples(grid, nodes[layer::depth]), len(shown)) for layer in range(depth)]
     points, density, potential, velocity = (np.stack(arrays) for arrays in zip(*made, strict=True))
     return Snapshot(
-        family=family.name, coordinates=tuple(family.coordinates[axis] for axis in shown), cell=_CELLS[len(shown)][0],
+        family=family.name, coordinates=tuple(family.coordinates[axis] for axis in shown), cell=_SHAPES[len(shown)],
         degree=1, points=points, density=density, potential=potential, velocity=velocity,
     )  # fmt: skip
 
@@ -101,33 +99,8 @@ def _picture(samples: Array, share: Array, dim: int) -> tuple[Array, Array, Arra
         share: their masses.
         dim: d.
     """
-    from scipy.ndimage import gaussian_filter  # noqa: PLC0415  (slow to import)
-
-    theta, values = samples[:, :dim], samples[:, dim:]
-    cells, count = _CELLS[dim][1], 1.0 / (share**2).sum()  # as many of equal masses would be as even
-    spread = np.sqrt(share @ (theta - share @ theta) ** 2)
-    width = np.maximum(spread, 1e-12) * (4.0 / ((dim + 2.0) * count)) ** (1.0 / (dim + 4.0))
-    low, high = theta.min(axis=0) - _BEYOND * width, theta.max(axis=0) + _BEYOND * width
-    spacing = (high - low) / cells
-
-    # Mass, and mass times values, are spread linearly onto the lattice's points and smoothed there.
-    place = (theta - low) / spacing
-    first = np.minimum(place.astype(np.int64), cells - 1)
-    weights = np.concatenate([np.ones((len(theta), 1)), values], axis=1) * share[:, None]
-    sums = np.zeros((cells + 1,) * dim + (weights.shape[1],))
-    for corner in range(2**dim):
-        upper = np.array([corner >> axis & 1 for axis in range(dim)])
-        share = np.where(upper, place - first, 1.0 - (place - first)).prod(axis=1)
-        np.add.at(sums, tuple((first + upper).T), share[:, None] * weights)
-    smooth = np.stack(
-        [gaussian_filter(sums[..., k], width / spacing, mode="constant") for k in range(sums.shape[-1])], axis=-1
-    )
-
-    mass, faint = smooth[..., 0], _FAINT * smooth[..., 0].max()
-    means = (smooth[..., 1:] + faint * (share @ values)) / (mass + faint)[..., None]
-    lines = [low[axis] + spacing[axis] * np.arange(cells + 1) for axis in range(dim)]
-    at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
-    fields = [at, (mass / spacing.prod())[..., None], means]
+    found = smooth(samples[:, :dim], samples[:, dim:], share)
+    fields = [found.places, found.density[..., None], found.means]
     corners = _corners(np.concatenate(fields, axis=-1), dim)
     return corners[..., :dim], corners[..., dim], corners[..., dim + 1], corners[..., dim + 2 :]
 

@@ -14,6 +14,7 @@ from mfpde.limit.certificate.certificate import Certificate, certify
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics, totals
 from mfpde.limit.gradient_flow import GradientFlow, Potential
 from mfpde.limit.state import State
+from mfpde.output.clouds.nodes import Nodes
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.output.records.report import BlockIndicators, BlockMoments, Report, Step
 
@@ -75,6 +76,7 @@ class Reporter:
             steps=tuple(march.steps),
             timings={},
             snapshots=tuple(self._snapshots(state, potential)),
+            clouds=tuple(self._clouds(state, potential)),
             singular_values=tuple(
                 (name, layer, found.singular_values[b])
                 for name, layer, found, b in self._blocks(blocks)
@@ -164,6 +166,14 @@ class Reporter:
             snapshot = discretisation.snapshot(member, part, values)
             if snapshot is not None:
                 yield snapshot
+
+    def _clouds(self, state: State, potential: Potential) -> Iterator[Nodes]:
+        parts = list(self.flow.each(state, potential))
+        for number, _, _ in self._families():
+            discretisation, part, values = parts[number]
+            nodes = discretisation.cloud(part, values, self.flow.weight_decay)
+            if nodes is not None:
+                yield nodes
 
 
 def check_mass(tau: float, block: BlockMoments) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit.sampled.gauss_rule import law_rule, rule_size
+from mfpde.limit.sampled.gauss_rule import law_rule
 from mfpde.limit.sampled.sequences import law_points
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.table_size import MOST_TABLED, table_range
 from mfpde.limit.tables.tabulated_nodes import TabulatedNodes
+from mfpde.output.clouds.gauss_lattice import rule_size
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]

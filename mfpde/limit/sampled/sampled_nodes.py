@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mfpde.limit.diagnostics.block_diagnostics import BlockDiagnostics
 from mfpde.limit.diagnostics.cloud_diagnostics import diagnose_cloud, snapshot_cloud
+from mfpde.limit.diagnostics.cloud_nodes import gather_nodes
 from mfpde.limit.discretisation import Instant, Moments
 from mfpde.limit.lagrangian.following_nodes import FollowingNodes, TabledNodes, table_accuracy
 from mfpde.limit.sampled.cloud import NodeCloud, build_cloud
@@ -27,6 +28,7 @@ from mfpde.limit.specification import Problem
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.table_size import MOST_TABLED
 from mfpde.limit.tables.tabulated_nodes import Field
+from mfpde.output.clouds.nodes import Nodes
 from mfpde.output.fields.snapshot import Snapshot
 from mfpde.parallel.exact_sum import Share, share_of
 
@@ -59,6 +61,10 @@ class CloudNodes(FollowingNodes):
     def snapshot(self, _member: int, part: NodesPart, potential: Field) -> Snapshot | None:
         """The density of the first coordinates, see `diagnostics.cloud_diagnostics`."""
         return snapshot_cloud(self.grid, part, potential)
+
+    def cloud(self, part: NodesPart, potential: Field, weight_decay: float) -> Nodes | None:
+        """The nodes of all replicas."""
+        return gather_nodes(self.grid, part, potential, weight_decay)
 
 
 @dataclass(frozen=True)

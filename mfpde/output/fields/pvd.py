@@ -1,4 +1,4 @@
-"""The .pvd of a family: ParaView's collection that gives each density file its τ.
+"""The .pvd of a family: ParaView's collection that gives each of its density files, or files of nodes, its τ.
 
 It grows by one line a report, in front of its closing tags, so that a report costs the same however many there are.
 The line and the tags are one write: a reader sees the collection with or without the entry.
@@ -17,14 +17,14 @@ from mfpde.errors import InputError
 from mfpde.inputs import show
 from mfpde.output.files import naming, refusing, write_text
 
-FOLDER = "density"  # holds the .vtu and .pvtu files, beside the .pvd
+DENSITY, NODES = KINDS = ("density", "nodes")  # begin the .pvd's name, and name the folder beside it of its files
 _LONGEST = 200  # characters; with number, rank and endings they are at most the 255 of all common file systems
 _HEAD = '<?xml version="1.0"?>\n<VTKFile type="Collection" version="1.0">\n  <Collection>\n'
 _TAIL = "  </Collection>\n</VTKFile>\n"
 
 
-def series_name(family: str) -> str:
-    """`density_FAMILY.pvd`; characters that a file name or an address cannot hold are percent-encoded.
+def series_name(family: str, kind: str = DENSITY) -> str:
+    """`density_FAMILY.pvd` and the like; characters that a file name or an address cannot hold are percent-encoded.
 
     Raises:
         InputError: for a name of a family that no file can be called by.
@@ -35,23 +35,33 @@ def series_name(family: str) -> str:
             f"family name {show(family)}: {len(encoded)} characters in the names of its files, where a letter outside "
             f"of ASCII takes 6 or more; must be at most {_LONGEST}"
         )
-    return f"density_{encoded}.pvd"
+    return f"{kind}_{encoded}.pvd"
+
+
+def series_kind(path: Path) -> str:
+    """Of which kind the files of a .pvd are, one of `KINDS`."""
+    return path.name.partition("_")[0]
 
 
 def series_family(path: Path) -> str:
     """The family of a .pvd file."""
-    return unquote(path.name.removeprefix("density_").removesuffix(".pvd"))
+    return unquote(path.stem.removeprefix(f"{series_kind(path)}_"))
 
 
-def density_files(path: Path) -> list[tuple[int, Path]]:
-    """The density files that belong to a collection, listed in it or not, with their numbers, in the order of names."""
-    name = re.compile(rf"{re.escape(path.stem)}_([0-9]{{4,}})(-p[0-9]+)?\.p?vtu")
-    found = ((name.fullmatch(file.name), file) for file in sorted((path.parent / FOLDER).glob("*")))
+def series_folder(path: Path) -> Path:
+    """The folder that holds the files of a .pvd."""
+    return path.parent / series_kind(path)
+
+
+def series_files(path: Path) -> list[tuple[int, Path]]:
+    """The files that belong to a collection, listed in it or not, with their numbers, in the order of names."""
+    name = re.compile(rf"{re.escape(path.stem)}_([0-9]{{4,}})(-p[0-9]+)?\.(p?vtu|vtp)")
+    found = ((name.fullmatch(file.name), file) for file in sorted(series_folder(path).glob("*")))
     return [(int(match[1]), file) for match, file in found if match]
 
 
 class Collection:
-    """A growing collection of density files."""
+    """A growing collection of files."""
 
     def __init__(self, path: Path, entries: Iterable[tuple[float, str]] = ()) -> None:
         """Nothing is written yet.
@@ -101,12 +111,12 @@ class Collection:
 
 
 def _line(tau: float, name: str) -> str:
-    """An entry; the names of density files are of letters that XML takes as they are (`series_name`)."""
+    """An entry; the names of the files are of letters that XML takes as they are (`series_name`)."""
     return f'    <DataSet timestep="{float(tau)!r}" part="0" file="{name}" />\n'
 
 
 def read_pvd(path: Path) -> list[tuple[float, Path]]:
-    """(τ, .vtu or .pvtu) in the order of the file.
+    """(τ, .vtu, .pvtu or .vtp) in the order of the file.
 
     Raises:
         InputError: when it is not such a collection.
@@ -137,4 +147,5 @@ def _entries(path: Path, text: bytes) -> list[tuple[float, Path]]:
         found = ET.fromstring(text).iter("DataSet")
         return [(float(entry.attrib["timestep"]), path.parent / entry.attrib["file"]) for entry in found]
     except (ET.ParseError, LookupError, ValueError) as error:
-        raise InputError(f"{path} is not a collection of density files: {error}") from error
+        what = "files of nodes" if series_kind(path) == NODES else "density files"
+        raise InputError(f"{path} is not a collection of {what}: {error}") from error

@@ -10,48 +10,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mfpde.errors import InputError
-from mfpde.output.fields.pvd import FOLDER, Collection, density_files, read_first, series_name
+from mfpde.output.fields.file_series import FileSeries
+from mfpde.output.fields.pvd import DENSITY, series_name
 from mfpde.output.fields.pvtu import piece_name, read_pvtu, write_pvtu
 from mfpde.output.fields.snapshot import Snapshot, merged
 from mfpde.output.fields.vtu_writer import write_vtu
 from mfpde.output.files import failing_clearly, sync
 
 
-class DensitySeries:
-    """The density files of one family: a growing .pvd, and one file per report in a folder beside it; on rank 0.
+class DensitySeries(FileSeries):
+    """The density files of one family: a growing .pvd, and one file per report in a folder beside it; on rank 0."""
 
-    Attributes:
-        path: of the .pvd.
-        count: density files so far.
-    """
-
-    def __init__(self, directory: Path, family: str, count: int = 0) -> None:
-        """Nothing is written before the first snapshot.
-
-        Args:
-            directory: the run's.
-            family: name of the family.
-            count: of density files to continue; `cut` removes the later ones.
-
-        Raises:
-            InputError: when they are not there.
-        """
-        self.path = directory / series_name(family)
-        self.count = count
-
-        there = read_first(self.path, count) if count else []
-        missing = [part for _, file in there for part in parts(file) if not part.is_file()]
-        if missing or len(there) < count:
-            where = missing[0] if missing else self.path
-            raise InputError(f"{where}: a density file is missing; it cannot be continued")
-        self._collection = Collection(self.path, [(tau, f"{FOLDER}/{file.name}") for tau, file in there])
-
-    def cut(self) -> None:
-        """Remove the files that are later than those to continue."""
-        self._collection.write()
-        for number, file in density_files(self.path):
-            if number >= self.count:
-                file.unlink()
+    kind, what = DENSITY, "a density file"
 
     def write(self, tau: float, snapshot: Snapshot) -> Path:
         """Add a snapshot, or the names of its pieces, which are there already; returns the new file's path.
@@ -66,14 +36,23 @@ class DensitySeries:
         else:
             write_pvtu(target, snapshot.piece.ranks, snapshot.degree)
 
-        self._collection.append(tau, f"{FOLDER}/{target.name}")
-        self.count += 1
+        self._append(tau, target)
         return target
+
+    @staticmethod
+    def parts(path: Path) -> list[Path]:
+        """The files of one density: itself, and its pieces if it has some.
+
+        Raises:
+            InputError: for a .pvtu that is none.
+        """
+        is_divided = path.suffix == ".pvtu" and path.is_file()
+        return [path, *read_pvtu(path)] if is_divided else [path]
 
 
 def _target(directory: Path, snapshot: Snapshot, number: int) -> Path:
     suffix = "vtu" if snapshot.piece is None else "pvtu"
-    return directory / FOLDER / f"{Path(series_name(snapshot.family)).stem}_{number:04d}.{suffix}"
+    return directory / DENSITY / f"{Path(series_name(snapshot.family)).stem}_{number:04d}.{suffix}"
 
 
 def write_pieces(directory: Path, snapshots: Iterable[Snapshot], numbers: Mapping[str, int], rank: int) -> None:
@@ -98,16 +77,6 @@ def write_pieces(directory: Path, snapshots: Iterable[Snapshot], numbers: Mappin
             part = target.with_name(piece_name(target, rank))
             write_vtu(part, snapshot)
             sync(part)
-
-
-def parts(path: Path) -> list[Path]:
-    """The files of one density: itself, and its pieces if it has some.
-
-    Raises:
-        InputError: for a .pvtu that is none.
-    """
-    is_divided = path.suffix == ".pvtu" and path.is_file()
-    return [path, *read_pvtu(path)] if is_divided else [path]
 
 
 def read_density(path: Path) -> Snapshot:

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkStringOutputWindow
 from vtkmodules.vtkCommonDataModel import vtkUnstructuredGrid
 from vtkmodules.vtkIOXML import vtkXMLUnstructuredGridReader
 
 from mfpde.errors import InputError
 from mfpde.output.fields.lattice import KINDS, degree_of, vtk_order
 from mfpde.output.fields.snapshot import FIELDS, Piece, Snapshot
+from mfpde.output.fields.vtk_reading import names_in, read_whole
 from mfpde.output.fields.vtu_writer import CELL, LAYER
-
-
-@contextmanager
-def _complaints() -> Iterator[vtkStringOutputWindow]:
-    """Collect what VTK would print to stderr by itself, through its window and through its log."""
-    before, window = vtkOutputWindow.GetInstance(), vtkStringOutputWindow()
-    verbosity = vtkLogger.GetCurrentVerbosityCutoff()
-    vtkOutputWindow.SetInstance(window)
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
-    try:
-        yield window
-    finally:
-        vtkLogger.SetStderrVerbosity(verbosity)
-        vtkOutputWindow.SetInstance(before)
 
 
 def read_vtu(path: Path) -> Snapshot:
@@ -39,15 +23,10 @@ def read_vtu(path: Path) -> Snapshot:
     Raises:
         InputError: when the file is missing or not one of ours.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-
-    with _complaints() as complaints:
-        reader = vtkXMLUnstructuredGridReader()
-        reader.SetFileName(str(path))
-        reader.Update()
+    reader = vtkXMLUnstructuredGridReader()
+    read_whole(reader, path, "a density file")
     grid = reader.GetOutput()
-    if complaints.GetOutput() or not _is_complete(grid):
+    if not _is_complete(grid):
         raise InputError(f"{path} is not a density file")
 
     cell, degree = degree_of(grid.GetCellType(0), grid.GetCell(0).GetNumberOfPoints())
@@ -62,8 +41,8 @@ def read_vtu(path: Path) -> Snapshot:
     if _has_numbers(grid, CELL):
         piece = Piece((), _numbers(grid, CELL).reshape(layers, -1)[0].copy())
     return Snapshot(
-        family=_names(grid, "family")[0],
-        coordinates=_names(grid, "coordinates"),
+        family=names_in(grid, "family")[0],
+        coordinates=names_in(grid, "coordinates"),
         cell=cell,
         degree=degree,
         points=np.ascontiguousarray(values(grid.GetPoints().GetData())[..., :dim]),
@@ -93,11 +72,3 @@ def _numbers(grid: vtkUnstructuredGrid, name: str) -> NDArray[np.integer]:
     if at_points is None:
         return vtk_to_numpy(grid.GetCellData().GetArray(name))
     return vtk_to_numpy(at_points)[:: grid.GetCell(0).GetNumberOfPoints()]
-
-
-def _names(grid: vtkUnstructuredGrid, title: str) -> tuple[str, ...]:
-    """Text in bytes with a 0 after each name, or in files of an earlier version VTK's strings."""
-    array = grid.GetFieldData().GetAbstractArray(title)
-    if array.IsA("vtkStringArray"):
-        return tuple(array.GetValue(i) for i in range(array.GetNumberOfValues()))
-    return tuple(bytes(vtk_to_numpy(array)).decode().split("\0")[:-1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.output.clouds.nodes import Nodes
 from mfpde.output.fields.snapshot import Snapshot
 
 Array = NDArray[np.float64]
@@ -90,6 +91,7 @@ class Report:
         timings: the columns of timings.csv in their order, τ first; totals since the start of the run.
         snapshots: one per family; on other ranks those in pieces at least.
         singular_values: (family, layer, values) of families whose linear coordinates are a matrix.
+        clouds: the nodes of each family that moves by a cloud of them; on other ranks none.
     """
 
     tau: float
@@ -102,3 +104,4 @@ class Report:
     timings: Mapping[str, float]
     snapshots: tuple[Snapshot, ...]
     singular_values: tuple[tuple[str, int, Array], ...] = ()
+    clouds: tuple[Nodes, ...] = ()
