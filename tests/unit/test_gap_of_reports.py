@@ -1,4 +1,4 @@
-"""Which reports have a gap: every tenth of a flow and the last, of training by steps the last, if it is cheap beside it."""
+"""Which reports have a gap: of a flow every tenth and the last, of training by steps the last where that is cheap."""
 
 from __future__ import annotations
 
