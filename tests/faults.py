@@ -125,7 +125,7 @@ PROGRAM, MINIMUM, COVER = (
 )
 FOUND = "tests/exact/test_least_potential.py::test_the_gap_is_within_one_per_cent_and_above_what_is_missing[narrow-1.0]"
 SHARED = "tests/unit/test_shared_programs.py"
-NODES = "tests/exact/test_potential_probes.py::test_probes_are_the_nodes_of_every_shipped_run[figure-1]"
+NODES = "tests/exact/test_potential_probes.py::test_probes_are_the_nodes_of_class_attention"
 RUN, TABLES = "mfpde/runs/limit_run.py", "mfpde/output/records/tables.py"
 LATTICE, CUT = "mfpde/output/fields/lattice.py", "tests/unit/test_output_density.py::test_every_filter_keeps_the_layer"
 CHECKPOINT, GENERATIONS = "mfpde/output/checkpoint/checkpoint.py", "mfpde/output/checkpoint/generations.py"

@@ -36,8 +36,8 @@ FEW = {
     "teacher": [],
     "in-context": ["task.samples=12"],
     "quickstart": ["task.samples=20", "task.test_samples=5"],
-    "figure-1": ["task.samples=20", "task.test_samples=5", "model.heads=4", "model.neurons=3", "model.layers=2"],
 }
+CLASS_ATTENTION = Path(__file__).parents[1] / "support" / "class-attention.toml"
 
 
 def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -60,7 +60,15 @@ def node_values(solver: Solver, decay: float) -> tuple[list[np.ndarray], list[np
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES if n in FEW]
 )
 def test_probes_are_the_nodes_of_every_shipped_run(name: str) -> None:
-    problem = problem_of(run_file.load(RUNS / f"{name}.toml", [*SMALL, *FEW[name]]), trial=False)
+    check_probes(RUNS / f"{name}.toml", FEW[name])
+
+
+def test_probes_are_the_nodes_of_class_attention() -> None:
+    check_probes(CLASS_ATTENTION, [])
+
+
+def check_probes(path: Path, settings: list[str]) -> None:
+    problem = problem_of(run_file.load(path, [*SMALL, *settings]), trial=False)
     decay = problem.training.weight_decay
     solver = Solver(MPI.COMM_SELF, problem)
     try:
