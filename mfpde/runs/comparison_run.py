@@ -10,7 +10,6 @@ from pathlib import Path
 from mfpde.comparison.checks import CHANGE
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.findings import Findings
-from mfpde.comparison.verdict import Verdict
 from mfpde.config.run_file import RunFile
 from mfpde.inputs import inside
 from mfpde.limit.specification import refined
@@ -34,7 +33,7 @@ def compare(
     depths: Sequence[int] = (),
     change: float | None = None,
     signals: Signals | None = None,
-) -> Verdict:
+) -> Findings:
     """Compare, and write DIR/compare; collective.
 
     Args:
@@ -45,7 +44,7 @@ def compare(
         signals: that may save and end a depth that is being solved, and the comparison with it.
 
     Returns:
-        The verdict.
+        What was found, with the verdict.
 
     Raises:
         InputError: when there is nothing to compare, before anything is written.
@@ -69,7 +68,7 @@ def compare(
         judged = agree(lambda: judge() if first else None)
         signals.keep()  # what is written from here on is written to the end
         agree(lambda: write(folder, *judged) if judged else None)
-        return communicator().bcast(judged[1].verdict if judged else None, root=0)
+        return communicator().bcast(judged[1] if judged else None, root=0)
 
 
 def _solve_depths(inputs: ComparisonInputs, own: int, depths: Sequence[int], signals: Signals) -> SolvedDepths:
