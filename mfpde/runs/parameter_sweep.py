@@ -277,6 +277,6 @@ def _rows(plan: SweepPlan) -> Iterator[dict[str, Any]]:
             continue
         run = RunReader(member.directory)
         history, summary = run.history, run.summary or {}
-        last = {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
+        last = {name: history[name][-1].item() for name in _COLUMNS if name in history and len(history[name])}
         end = {"ended": summary.get("ended", ""), "outcome": summary.get("outcome"), "directory": member.directory.name}
         yield {**member.values, **last, **end}
