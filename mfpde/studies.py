@@ -16,7 +16,7 @@ from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError
 from mfpde.figures.run import Run
 from mfpde.inputs import file_name, plain, show
-from mfpde.output.directory import MANIFEST, RUN_FILE
+from mfpde.output.directory import COMPARE, MANIFEST, RUN_FILE
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree, require_equal
 from mfpde.parallel.command import permissive
@@ -128,7 +128,7 @@ def compare_run(
     _require_equal(locals())
     from mfpde.comparison.findings import Comparison  # noqa: PLC0415  (after MPI and PETSc are up)
     from mfpde.runs.comparison_inputs import checked_change, checked_depths  # noqa: PLC0415
-    from mfpde.runs.comparison_run import FOLDER, compare  # noqa: PLC0415
+    from mfpde.runs.comparison_run import compare  # noqa: PLC0415
 
     def stated() -> tuple[Path, Path | None, list[int], float | None]:
         """What can be wrong on this rank alone."""
@@ -138,7 +138,7 @@ def compare_run(
     place, moved, wanted, least = agree(stated)
     with _shown(progress):
         found = compare(place, moved, wanted, least)
-    return Comparison.of(found, place / FOLDER)
+    return Comparison.of(found, place / COMPARE)
 
 
 @permissive()

@@ -14,10 +14,9 @@ from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError
 from mfpde.finite.record_files import Record, load_all
 from mfpde.inputs import existing, is_whole
-from mfpde.output.directory import MANIFEST, RUN_FILE
+from mfpde.output.directory import MANIFEST, PARTICLES, RUN_FILE
 from mfpde.output.reader import RunReader
 from mfpde.output.records.manifest import read_manifest
-from mfpde.runs.training_plan import FOLDER as PARTICLES
 
 _MOST_LAYERS = 100_000
 

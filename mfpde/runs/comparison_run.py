@@ -13,6 +13,7 @@ from mfpde.comparison.findings import Findings
 from mfpde.config.run_file import RunFile
 from mfpde.inputs import inside
 from mfpde.limit.specification import refined
+from mfpde.output.directory import COMPARE
 from mfpde.output.lock import only_writer
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.mpi import say
@@ -23,8 +24,6 @@ from mfpde.runs.comparison_inputs import ComparisonInputs, read_inputs
 from mfpde.runs.limit_run import RunOptions, RunOrigin, solve_into
 from mfpde.runs.problem_setup import problem_of
 from mfpde.runs.run_status import is_done, is_resumable, stopped_within
-
-FOLDER = "compare"
 
 
 def compare(
@@ -53,7 +52,7 @@ def compare(
     """
     signals = signals or Signals()
     inputs = agree(lambda: read_inputs(directory, run_file, bool(depths)))
-    folder = directory / FOLDER
+    folder = directory / COMPARE
     first = communicator().rank == 0
 
     with ExitStack() as stack:
@@ -73,7 +72,7 @@ def compare(
 
 def _solve_depths(inputs: ComparisonInputs, own: int, depths: Sequence[int], signals: Signals) -> SolvedDepths:
     """Solve what has not been solved yet; collective."""
-    run, folder = inputs.run, inputs.directory / FOLDER
+    run, folder = inputs.run, inputs.directory / COMPARE
     layers = sorted({own, *(r.job.layers for r in inputs.records)})
     weighted = sorted({r.job.layers for r in inputs.records if r.job.initial != "sampled"})
     cells = sorted({max(2, max(depths) // 2), max(4, *depths)}) if depths else []

@@ -13,9 +13,9 @@ from mfpde.config.settings import Training
 from mfpde.errors import InputError
 from mfpde.finite.jobs import INITIALS, Initial, Job, Method, Size, plan
 from mfpde.inputs import inside, one_of, real, whole
+from mfpde.output.directory import PARTICLES
 from mfpde.runs.problem_setup import report_times
 
-FOLDER = "particles"
 _KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
 _MOST = 10**12  # units, seeds or layers: beyond, it is a slip of the pen
 
@@ -37,7 +37,7 @@ class TrainingPlan:
     @property
     def folder(self) -> Path:
         """Where the records go."""
-        return self.run.directory / FOLDER
+        return self.run.directory / PARTICLES
 
     def times(self, samples: int) -> list[float]:
         """τ of the reports: those of a solve of the same run file, 0 among them.

@@ -131,6 +131,32 @@ def test_a_run_is_compared_with_the_particles_trained_for_it(case, capsys):
     assert capsys.readouterr().out.splitlines()[-2:] == [f"{found.sentence}: {found.report}", found.why]
 
 
+def test_particles_of_a_run_that_is_replaced_stay_where_they_belong_to_the_next(case, capsys):
+    """And where they do not, a line says so; what a comparison found goes with the run that it was about."""
+    from mfpde.solve import main as solve
+
+    folder = case.parent / "case"
+    mfpde.train_particles(case, 3, seeds=1, learning_rate=0.1)
+    assert solve([str(case)]) == 0
+    (folder / "compare").mkdir()
+    (folder / "compare" / "summary.json").write_text("{}")
+    kept = contents(folder / "particles")
+
+    assert solve([str(case), "--overwrite", "--set", "density.cells=5"]) == 0  # another solution of the same problem
+    assert capsys.readouterr().err == ""
+    assert not (folder / "compare").exists()
+    assert contents(folder / "particles") == kept
+
+    for damage in (False, True):
+        if damage:
+            (folder / "particles" / "manifest.json").write_text("{")
+        assert solve([str(case), "--overwrite", "--set", "training.weight_decay=0.5"]) == 0
+        line = capsys.readouterr().err
+        assert line.startswith(f"mfpde: warning: {folder / 'particles'} holds finite Transformers of another run")
+        assert line.count("\n") == 1
+        assert contents(folder / "particles") == kept
+
+
 def test_a_sweep_is_that_of_the_command(case, capsys):
     over = {"training.weight_decay": np.array([0.3, 0.1]), "density.degree": (1, 2)}
     swept = mfpde.sweep_runs(case, over, settings={"density.cells": np.int64(3)})
