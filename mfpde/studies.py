@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde.config import run_file, toml
+from mfpde.config import given_objects, run_file, toml
 from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError
 from mfpde.figures.run import Run
@@ -24,6 +24,8 @@ from mfpde.parallel.command import permissive
 if TYPE_CHECKING:
     from mfpde.comparison.findings import Comparison
     from mfpde.finite.trained_particles import Particles
+    from mfpde.problem.tasks import Task
+    from mfpde.problem.transformer import Transformer
     from mfpde.runs.parameter_sweep import Sweep
 
 
@@ -38,6 +40,8 @@ def train_particles(
     learning_rate: float | None = None,
     tolerance: float | None = None,
     tau: float | Sequence[float] = (),
+    model: Transformer | None = None,
+    task: Task | None = None,
     settings: Mapping[str, object] | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
@@ -49,7 +53,7 @@ def train_particles(
     same arguments; the ranks share the Transformers.
 
     Args:
-        run: a run that was solved from a run file, its directory, or a run file.
+        run: a run, its directory, or a run file.
         units: M, or several of them, as in `(10, 40, 160)`; with a grid, points per coordinate, as in `[(32, 20)]`.
         seeds: sets of drawn units of each M; needed unless `initial` is a grid.
         layers: depths; that of the run file unless given.
@@ -57,6 +61,8 @@ def train_particles(
         learning_rate: h of gradient descent in units of τ, which approximates the flow; the flow itself unless given.
         tolerance: of a step of the flow; 1e-6 unless given.
         tau: reports at which units are kept; five of them unless given.
+        model: of a run whose model and task were Python objects, once more.
+        task: likewise.
         settings: keys of the run file with other values, as in `{"training.horizon": 1.0}`.
         directory: the run directory, to whose folder `particles/` the results go; the run's own unless given.
         progress: show every Transformer that is done, on rank 0.
@@ -78,7 +84,7 @@ def train_particles(
     def stated() -> TrainingPlan:
         """What can be wrong on this rank alone."""
         return plan_training(
-            _run_file(run, settings, directory),
+            _run_file(run, _objects(model, task), settings, directory),
             [tuple(_listed(size)) for size in _listed(units)],
             seeds=seeds,
             layers=_listed(layers),
@@ -101,6 +107,8 @@ def compare_run(
     *,
     depths: Sequence[int] = (),
     change: float | None = None,
+    model: Transformer | None = None,
+    task: Task | None = None,
     run_file: str | Path | None = None,
     progress: bool = False,
 ) -> Comparison:
@@ -110,9 +118,11 @@ def compare_run(
     folder `compare/` of the run. Under mpirun every rank calls it with the same arguments.
 
     Args:
-        run: a finished run that was solved from a run file, or its directory.
+        run: a finished run, or its directory.
         depths: L to compare with L = ∞, at least two; none unless given.
         change: relative, of λ, η and a learning rate, that must have been seen for a match; 0.05 unless given.
+        model: of a run whose model and task were Python objects, once more.
+        task: likewise.
         run_file: where the directory, or the files that its run file names, were moved.
         progress: show what is done, on rank 0.
 
@@ -130,14 +140,16 @@ def compare_run(
     from mfpde.runs.comparison_inputs import checked_change, checked_depths  # noqa: PLC0415
     from mfpde.runs.comparison_run import compare  # noqa: PLC0415
 
-    def stated() -> tuple[Path, Path | None, list[int], float | None]:
+    def stated() -> tuple[Path, Path | RunFile | None, list[int], float | None]:
         """What can be wrong on this rank alone."""
+        place, objects = _directory(run), _objects(model, task)
         moved = None if run_file is None else file_name("run_file", run_file, "the name of a run file")
-        return _directory(run), moved, checked_depths(_listed(depths)), checked_change(change)
+        given = moved if objects is None else _run_file(place, objects, None, None)
+        return place, given, checked_depths(_listed(depths)), checked_change(change)
 
-    place, moved, wanted, least = agree(stated)
+    place, given, wanted, least = agree(stated)
     with _shown(progress):
-        found = compare(place, moved, wanted, least)
+        found = compare(place, given, wanted, least)
     return Comparison.of(found, place / COMPARE)
 
 
@@ -190,20 +202,45 @@ def sweep_runs(
     return agree(lambda: Sweep.of(planned))
 
 
-def _run_file(run: Run | str | Path, settings: Mapping[str, object] | None, directory: str | Path | None) -> RunFile:
-    """The run file of a run, or the one that is named."""
+def _objects(model: Transformer | None, task: Task | None) -> tuple[Transformer, Task] | None:
+    """Both or none."""
+    if model is None and task is None:
+        return None
+    if model is None or task is None:
+        raise InputError("model and task: give both of them, those that the run was solved with, or none")
+    return model, task
+
+
+def _run_file(
+    run: Run | str | Path,
+    objects: tuple[Transformer, Task] | None,
+    settings: Mapping[str, object] | None,
+    directory: str | Path | None,
+) -> RunFile:
+    """The run file of a run, or the one that is named; of Python objects what stands for it."""
     place = run.directory if isinstance(run, Run) else file_name("run", run, "a run, its directory, or a run file")
     if not place.is_dir():
+        if objects is not None:
+            raise InputError(f"run {place}: a run file names its model and task; leave out those given here")
         return run_file.load(place, _overrides(settings), directory)
 
     if not (place / MANIFEST).is_file():
         raise InputError(f"run directory {place}: holds no run of mfpde ({MANIFEST} is missing)")
-    if "task" not in Run(place).run_file[1]:
+    named, given = "task" in Run(place).run_file[1], place / RUN_FILE
+    where = place if directory is None else file_name("directory", directory, "the name of a folder")
+    if named and objects is not None:
+        raise InputError(f"run directory {place}: its run file names its model and task; leave out those given here")
+    if named:
+        return run_file.load(given, _overrides(settings), where)
+
+    if objects is None:
+        raise InputError(f"run directory {place}: its model and its task were Python objects; give both of them here")
+    found = given_objects.given_run(given, *objects, _overrides(settings), where)
+    if not found.identity().shares_problem_of(Run(place).manifest):
         raise InputError(
-            f"run directory {place}: its model and its task were Python objects; finite Transformers are trained from "
-            "a run file, whose keys task.python and model.python name the functions that make them"
+            f"run directory {place}: was solved with another model, task, weight decay or temperature than those given"
         )
-    return run_file.load(place / RUN_FILE, _overrides(settings), place if directory is None else directory)
+    return found
 
 
 def _directory(run: Run | str | Path) -> Path:

@@ -38,12 +38,12 @@ class ComparisonInputs:
     coarser: Sequence[Record] = ()
 
 
-def read_inputs(directory: Path, given: Path | None, depth: bool) -> ComparisonInputs:
+def read_inputs(directory: Path, given: Path | RunFile | None, depth: bool) -> ComparisonInputs:
     """Everything that can be wrong with the directory is found here.
 
     Args:
         directory: the run directory.
-        given: the run file, where the directory's own copy does not find the files that it names.
+        given: the run file, where the directory's own copy does not find the files that it names, or has no model.
         depth: are depths compared, for which no particles are needed?
 
     Raises:
@@ -57,7 +57,12 @@ def read_inputs(directory: Path, given: Path | None, depth: bool) -> ComparisonI
     if finished.manifest.get("problem_hash") is None:
         raise InputError(f"{place}: was not solved from a run file that ties particles to it")
 
-    run = own_run_file(directory, given)
+    if given is None and "task" not in finished.run_file[1]:
+        raise InputError(
+            f"{place}: its model and task were Python objects; from Python, mfpde.compare_run takes both once more"
+        )
+
+    run = given if isinstance(given, RunFile) else own_run_file(directory, given)
     identity = run.identity()
     if not identity.shares_problem_of(finished.manifest):
         raise InputError(

@@ -28,7 +28,7 @@ from mfpde.runs.run_status import is_done, is_resumable, stopped_within
 
 def compare(
     directory: Path,
-    run_file: Path | None = None,
+    run_file: Path | RunFile | None = None,
     depths: Sequence[int] = (),
     change: float | None = None,
     signals: Signals | None = None,
@@ -37,7 +37,8 @@ def compare(
 
     Args:
         directory: the run directory.
-        run_file: the run file, where the directory was moved and its own copy does not find the files that it names.
+        run_file: the run file, where the directory was moved and its own copy does not find the files that it names, or
+            where its model and task are Python objects.
         depths: L of the study of depth; none unless given.
         change: relative, of λ, of η and of a method's learning rate, that must have been seen; `CHANGE` unless given.
         signals: that may save and end a depth that is being solved, and the comparison with it.

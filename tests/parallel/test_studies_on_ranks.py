@@ -25,6 +25,7 @@ every = 0.5
 """
 SCRIPT = """
 import hashlib, sys
+import numpy as np
 import mfpde
 from mfpde.parallel import mpi
 
@@ -32,7 +33,14 @@ comm, where = mpi.start(), sys.argv[1]
 swept = mfpde.sweep_runs("case.toml", {"training.weight_decay": [0.3, 0.1]}, directory=where)
 trained = mfpde.train_particles(swept.runs[0], (3, 5), seeds=2)
 found = mfpde.compare_run(swept.runs[0])
-numbers = [*swept.table["risk"], *trained.history["risk"], *found.checks["difference"]]
+
+head = mfpde.Family("head", 2, lambda t, p: p[0] * p[1] * t, mfpde.Normal([0.5, 0.5], [0.3, 0.3]), (1,))
+model = mfpde.Transformer([[head]], 1, lambda tokens: tokens[-1])
+task = mfpde.Task(np.ones((4, 2, 1)), np.ones((4, 1)))
+mine = mfpde.solve_limit(model, task, weight_decay=0.1, horizon=0.2, every=0.1, directory=f"{where}-mine")
+objects = mfpde.train_particles(mine, 3, seeds=2, model=model, task=task)
+columns = (swept.table["risk"], trained.history["risk"], found.checks["difference"], objects.history["risk"])
+numbers = np.concatenate(columns)
 digest = hashlib.sha256(repr([float(n) for n in numbers]).encode()).hexdigest()
 lines = comm.gather(f"{len(numbers)} {digest} {found.verdict}")
 

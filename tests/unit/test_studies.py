@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import mfpde
 from mfpde.__main__ import COMMANDS
 from mfpde.compare import main as compare
 from mfpde.particles import main as particles
+from mfpde.problem.model_checks import digest
 from mfpde.sweep import main as sweep
-from support.drawn import make_run
 from support.run_files import contents
 
 TEXT = """
@@ -221,9 +222,86 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(kind, small):
     assert contents(small.parent) == [small]
 
 
-def test_a_run_of_python_objects_has_no_run_file_to_train_from(tmp_path):
-    run = make_run(tmp_path / "run")
+def line(tokens, theta):
+    return theta[0] * theta[1] * tokens
+
+
+def objects(factor=1.0, layers=2):
+    """A model and a task made here, in no file."""
+    head = mfpde.Family("head", 2, line, mfpde.Normal([0.5, 0.5], [0.3, 0.3]), (1,), coordinates=("q", "v"))
+    model = mfpde.Transformer([[head]], layers, lambda tokens: tokens[-1])
+    tokens = np.random.default_rng(0).normal(size=(4, 3, 1))
+    return model, mfpde.Task(factor * tokens, tokens[:, 0])
+
+
+def test_a_run_of_python_objects_is_compared_with_particles_of_the_same(tmp_path, capsys):
+    """A notebook's model in no file: solved, trained and compared, also at a depth that has to be solved."""
+    model, task = objects()
+    place = tmp_path / "mine"
+    density = mfpde.Density(cells=8)
+    run = mfpde.solve_limit(model, task, weight_decay=0.3, horizon=0.5, every=0.25, directory=place, density=density)
+    for size in (12, 16):
+        grid = mfpde.train_particles(run, size, initial="grid", layers=(2, 3), model=model, task=task)
+    assert grid.directory == place / "particles"
+    assert [record.theta["head"].shape[1] for record in grid.records] == [2, 3]
+    assert grid.history["tau"][:3].tolist() == run.taus.tolist() == [0.0, 0.25, 0.5]
+    again = objects()  # made once more, as in another session
+    found = mfpde.compare_run(run, model=again[0], task=again[1])
+    assert found.verdict == "matches", found.why
+    assert sorted(set(found.checks["layers"])) == [2, 3]
+    assert mfpde.open_run(place / "compare" / "layers-3").snapshot(tau=0.5, family="head").layers == 3
+    stamp = (place / "compare" / "layers-3" / "summary.json").stat().st_mtime_ns
+    mfpde.compare_run(run, model=model, task=task)
+    assert (place / "compare" / "layers-3" / "summary.json").stat().st_mtime_ns == stamp  # known again
+
     before = contents(tmp_path)
-    with pytest.raises(mfpde.InputError, match="its model and its task were Python objects"):
-        mfpde.train_particles(run, 4, seeds=1)
+    for call, reason in (
+        (lambda m, t: mfpde.train_particles(run, 3, seeds=1, model=m, task=t), "was solved with another model, task"),
+        (lambda m, t: mfpde.compare_run(run, model=m, task=t), "was solved with another model, task"),
+        (lambda m, _: mfpde.compare_run(run, model=m), "give both of them"),
+        (lambda *_: mfpde.compare_run(run), "mfpde.compare_run takes both once more"),
+        (lambda *_: mfpde.train_particles(run, 3, seeds=1), "give both of them here"),
+        (lambda _, t: mfpde.train_particles(run, 3, seeds=1, model=t, task=t), "they are Task and Task"),
+    ):
+        with pytest.raises(mfpde.InputError, match=re.escape(reason)):
+            call(*objects(factor=1.001))
     assert contents(tmp_path) == before
+    capsys.readouterr()
+    assert compare([str(place)]) == 2
+    assert "its model and task were Python objects" in capsys.readouterr().err
+
+
+def test_objects_beside_a_run_file_are_refused(small):
+    model, task = objects()
+    with pytest.raises(mfpde.InputError, match="a run file names its model and task"):
+        mfpde.train_particles(small, 3, seeds=1, model=model, task=task)
+    with pytest.raises(mfpde.InputError, match="give both of them"):
+        mfpde.train_particles(small, 3, seeds=1, model=model)
+
+
+def test_a_digest_knows_objects_again_and_tells_others_apart():
+    """Whatever rounds in the last digits; of sums that are zero, of which rounding leaves anything, too."""
+    model, task = objects()
+    own = digest(model, task)
+    assert digest(*objects()) == own
+    near = mfpde.Task(task.tokens * (1.0 + 4e-16), task.targets)
+    assert digest(model, near) == own
+    sums = []
+    for noise in (1e-14, -1e-14):
+        zeros = task.tokens - task.tokens.mean()
+        zeros[0, 0, 0] += noise
+        sums.append((zeros.sum() > 0, digest(model, mfpde.Task(zeros, task.targets))))
+    assert sums[0][0] != sums[1][0]
+    assert sums[0][1] == sums[1][1]
+
+    others = {
+        "step": replace(model, step=0.5),
+        "norm": replace(model, norm="rms"),
+        "readout": replace(model, readout=lambda tokens: 2.0 * tokens[-1]),
+        "law": replace(model, stages=[[replace(model.families[0], initial=mfpde.Normal([0.5, 0.5], [0.3, 0.31]))]]),
+        "update": replace(model, stages=[[replace(model.families[0], update=lambda t, p: 1.01 * line(t, p))]]),
+        "linear": replace(model, stages=[[replace(model.families[0], linear=())]]),
+    }
+    digests = {name: digest(other, task) for name, other in others.items()}
+    digests["targets"] = digest(model, mfpde.Task(task.tokens, -task.targets))
+    assert len({own, *digests.values()}) == 1 + len(digests), digests
