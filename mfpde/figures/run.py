@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfpde.output.directory import PARTICLES
 from mfpde.output.reader import RunReader
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
     from mfpde.figures.style import StyledFigure
+    from mfpde.finite.trained_particles import Particles
 
 
 def open_run(directory: str | Path) -> Run:
@@ -45,6 +47,19 @@ class Run(RunReader):
         from mfpde.figures.pages.renderer import notebook_card
 
         return notebook_card(self)
+
+    @property
+    def particles(self) -> Particles:
+        """The finite Transformers in the folder `particles/`, by whichever way they were trained; none before.
+
+        Raises:
+            InputError: for a damaged file.
+        """
+        from mfpde.finite.record_files import load_all
+        from mfpde.finite.trained_particles import Particles
+
+        folder = self.directory / PARTICLES
+        return Particles(folder, tuple(load_all(folder)))
 
     def to_xarray(self, *, points: int | None = None, box: Mapping[str, ArrayLike] | None = None) -> Dataset:
         """The run as an `xarray.Dataset`, after `pip install mfpde[xarray]`.

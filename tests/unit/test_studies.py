@@ -19,6 +19,7 @@ from mfpde.compare import main as compare
 from mfpde.particles import main as particles
 from mfpde.problem.model_checks import digest
 from mfpde.sweep import main as sweep
+from support.drawn import make_run
 from support.run_files import contents
 
 TEXT = """
@@ -142,6 +143,9 @@ def test_particles_of_a_run_that_is_replaced_stay_where_they_belong_to_the_next(
     (folder / "compare").mkdir()
     (folder / "compare" / "summary.json").write_text("{}")
     kept = contents(folder / "particles")
+    read = mfpde.open_run(folder).particles
+    assert [record.job.size for record in read.records] == [(3,)]
+    assert read.history["tau"].tolist() == [0.0, 0.25, 0.5]
 
     assert solve([str(case), "--overwrite", "--set", "density.cells=5"]) == 0  # another solution of the same problem
     assert capsys.readouterr().err == ""
@@ -156,6 +160,14 @@ def test_particles_of_a_run_that_is_replaced_stay_where_they_belong_to_the_next(
         assert line.startswith(f"mfpde: warning: {folder / 'particles'} holds finite Transformers of another run")
         assert line.count("\n") == 1
         assert contents(folder / "particles") == kept
+
+
+def test_a_run_without_particles_has_none(tmp_path):
+    none = make_run(tmp_path / "run").particles
+    assert none.records == ()
+    assert {name: len(column) for name, column in none.history.items()} == dict.fromkeys(
+        ("initial", "units", "layers", "seed", "method"), 0
+    )
 
 
 def test_a_sweep_is_that_of_the_command(case, capsys):
