@@ -283,6 +283,17 @@ def test_a_run_of_python_objects_is_compared_with_particles_of_the_same(tmp_path
     assert "its model and task were Python objects" in capsys.readouterr().err
 
 
+def test_objects_are_trained_by_the_method_of_their_run(tmp_path):
+    model, task = objects()
+    adamw = mfpde.Optimiser("adamw", learning_rate=0.03, steps=8, batch=2, schedule="cosine")
+    run = mfpde.solve_limit(model, task, weight_decay=0.3, optimiser=adamw, every=4, directory=tmp_path / "run")
+    grid = mfpde.train_particles(run, 16, initial="grid", model=model, task=task)
+    assert grid.history["steps"].tolist() == run.history["step"].tolist() == [0, 4, 8]
+    assert grid.history["tau"].tolist() == run.taus.tolist()
+    assert np.allclose(grid.history["risk"], run.history["risk"], rtol=1e-3)
+    assert run.history["risk"][0] - run.history["risk"][-1] > 1e-2
+
+
 def test_objects_beside_a_run_file_are_refused(small):
     model, task = objects()
     with pytest.raises(mfpde.InputError, match="a run file names its model and task"):
