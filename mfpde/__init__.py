@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mfpde.problem.tasks import Task
     from mfpde.problem.transformer import Transformer
     from mfpde.runs.problem_setup import FromRun
+    from mfpde.studies import compare_run, sweep_runs, train_particles
 
 _parallel.limit_threads()  # before JAX and numba look for the number of threads, and for their caches
 _caches.prepare()
@@ -48,6 +49,7 @@ _PLACES = {
     "problem.tasks": ("Task",),
     "problem.transformer": ("Transformer",),
     "runs.problem_setup": ("FromRun",),
+    "studies": ("compare_run", "sweep_runs", "train_particles"),
 }
 """Module → public names in it."""
 
@@ -72,9 +74,12 @@ __all__ = [
     "Transformer",
     "Uniform",
     "Zero",
+    "compare_run",
     "generate_text",
     "open_run",
     "solve_limit",
+    "sweep_runs",
+    "train_particles",
 ]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import runpy
 import sys
+from importlib import import_module
 
 from mfpde import __version__
 from mfpde.errors import InputError
 from mfpde.inputs import nearest
 from mfpde.parallel import mpi
 from mfpde.parallel.command import run_command
+from mfpde.runs.command_line import completion
 
 COMMANDS = {
     "solve": "solve the limiting PDE of a run file, in parallel under mpirun; without one, the quick start",
@@ -29,8 +31,8 @@ def usage() -> str:
     return (
         "usage: mfpde NAME …, the same as python -m mfpde.NAME …\n\n"
         + "\n".join(lines)
-        + "\n\nmfpde NAME --help has the options of a command, and examples; mfpde --version prints the version. "
-        "A first run: mfpde solve\n"
+        + "\n\nmfpde NAME --help has the options of a command, and examples; mfpde --version prints the version; "
+        "mfpde --completion bash or zsh, a script that completes commands in that shell. A first run: mfpde solve\n"
     )
 
 
@@ -48,6 +50,12 @@ def _explain(name: str) -> int:
     if name == "--version":
         if mpi.start().rank == 0:
             sys.stdout.write(f"mfpde {__version__}\n")
+        return 0
+    if name == "--completion":
+        parsers = {name: (purpose, import_module(f"mfpde.{name}").parser()) for name, purpose in COMMANDS.items()}
+        script = completion(sys.argv[2] if len(sys.argv) > 2 else None, parsers)
+        if mpi.start().rank == 0:
+            sys.stdout.write(script)
         return 0
     if name not in ("-h", "--help"):
         near = nearest(name, COMMANDS)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mfpde.config import toml
-from mfpde.config.identity import Identity, identify
+from mfpde.config.given_objects import identity_of, text_of
 from mfpde.config.settings import Density, Optimiser, Output, Time, Training
 from mfpde.errors import InputError
 from mfpde.figures.run import Run, open_run
@@ -16,12 +15,13 @@ from mfpde.inputs import file_name, reject_unknown, show
 from mfpde.parallel import mpi
 from mfpde.parallel.agreement import agree
 from mfpde.parallel.command import permissive
-from mfpde.problem.model_checks import try_out
+from mfpde.problem.model_checks import digest, try_out
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 if TYPE_CHECKING:
     from mfpde.limit.specification import Problem
+    from mfpde.runs.limit_run import RunOrigin
 
 
 @permissive()
@@ -78,7 +78,7 @@ def solve_limit(
     comm = mpi.start()
     mpi.start_petsc()
     from mfpde.limit.specification import Problem  # noqa: PLC0415  (after MPI and PETSc are up)
-    from mfpde.runs.limit_run import RunOptions, RunOrigin, solve_into  # noqa: PLC0415
+    from mfpde.runs.limit_run import RunOptions, solve_into  # noqa: PLC0415
 
     def stated() -> tuple[Problem, Output]:
         """What can be wrong on this rank alone."""
@@ -96,7 +96,7 @@ def solve_limit(
     problem, output = agree(stated)
     quiet = not (progress and sys.stdout)
     options = RunOptions(overwrite=overwrite, resume=resume, estimate_error=estimate_error, quiet=quiet)
-    return open_run(solve_into(problem, output, RunOrigin(*_origin(problem, output)), options))
+    return open_run(solve_into(problem, output, _origin(problem, output), options))
 
 
 @permissive()
@@ -149,9 +149,10 @@ def _of_kind[Settings: (Density, Time)](key: str, value: Settings, kind: type[Se
     return value
 
 
-def _origin(problem: Problem, output: Output) -> tuple[str, Identity]:
-    """run.toml and identity of a model and a task that are Python objects: those of the settings alone."""
-    densities = {name: density.given() for name, density in problem.densities.items()}
-    settings = {"training": problem.training.given(), "time": problem.time.given(), "density": densities}
-    text = "# model and task were given as Python objects\n" + toml.dumps(settings)
-    return text, identify({**settings, "output": output.given()})
+def _origin(problem: Problem, output: Output) -> RunOrigin:
+    """run.toml and identity of a model and a task that are Python objects."""
+    from mfpde.runs.limit_run import RunOrigin  # noqa: PLC0415  (after MPI and PETSc are up)
+
+    objects = digest(problem.model, problem.task)
+    settings = (problem.training, problem.time, problem.densities, output)
+    return RunOrigin(text_of(*settings), identity_of(*settings, objects))

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.errors import InputError
 from mfpde.parallel import mpi
 from mfpde.parallel.signals import Signals
-from mfpde.runs.command_line import Parser, number
+from mfpde.runs.command_line import Parser, number, whole_number
 
 _EXAMPLES = """\
   python -m mfpde.compare runs/in-context                       # after solve and particles
@@ -39,28 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(given: argparse.Namespace, signals: Signals) -> None:
-    depths, change = _depths(given.depth), _change(given.change)
     comm = mpi.start()
     mpi.start_petsc()
+    from mfpde.runs.comparison_inputs import checked_change, checked_depths  # noqa: PLC0415
     from mfpde.runs.comparison_run import compare  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    found = compare(given.directory, given.run, depths, change, signals)
+    depths = checked_depths([whole_number(word.strip()) for word in given.depth.split(",")] if given.depth else [])
+    change = checked_change(None if given.change is None else number(given.change))
+    found = compare(given.directory, given.run, depths, change, signals).verdict
     if comm.rank == 0:
         sys.stdout.write(f"{found.sentence}: {given.directory / 'compare' / 'report.html'}\n{found.why}\n")
-
-
-def _depths(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")] if text else []
-    if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in words) or len(set(words)) == 1:
-        raise InputError(f"--depth {text}: must be at least two whole numbers, 1 … 100000, as in 4,8,16")
-    return sorted({int(word) for word in words})
-
-
-def _change(text: str | None) -> float | None:
-    value = None if text is None else number(text)
-    if value is not None and not (isinstance(value, float) and 0.0 < value < 1.0):
-        raise InputError(f"--change {text}: must be a number between 0 and 1, as in 0.05 for 5 %")
-    return value
 
 
 if __name__ == "__main__":

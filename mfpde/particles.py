@@ -13,9 +13,7 @@ from mfpde.parallel.agreement import agree
 from mfpde.runs.command_line import Parser, number
 
 if TYPE_CHECKING:
-    from mfpde.config.settings import Training
-    from mfpde.finite.jobs import Method
-    from mfpde.runs.finite_runs import TrainingPlan
+    from mfpde.runs.training_plan import TrainingPlan
 
 _EXAMPLES = """\
   python -m mfpde.particles runs/in-context.toml --units 10,40,160 --seeds 8
@@ -67,68 +65,18 @@ def _train(given: argparse.Namespace) -> None:
 def _plan(given: argparse.Namespace) -> TrainingPlan:
     """Everything that the command line can get wrong."""
     from mfpde.config import run_file  # noqa: PLC0415
-    from mfpde.finite.jobs import INITIALS, plan  # noqa: PLC0415
-    from mfpde.inputs import one_of, real  # noqa: PLC0415
-    from mfpde.runs.finite_runs import TrainingPlan  # noqa: PLC0415
+    from mfpde.runs.training_plan import plan_training  # noqa: PLC0415
 
-    run = run_file.load(given.run, given.set, given.directory)
-    if run.training.optimiser is None and "horizon" not in run.content["training"]:
-        raise InputError(f"{given.run}: training.horizon is missing; finite Transformers are trained to it")
-    one_of("--initial", given.initial, INITIALS)
-    _check_noise(given, run.training.temperature)
-
-    method = _method(given, run.training)
-    seeds = _seeds(given)
-    layers = [_whole("--layers", word) for word in _words(given.layers)] or [run.build(trial=False)[0].layers]
-    sizes = [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)]
-    kept = [real("--tau", number(word)) for word in _words(given.tau)] or None
-    return TrainingPlan(run, plan(given.initial, sizes, layers, seeds, method), kept)
-
-
-def _method(given: argparse.Namespace, training: Training) -> Method:
-    """The run file's method, or for its flow steps of one length or of one tolerance.
-
-    Raises:
-        InputError: for options that exclude each other, or the run file's method.
-    """
-    from mfpde.finite.jobs import Method  # noqa: PLC0415
-    from mfpde.inputs import real  # noqa: PLC0415
-
-    options = {"--learning-rate": given.learning_rate, "--tolerance": given.tolerance}
-    named = [option for option, value in options.items() if value is not None]
-    if training.optimiser is not None:
-        if named:
-            raise InputError(
-                f"{named[0]} {options[named[0]]}: is of the flow; the run file has training.method = "
-                f"{training.optimiser.method!r}, whose steps are taken as they are"
-            )
-        return Method(None, 0.0, training.optimiser.method)
-
-    if len(named) > 1:
-        raise InputError("--learning-rate and --tolerance exclude each other; give one")
-    if given.learning_rate is not None:
-        return Method(real("--learning-rate", number(given.learning_rate), above=0.0), 0.0)
-    return Method(None, real("--tolerance", number(given.tolerance or "1e-6"), least=1e-14))
-
-
-def _check_noise(given: argparse.Namespace, temperature: float) -> None:
-    """Noise needs units that are drawn, and steps.
-
-    Raises:
-        InputError: naming the option.
-    """
-    if temperature > 0.0 and given.initial != "sampled":
-        raise InputError(f"--initial {given.initial}: units with noise (training.temperature) are drawn, not on a grid")
-    if temperature > 0.0 and given.learning_rate is None:
-        raise InputError("training.temperature is not 0: noise needs steps; give --learning-rate, such as 0.01")
-
-
-def _seeds(given: argparse.Namespace) -> int:
-    if given.seeds is not None:
-        return _whole("--seeds", given.seeds)
-    if given.initial == "sampled":
-        raise InputError("--seeds is missing: how many sets of units are drawn of each size? give a whole number")
-    return 1
+    return plan_training(
+        run_file.load(given.run, given.set, given.directory),
+        [tuple(_whole("--units", part) for part in word.split("x")) for word in _words(given.units)],
+        seeds=None if given.seeds is None else _whole("--seeds", given.seeds),
+        layers=[_whole("--layers", word) for word in _words(given.layers)],
+        initial=given.initial,
+        learning_rate=None if given.learning_rate is None else number(given.learning_rate),
+        tolerance=None if given.tolerance is None else number(given.tolerance),
+        tau=[number(word) for word in _words(given.tau)],
+    )
 
 
 def _words(text: str | None) -> list[str]:

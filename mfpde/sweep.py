@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sweep(given: argparse.Namespace, signals: Signals) -> None:
     mpi.start_petsc()
-    from mfpde.runs.parameter_sweep import execute, plan  # noqa: PLC0415  (after MPI and PETSc are up)
+    from mfpde.runs.parameter_sweep import execute, parse, plan  # noqa: PLC0415  (after MPI and PETSc are up)
 
-    execute(agree(lambda: plan(given.run, given.over, given.set, given.directory, given.overwrite)), signals)
+    execute(agree(lambda: plan(given.run, parse(given.over), given.set, given.directory, given.overwrite)), signals)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Identity:
         schedule: when the run reports and when it ends; neither determines the solution.
         command: options of the command line that a checkpoint depends on.
         fingerprint: `problem.model_checks.fingerprint`, sums that another machine may round in another way.
+        objects: `problem.model_checks.digest` of a model and a task that are Python objects; empty for others.
     """
 
     task: Mapping[str, Any] = field(default_factory=dict)
@@ -59,15 +60,18 @@ class Identity:
     schedule: Mapping[str, Any] = field(default_factory=dict)
     command: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Sequence[float] = ()
+    objects: str = ""
 
     @property
     def problem_hash(self) -> str | None:
-        """Of what finite Transformers share with their limit; None for Python objects, which have no text."""
+        """Of what finite Transformers share with their limit; None where nothing is known of model and task."""
+        if self.objects:
+            return _digest([self.objects, self.training])
         return _digest([getattr(self, part) for part in _PROBLEM]) if self.task else None
 
     @property
     def run_hash(self) -> str | None:
-        """Of what determines the solution; None likewise."""
+        """Of what determines the solution; None for Python objects, which have no text."""
         return _digest([getattr(self, part) for part in _SOLUTION]) if self.task else None
 
     @property
@@ -82,6 +86,7 @@ class Identity:
     def hashes(self) -> dict[str, Any]:
         """The entries of a manifest by which the run of a directory is known again."""
         parts = {part: _digest(getattr(self, part)) for part in _RUN}
+        parts |= {"objects": self.objects} if self.objects else {}
         return {"run_hash": self.run_hash, "problem_hash": self.problem_hash, "identity": parts}
 
     def is_run_of(self, manifest: Mapping[str, Any]) -> bool:

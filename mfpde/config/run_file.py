@@ -131,13 +131,22 @@ def load(path: Path | None, overrides: Sequence[str] = (), directory: str | Path
     with inside(source):
         content = toml.loads(_source(path))
 
+    content = overridden(content, overrides)
+    with inside(source):
+        return dataclasses.replace(_validate(source, path, content, directory), question=question(_source(path)))
+
+
+def overridden(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The tables with `a.b=value` overrides, which are put into them.
+
+    Raises:
+        InputError: naming one that is none.
+    """
     for text in overrides:
         _make_room(content, text)
     for text in overrides:
         _override(content, text)
-
-    with inside(source):
-        return dataclasses.replace(_validate(source, path, content, directory), question=question(_source(path)))
+    return content
 
 
 def question(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from mfpde.errors import InputError
+from mfpde.inputs import plain, show
 
 
 def read_text(path: Path) -> str:
@@ -56,3 +57,17 @@ def dumps(content: Mapping[str, Any]) -> str:
 def value(content: object) -> str:
     """The text of one value, as `--set` takes it."""
     return dumps({"x": [[content]]}).removeprefix("x = [[").removesuffix("]]\n")
+
+
+def override(key: str, content: object) -> str:
+    """The text `a.b=value` that `--set` takes, of a value of Python's or NumPy's.
+
+    Raises:
+        InputError: naming key and value, where TOML has no such value.
+    """
+    try:
+        return f"{key}={value(plain(content))}"
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{key} = {show(content)}: must be a text, a number, true or false, or a list of them"
+        ) from error

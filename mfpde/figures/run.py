@@ -7,15 +7,20 @@ Matplotlib and PyVista are slow to import and not every reader draws: a picture'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfpde.output.directory import PARTICLES
 from mfpde.output.reader import RunReader
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from pyvista import Plotter
+    from xarray import Dataset
 
     from mfpde.figures.style import StyledFigure
+    from mfpde.finite.trained_particles import Particles
 
 
 def open_run(directory: str | Path) -> Run:
@@ -42,6 +47,39 @@ class Run(RunReader):
         from mfpde.figures.pages.renderer import notebook_card
 
         return notebook_card(self)
+
+    @property
+    def particles(self) -> Particles:
+        """The finite Transformers in the folder `particles/`, by whichever way they were trained; none before.
+
+        Raises:
+            InputError: for a damaged file.
+        """
+        from mfpde.finite.record_files import load_all
+        from mfpde.finite.trained_particles import Particles
+
+        folder = self.directory / PARTICLES
+        return Particles(folder, tuple(load_all(folder)))
+
+    def to_xarray(self, *, points: int | None = None, box: Mapping[str, ArrayLike] | None = None) -> Dataset:
+        """The run as an `xarray.Dataset`, after `pip install mfpde[xarray]`.
+
+        Over `tau` the columns of `history`; over `tau` and `layer`, of a family `head` with coordinates (q, v),
+        `head_mass`, `head_mean_q`, …, `head_cov_q_v`, … and `head_gap`; and over `tau`, `layer`, `head_q` and `head_v`
+        the density `head_density`, whose values are those of `density`. Every variable has a `long_name`.
+
+        Args:
+            points: of the lattice along each coordinate; 240, 72 or 28 for one, two or three coordinates unless given.
+                With 0 no density is read.
+            box: family → d intervals of the lattice, as in `{"head": [(-1, 2), (-1, 1)]}`. Unless given, the smallest
+                box that holds four standard deviations around the mean of every layer at every report.
+
+        Raises:
+            InputError: where xarray is not installed, before the first report, and for a box of no family.
+        """
+        from mfpde.output.labelled_arrays import labelled
+
+        return labelled(self, points, box)
 
     def write_figures(self, tau: float | None = None, *, animation: bool = True) -> list[Path]:
         """All that `python -m mfpde.plot` makes, into the folder figures/ of the run's; the report last.

@@ -271,8 +271,8 @@ class Solver:
         return {
             "tau": tau,
             "wall": seconds,
-            "right_hand_sides": float(clock.evaluations),
-            "passes": float(clock.passes),
+            "right_hand_sides": clock.evaluations,
+            "passes": clock.passes,
             "unknowns_per_second": clock.evaluations * self.unknowns / (seconds - self._estimate),
             "sweep": clock.sweep,
             "transport": clock.transport,

@@ -16,10 +16,16 @@ MANIFEST = "manifest.json"
 RUN_FILE = "run.toml"
 SUMMARY = "summary.json"
 FIGURES = "figures"
+PARTICLES = "particles"
+COMPARE = "compare"
 _DRAWN = (
     "history.pdf", "history.png", "densities.pdf", "densities.png", "density_*.pdf", "density_*.png",
     "potential_*.pdf", "potential_*.png", "nodes_*.pdf", "nodes_*.png", "volume_*.png", "animation.gif",
     "animation.mp4", "report.html",
+)  # fmt: skip
+_COMPARED = (
+    "report.html", "summary.json", "risk.pdf", "risk.png", "accuracy.pdf", "accuracy.png", "sizes.pdf", "sizes.png",
+    "width.pdf", "width.png", "depth.pdf", "depth.png",
 )  # fmt: skip
 
 
@@ -76,8 +82,9 @@ def check_resumable(directory: Path) -> None:
 def prepare(directory: Path, overwrite: bool) -> None:
     """Check the directory, create it, or remove the run that it holds.
 
-    Only the files of a solve are removed (`run_files`) and the figures that `mfpde plot` has drawn; those of other
-    commands and of the user stay.
+    The files of a solve are removed (`run_files`), and what `plot` and `compare` have made of them. Finite Transformers
+    stay, which may belong to the next run as well, and so do the depths that a comparison solved, which it knows again,
+    and the user's files.
 
     Raises:
         InputError: as `check`, and when the file system refuses.
@@ -87,9 +94,16 @@ def prepare(directory: Path, overwrite: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
 
         figures = (path for pattern in _DRAWN for path in (directory / FIGURES).glob(pattern))
-        for path in [*run_files(directory), *figures]:
+        compared = (path for name in _COMPARED if (path := directory / COMPARE / name).is_file())
+        for path in [*run_files(directory), *figures, *compared]:
             path.unlink()
-        for folder in (*(directory / kind for kind in KINDS), directory / CHECKPOINTS, directory / FIGURES):
+        kept = (
+            *(directory / kind for kind in KINDS),
+            directory / CHECKPOINTS,
+            directory / FIGURES,
+            directory / COMPARE,
+        )
+        for folder in kept:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 

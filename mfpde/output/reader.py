@@ -187,7 +187,7 @@ class RunReader:
         return entries[nearest][1]
 
     def density(self, *, tau: float, family: str, layer: int, theta: ArrayLike) -> Array:
-        """ρ (n,) in θ coordinates at θ (n, d): the polynomial in each cell of the file, zero outside the mesh.
+        """ρ (…) in θ coordinates at θ (…, d): the polynomial in each cell of the file, zero outside the mesh.
 
         On a boundary between cells the value of one of them is given. It is the solution's own polynomial, or the
         nonnegative copy of it that `density.positivity` = "output" writes.
@@ -196,22 +196,22 @@ class RunReader:
             tau: of a report.
             family: name of the family.
             layer: from 0.
-            theta: points (n, d).
+            theta: points (n, d), a lattice (…, d), or one point (d,).
 
         Raises:
-            InputError: when τ lies between reports, the family or layer is unknown, or θ is not (n, d) and finite.
+            InputError: when τ lies between reports, the family or layer is unknown, or θ is not (…, d) and finite.
         """
         snapshot = self.snapshot(tau=tau, family=family)
         if layer not in range(snapshot.layers):
             raise InputError(f"layer = {layer!r}: unknown; allowed: 0 to {snapshot.layers - 1}")
         points = np.asarray(theta, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != snapshot.dim or not np.isfinite(points).all():
-            raise InputError(f"theta: must be finite numbers of shape (n, {snapshot.dim}), got shape {points.shape}")
+        if points.shape[-1:] != (snapshot.dim,) or not np.isfinite(points).all():
+            raise InputError(f"theta: must be finite numbers of shape (…, {snapshot.dim}), got shape {points.shape}")
 
         key = (family, int(layer))
         if key not in self._evaluators:
             self._evaluators[key] = Evaluator(snapshot, key[1])
-        return self._evaluators[key](points)[0]
+        return self._evaluators[key](points.reshape(-1, snapshot.dim))[0].reshape(points.shape[:-1])
 
 
 def _near_name(path: Path) -> str:

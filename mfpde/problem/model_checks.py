@@ -6,6 +6,7 @@ find out whether all of them have built the same.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ type Derivatives = dict[Hashable, Callable[..., tuple[jax.Array, ...]]]
 
 _ROUNDING = 1e-6  # by which probabilities may miss 1
 _LINEAR_TOLERANCE = 1e-9
+_NOISE = 1e-12  # sums below are rounding
 
 
 def try_out(model: Transformer, task: Task) -> None:
@@ -217,6 +219,20 @@ def _check_probabilities(name: str, targets: NDArray[np.float64] | None, loss: s
             f"task: {name} of sample {n} are no probabilities (they sum to {sums[n]:g}); "
             f"model.loss = {loss!r} needs labels, or rows that are nonnegative and sum to 1"
         )
+
+
+def digest(model: Transformer, task: Task) -> str:
+    """A text by which a model and a task are known again, whatever the machine rounds: sums to six digits, hashed."""
+    words = [repr((model.step, model.norm, model.loss))]
+    words += [repr([(family.name, family.dim, tuple(family.linear)) for family in stage]) for stage in model.stages]
+    for size, total, absolute, squares in fingerprint(model, task).reshape(-1, 4):
+        share = round(total / absolute, 6) + 0.0 if absolute > _NOISE else 0.0
+        words.append(f"{size:.0f} {share:.6f} {_six_digits(absolute)} {_six_digits(squares)}")
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def _six_digits(value: float) -> str:
+    return f"{value if value > _NOISE else 0.0:.5e}"
 
 
 def fingerprint(model: Transformer, task: Task) -> NDArray[np.float64]:

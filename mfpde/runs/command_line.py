@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from mfpde.errors import InputError
+from mfpde.inputs import one_of
 from mfpde.parallel import mpi
 from mfpde.parallel.command import run_command
 from mfpde.parallel.signals import Signals
+
+_SHELLS = ("bash", "zsh")
+_FOLDERS, _FILES = ("DIR",), ("RUN.toml",)  # what help calls them
 
 
 def number(text: str) -> float | str:
@@ -87,3 +91,31 @@ class Parser(argparse.ArgumentParser):
         """Print the help once, whatever the number of ranks."""
         if mpi.start().rank == 0:
             sys.stdout.write(self.format_help())
+
+
+def completion(shell: str | None, commands: Mapping[str, tuple[str, Parser]]) -> str:
+    """A script that completes `mfpde NAME …`, for the shell to read, such as by `eval "$(mfpde --completion bash)"`.
+
+    Args:
+        shell: "bash" or "zsh".
+        commands: name → purpose and command line.
+
+    Raises:
+        InputError: for another shell, or none.
+    """
+    if shell is None:
+        raise InputError(f"--completion: of which shell? give one of {', '.join(_SHELLS)}")
+    one_of("--completion", shell, _SHELLS)
+    import shtab  # noqa: PLC0415  (not even mfpde --help needs it)
+
+    whole = argparse.ArgumentParser("mfpde")
+    whole.add_argument("--version", action="store_true", help="print the version")
+    named = whole.add_subparsers()
+    for name, (purpose, command) in commands.items():
+        for action in command._actions:
+            if action.metavar in _FOLDERS:
+                vars(action)["complete"] = shtab.DIRECTORY
+            elif action.metavar in _FILES:
+                vars(action)["complete"] = shtab.FILE
+        named.add_parser(name, help=purpose, parents=[command], add_help=False)
+    return str(shtab.complete(whole, shell))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 from mfpde.config import run_file
@@ -11,11 +13,12 @@ from mfpde.config.named_files import overrides, seen_from
 from mfpde.config.run_file import RunFile
 from mfpde.errors import InputError
 from mfpde.finite.record_files import Record, load_all
-from mfpde.inputs import existing
-from mfpde.output.directory import MANIFEST, RUN_FILE
+from mfpde.inputs import existing, is_whole
+from mfpde.output.directory import MANIFEST, PARTICLES, RUN_FILE
 from mfpde.output.reader import RunReader
 from mfpde.output.records.manifest import read_manifest
-from mfpde.runs.finite_runs import FOLDER as PARTICLES
+
+_MOST_LAYERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,12 @@ class ComparisonInputs:
     coarser: Sequence[Record] = ()
 
 
-def read_inputs(directory: Path, given: Path | None, depth: bool) -> ComparisonInputs:
+def read_inputs(directory: Path, given: Path | RunFile | None, depth: bool) -> ComparisonInputs:
     """Everything that can be wrong with the directory is found here.
 
     Args:
         directory: the run directory.
-        given: the run file, where the directory's own copy does not find the files that it names.
+        given: the run file, where the directory's own copy does not find the files that it names, or has no model.
         depth: are depths compared, for which no particles are needed?
 
     Raises:
@@ -54,7 +57,12 @@ def read_inputs(directory: Path, given: Path | None, depth: bool) -> ComparisonI
     if finished.manifest.get("problem_hash") is None:
         raise InputError(f"{place}: was not solved from a run file that ties particles to it")
 
-    run = own_run_file(directory, given)
+    if given is None and "task" not in finished.run_file[1]:
+        raise InputError(
+            f"{place}: its model and task were Python objects; from Python, mfpde.compare_run takes both once more"
+        )
+
+    run = given if isinstance(given, RunFile) else own_run_file(directory, given)
     identity = run.identity()
     if not identity.shares_problem_of(finished.manifest):
         raise InputError(
@@ -112,3 +120,30 @@ def _coarser(found: Sequence[Record], chosen: Sequence[Record]) -> list[Record]:
         return []
     names = {r.job.name for r in chosen}
     return [r for r in found if r.job.name not in names]
+
+
+def checked_depths(depths: Sequence[object]) -> list[int]:
+    """Numbers of layers to compare with L = ∞, in increasing order; none, or at least two.
+
+    Raises:
+        InputError: for any others.
+    """
+    numbers = {int(n) for n in depths if is_whole(n) and 1 <= n <= _MOST_LAYERS}
+    if len(numbers) == 1 or not all(is_whole(n) and int(n) in numbers for n in depths):
+        listed = ",".join(map(str, depths))
+        raise InputError(f"--depth {listed}: must be at least two whole numbers, 1 … {_MOST_LAYERS}, as in 4,8,16")
+    return sorted(numbers)
+
+
+def checked_change(value: object) -> float | None:
+    """The relative change that a comparison must have seen; None for that of `comparison.checks`.
+
+    Raises:
+        InputError: for what is not between 0 and 1.
+    """
+    if value is None:
+        return None
+    change = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0.0 < change < 1.0:
+        raise InputError(f"--change {value}: must be a number between 0 and 1, as in 0.05 for 5 %")
+    return change

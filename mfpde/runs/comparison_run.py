@@ -10,10 +10,10 @@ from pathlib import Path
 from mfpde.comparison.checks import CHANGE
 from mfpde.comparison.evidence import Evidence
 from mfpde.comparison.findings import Findings
-from mfpde.comparison.verdict import Verdict
 from mfpde.config.run_file import RunFile
 from mfpde.inputs import inside
 from mfpde.limit.specification import refined
+from mfpde.output.directory import COMPARE
 from mfpde.output.lock import only_writer
 from mfpde.parallel.agreement import agree, from_first
 from mfpde.parallel.mpi import say
@@ -25,27 +25,26 @@ from mfpde.runs.limit_run import RunOptions, RunOrigin, solve_into
 from mfpde.runs.problem_setup import problem_of
 from mfpde.runs.run_status import is_done, is_resumable, stopped_within
 
-FOLDER = "compare"
-
 
 def compare(
     directory: Path,
-    run_file: Path | None = None,
+    run_file: Path | RunFile | None = None,
     depths: Sequence[int] = (),
     change: float | None = None,
     signals: Signals | None = None,
-) -> Verdict:
+) -> Findings:
     """Compare, and write DIR/compare; collective.
 
     Args:
         directory: the run directory.
-        run_file: the run file, where the directory was moved and its own copy does not find the files that it names.
+        run_file: the run file, where the directory was moved and its own copy does not find the files that it names, or
+            where its model and task are Python objects.
         depths: L of the study of depth; none unless given.
         change: relative, of λ, of η and of a method's learning rate, that must have been seen; `CHANGE` unless given.
         signals: that may save and end a depth that is being solved, and the comparison with it.
 
     Returns:
-        The verdict.
+        What was found, with the verdict.
 
     Raises:
         InputError: when there is nothing to compare, before anything is written.
@@ -54,7 +53,7 @@ def compare(
     """
     signals = signals or Signals()
     inputs = agree(lambda: read_inputs(directory, run_file, bool(depths)))
-    folder = directory / FOLDER
+    folder = directory / COMPARE
     first = communicator().rank == 0
 
     with ExitStack() as stack:
@@ -69,12 +68,12 @@ def compare(
         judged = agree(lambda: judge() if first else None)
         signals.keep()  # what is written from here on is written to the end
         agree(lambda: write(folder, *judged) if judged else None)
-        return communicator().bcast(judged[1].verdict if judged else None, root=0)
+        return communicator().bcast(judged[1] if judged else None, root=0)
 
 
 def _solve_depths(inputs: ComparisonInputs, own: int, depths: Sequence[int], signals: Signals) -> SolvedDepths:
     """Solve what has not been solved yet; collective."""
-    run, folder = inputs.run, inputs.directory / FOLDER
+    run, folder = inputs.run, inputs.directory / COMPARE
     layers = sorted({own, *(r.job.layers for r in inputs.records)})
     weighted = sorted({r.job.layers for r in inputs.records if r.job.initial != "sampled"})
     cells = sorted({max(2, max(depths) // 2), max(4, *depths)}) if depths else []

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -16,7 +15,8 @@ from mfpde.config.run_file import RunFile
 from mfpde.device import device_of
 from mfpde.errors import ComputationError, InputError
 from mfpde.finite.jobs import Job, check_memory, deal
-from mfpde.finite.record_files import Record, load, load_all, path_of, save
+from mfpde.finite.record_files import load, load_all, path_of, save
+from mfpde.finite.trained_particles import Particles
 from mfpde.finite.training import TrainerCache
 from mfpde.inputs import inside
 from mfpde.output.directory import MANIFEST, RUN_FILE, check_writable
@@ -29,67 +29,14 @@ from mfpde.parallel.mpi import say
 from mfpde.parallel.working_ranks import communicator
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
-from mfpde.runs.problem_setup import check_same, report_times
+from mfpde.runs.problem_setup import check_same
+from mfpde.runs.training_plan import TrainingPlan
 
-FOLDER = "particles"
 HISTORY = "history.csv"
-_KEPT = 5  # times at which units are kept unless some are given; where a comparison looks
 _PAUSE = 0.2  # seconds between looks of a rank that has nothing left to do
 
 type _Problems = Mapping[int, tuple[Transformer, Task]]
 """Number of layers → model and task."""
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """The finite Transformers that are to be trained.
-
-    Attributes:
-        run: the run file.
-        jobs: of its problem, at any depths.
-        kept: τ at which units are kept; None for five of the reports.
-    """
-
-    run: RunFile
-    jobs: Sequence[Job]
-    kept: Sequence[float] | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the records go."""
-        return self.run.directory / FOLDER
-
-    def times(self, samples: int) -> list[float]:
-        """τ of the reports: those of a solve of the same run file, 0 among them.
-
-        Args:
-            samples: of the task.
-
-        Raises:
-            InputError: when that is more than anyone reads, and for batches that the samples do not fill.
-        """
-        with inside(self.run.source):
-            return [0.0, *report_times(self.run.training, self.run.output.every, samples)]
-
-    def chosen(self, times: Sequence[float]) -> list[float]:
-        """τ at which units are kept.
-
-        Args:
-            times: τ of the reports.
-
-        Raises:
-            InputError: naming one at which there is no report.
-        """
-        reports = np.array(times)
-        if self.kept is None:
-            even = reports[-1] * np.arange(1, _KEPT + 1) / _KEPT
-            return sorted({float(reports[1:][np.abs(reports[1:] - t).argmin()]) for t in even})
-
-        for tau in self.kept:
-            nearest = float(reports[np.abs(reports - tau).argmin()])
-            if not np.isclose(nearest, tau, rtol=1e-9, atol=1e-12):
-                raise InputError(f"--tau {tau:g}: no report there; the nearest is {nearest!r} (output.every)")
-        return sorted(self.kept)
 
 
 def execute(plan: TrainingPlan) -> None:
@@ -243,17 +190,7 @@ class _TrainingProgress:
 
 def _history(folder: Path) -> None:
     """history.csv: a row per record and report, of all records in the folder."""
-    records = load_all(folder)
-    columns = list(dict.fromkeys(name for record in records for name in record.columns))
-    header = ["initial", "units", "layers", "seed", "method", *columns]
-    rows = [row for record in records for row in _rows(record, columns)]
+    columns = Particles(folder, tuple(load_all(folder))).history
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     with failing_clearly(folder):
-        write_text(folder / HISTORY, csv_text([header, *rows]))
-
-
-def _rows(record: Record, columns: Sequence[str]) -> Iterator[list[str]]:
-    job = record.job
-    about = [job.initial, "x".join(map(str, job.size)), str(job.layers), str(job.seed), job.method.name]
-    missing = np.full(len(record.tau), np.nan)
-    for values in zip(*(record.columns.get(name, missing) for name in columns), strict=True):
-        yield [*about, *(repr(float(value)) for value in values)]
+        write_text(folder / HISTORY, csv_text([list(columns), *rows]))

@@ -26,7 +26,7 @@ from mfpde.limit.specification import Beside, Problem, coarsened, refined
 from mfpde.output.checkpoint.checkpoint import read_state
 from mfpde.output.checkpoint.generations import Generations
 from mfpde.output.checkpoint.state_dict import StateDict, checkpoint_errors
-from mfpde.output.directory import MANIFEST, check_resumable, prepare
+from mfpde.output.directory import MANIFEST, PARTICLES, check_resumable, prepare
 from mfpde.output.fields.pvd import series_name
 from mfpde.output.fields.series import write_pieces
 from mfpde.output.lock import only_writer
@@ -35,6 +35,7 @@ from mfpde.output.records.progress import Progress
 from mfpde.output.records.report import Report
 from mfpde.output.writer import RunWriter
 from mfpde.parallel.agreement import agree, from_first
+from mfpde.parallel.mpi import warn
 from mfpde.parallel.signals import Signals
 from mfpde.parallel.working_ranks import communicator
 from mfpde.runs.checkpointer import Checkpointer, Schedule, find
@@ -132,7 +133,7 @@ def solve_into(problem: Problem, output: Output, origin: RunOrigin, options: Run
         resumed = _found(stack, output, identity) if options.resume else None
         solver = _solver(stack, problem, options, resumed)
 
-        directory = from_first(lambda: _directory(stack, output, options))
+        directory = from_first(lambda: _directory(stack, output, options, identity))
         writer = agree(
             lambda: stack.enter_context(_writer(directory, solver, origin, options, resumed)) if first else None
         )
@@ -313,11 +314,27 @@ def _manifest(ranks: int, origin: RunOrigin, options: RunOptions, resumed: _Resu
     return {**manifest, "resumed": [*resumed.before, now]}
 
 
-def _directory(stack: ExitStack, output: Output, options: RunOptions) -> Path:
+def _directory(stack: ExitStack, output: Output, options: RunOptions, identity: Identity) -> Path:
     """The run directory, ours alone and ready to be written; on rank 0."""
     if output.directory is None:
         return Path(tempfile.mkdtemp(prefix="mfpde-"))
     if not options.resume:
         stack.enter_context(only_writer(output.directory))
         prepare(output.directory, options.overwrite)
+        _check_particles(output.directory / PARTICLES, identity)
     return output.directory
+
+
+def _check_particles(folder: Path, identity: Identity) -> None:
+    """Say of finite Transformers that are there, and stay, that they are not those of this run."""
+    if not (folder / MANIFEST).is_file():
+        return
+    try:
+        belong = identity.shares_problem_of(read_manifest(folder / MANIFEST))
+    except InputError:  # damaged
+        belong = False
+    if not belong:
+        warn(
+            f"{folder} holds finite Transformers of another run (another task, model, initial law, weight decay or "
+            "temperature), which stay there; remove the folder, or give another --directory, before you train others"
+        )

@@ -11,16 +11,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mfpde.config import run_file, toml
 from mfpde.config.identity import Identity
 from mfpde.errors import ComputationError, InputError
 from mfpde.figures.plots.sweep_curves import draw_sweep
+from mfpde.figures.run import Run, open_run
 from mfpde.inputs import inside, show
 from mfpde.output.directory import SUMMARY, check
 from mfpde.output.files import failing_clearly, write_text
 from mfpde.output.lock import only_writer
 from mfpde.output.reader import RunReader
-from mfpde.output.records.tables import csv_text
+from mfpde.output.records.tables import Column, csv_text
 from mfpde.parallel.agreement import from_first
 from mfpde.parallel.mpi import say
 from mfpde.parallel.signals import Signals
@@ -70,14 +73,52 @@ class SweepPlan:
     members: tuple[SweepMember, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The runs of a sweep that are there.
+
+    Attributes:
+        directory: of the sweep.
+        runs: in the order in which they were solved: the last key varies fastest.
+        table: the columns of sweep.csv, a row a run: swept keys, the last row of the run's history, and how it ended.
+    """
+
+    directory: Path
+    runs: tuple[Run, ...]
+    table: Mapping[str, Column]
+
+    @classmethod
+    def of(cls, plan: SweepPlan) -> Sweep:
+        """The runs of a plan, read back."""
+        rows = sweep_rows(plan)
+        columns = sweep_columns(rows, list(plan.members[0].values))
+        table = {name: _column([row.get(name, math.nan) for row in rows]) for name in columns}
+        return cls(plan.directory, tuple(open_run(plan.directory / row["directory"]) for row in rows), table)
+
+    def __repr__(self) -> str:
+        keys = ", ".join(name for name in self.table if "." in name)
+        return f"Sweep({len(self.runs)} runs over {keys} in {str(self.directory)!r})"
+
+
+def _column(values: Sequence[Any]) -> Column:
+    """An array of numbers or of texts; of objects where values are neither, or some of both."""
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float} or kinds in ({str}, {bool}):
+        return np.array(values)
+    column = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        column[place] = value
+    return column
+
+
 def plan(
-    path: Path, over: Sequence[str], overrides: Sequence[str], directory: str | None, overwrite: bool
+    path: Path, swept: Mapping[str, Sequence[Any]], overrides: Sequence[str], directory: str | None, overwrite: bool
 ) -> SweepPlan:
     """Everything that can be wrong with any of the runs is found here, before one is solved; no collective.
 
     Args:
         path: the run file.
-        over: texts `a.b=x,y,…`.
+        swept: keys and their values.
         overrides: as after `--set`, for all runs.
         directory: of the sweep; NAME-sweep beside the run file's own directory unless given.
         overwrite: a directory that holds another run is replaced.
@@ -85,14 +126,14 @@ def plan(
     Raises:
         InputError: one line naming key, value and what is allowed.
     """
-    swept = _parse(over)
+    _check_values(swept)
     folder = _folder(path, overrides, directory)
 
     members = []
     for values in product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
         own_folder = folder / "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
-        sets = [f"{key}={toml.value(value)}" for key, value in chosen.items()]
+        sets = [toml.override(key, value) for key, value in chosen.items()]
         run = run_file.load(path, [*overrides, *sets], own_folder)
         _check(run)
 
@@ -157,12 +198,16 @@ def _folder(path: Path, overrides: Sequence[str], directory: str | None) -> Path
     return folder
 
 
-def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
-    """Key → values."""
+def parse(over: Sequence[str]) -> dict[str, list[Any]]:
+    """Key → values, of texts `a.b=x,y,…`.
+
+    Raises:
+        InputError: for a text that is none of these, and for a key that comes twice.
+    """
     swept: dict[str, list[Any]] = {}
     for text in over:
         key, equals, given = (part.strip() for part in text.partition("="))
-        if not equals or not key or not given or key.startswith(("name", "output.directory")):
+        if not equals or not _may_be_swept(key) or not given:
             raise InputError(f"--over {text}: must look like table.key=value,value,…")
         if key in swept:
             raise InputError(f"--over {text}: {key} is swept twice")
@@ -172,11 +217,24 @@ def _parse(over: Sequence[str]) -> dict[str, list[Any]]:
         if "\n" in given or not values or "" in values:
             raise InputError(f"--over {text}: must look like table.key=value,value,…")
         swept[key] = values
+    return swept
 
+
+def _may_be_swept(key: str) -> bool:
+    """Is it a key, and none that says where the run goes?"""
+    return bool(key) and not key.startswith(("name", "output.directory"))
+
+
+def _check_values(swept: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse keys that cannot be swept, keys without values, and too many combinations."""
+    for key, values in swept.items():
+        if not _may_be_swept(key) or isinstance(values, str) or not values:
+            raise InputError(f"--over {key} = {show(values)}: must be a key of the run file and a list of its values")
     count = math.prod(map(len, swept.values()))
+    if not swept:
+        raise InputError("--over: no key and no values; give one at least")
     if count > _MOST:
         raise InputError(f"--over: {count} runs; at most {_MOST}")
-    return swept
 
 
 def _word(value: object) -> str:
@@ -193,9 +251,9 @@ def _check(run: run_file.RunFile) -> None:
 
 def _sum_up(plan: SweepPlan) -> None:
     """Write the table and the figure of the runs that are there."""
-    rows = list(_rows(plan))
+    rows = sweep_rows(plan)
     keys = list(plan.members[0].values)
-    columns = [*keys, *(c for c in _COLUMNS if any(c in row for row in rows)), "ended", "outcome", "directory"]
+    columns = sweep_columns(rows, keys)
     table = [columns, *([row.get(column, "nan") for column in columns] for row in rows)]
     with failing_clearly(plan.directory):
         plan.directory.mkdir(parents=True, exist_ok=True)
@@ -203,13 +261,22 @@ def _sum_up(plan: SweepPlan) -> None:
         draw_sweep(rows, keys, plan.directory / "sweep")
 
 
+def sweep_columns(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The columns of the table: swept keys, those of the history that some run has, and how it ended."""
+    return [*keys, *(c for c in _COLUMNS if any(c in row for row in rows)), "ended", "outcome", "directory"]
+
+
+def sweep_rows(plan: SweepPlan) -> list[dict[str, Any]]:
+    """A row for every run that is there: swept values, the last row of the history, and how the run ended."""
+    return list(_rows(plan))
+
+
 def _rows(plan: SweepPlan) -> Iterator[dict[str, Any]]:
-    """Swept values, the last row of the history, and how the run ended."""
     for member in plan.members:
         if not (member.directory / SUMMARY).is_file() or not is_begun(member.directory, member.identity):
             continue
         run = RunReader(member.directory)
         history, summary = run.history, run.summary or {}
-        last = {name: float(history[name][-1]) for name in _COLUMNS if name in history and len(history[name])}
+        last = {name: history[name][-1].item() for name in _COLUMNS if name in history and len(history[name])}
         end = {"ended": summary.get("ended", ""), "outcome": summary.get("outcome"), "directory": member.directory.name}
         yield {**member.values, **last, **end}

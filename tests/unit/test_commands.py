@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 import mfpde.__main__
@@ -23,6 +26,45 @@ def test_help_names_every_command(words, capsys, monkeypatch):
     assert mfpde.__main__.main() == 0
     out = capsys.readouterr().out
     assert all(name in out for name in mfpde.__main__.COMMANDS)
+
+
+def completed(script: Path, *words: str, folder: Path) -> list[str]:
+    """What bash offers for the last word."""
+    code = (
+        f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+        'COMP_LINE="${COMP_WORDS[*]}"; $(complete -p mfpde | sed "s/.*-F \\([^ ]*\\) .*/\\1/") mfpde; '
+        'printf "%s\n" "${COMPREPLY[@]}"'
+    )
+    ended = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=folder, check=True)
+    return ended.stdout.split()
+
+
+def test_a_shell_completes_commands_options_and_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mfpde", "--completion", "bash"])
+    assert mfpde.__main__.main() == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    (tmp_path / "case.toml").touch()
+    (tmp_path / "case-folder").mkdir()
+
+    assert completed(script, "mfpde", "s", folder=tmp_path) == ["solve", "sweep"]
+    assert set(completed(script, "mfpde", "''", folder=tmp_path)) >= set(mfpde.__main__.COMMANDS)
+    assert completed(script, "mfpde", "solve", "--est", folder=tmp_path) == ["--estimate-error"]
+    assert completed(script, "mfpde", "particles", "--le", folder=tmp_path) == ["--learning-rate"]
+    assert "case.toml" in completed(script, "mfpde", "solve", "cas", folder=tmp_path)
+    assert completed(script, "mfpde", "compare", "cas", folder=tmp_path) == ["case-folder"]
+
+
+def test_completion_of_zsh_and_of_none(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mfpde", "--completion", "zsh"])
+    assert mfpde.__main__.main() == 0
+    out = capsys.readouterr().out
+    assert out.startswith("#compdef mfpde")
+    assert "--estimate-error" in out
+    for words, line in (([], "--completion: of which shell? give one of bash, zsh"), (["fish"], "'bash', 'zsh'")):
+        monkeypatch.setattr("sys.argv", ["mfpde", "--completion", *words])
+        assert mfpde.__main__.main() == 2
+        assert line in capsys.readouterr().err
 
 
 def test_the_console_script_is_the_module():

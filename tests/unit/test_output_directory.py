@@ -70,9 +70,11 @@ def test_a_run_is_refused_and_untouched_unless_overwritten(tmp_path):
 def test_overwriting_leaves_what_a_solve_did_not_write(tmp_path):
     make_run(tmp_path, taus=(0.0, 0.5, 1.0))
     foreign = ["notes.txt", "particles/history.csv", "figures/risk.png", "density/mine.vtu", "density_mine.pvd"]
+    foreign += ["compare/notes.txt", "compare/layers-3/report.html"]
     drawn = ["figures/history.png", "figures/density_head_0.pdf", "figures/animation.gif", "figures/report.html"]
+    drawn += ["compare/report.html", "compare/summary.json", "compare/risk.png", "compare/depth.pdf"]
     for name in foreign + drawn:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("mine")
     prepare(tmp_path, overwrite=True)
     assert {name for name, content in contents(tmp_path).items() if content} == set(foreign)
@@ -80,10 +82,11 @@ def test_overwriting_leaves_what_a_solve_did_not_write(tmp_path):
     assert len(list((tmp_path / "density").glob("density_*.vtu"))) == 2
 
 
-def test_the_figures_of_a_run_that_is_replaced_go_with_it(tmp_path):
+def test_the_figures_and_the_comparison_of_a_run_that_is_replaced_go_with_it(tmp_path):
     make_run(tmp_path, taus=(0.0, 0.5))
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "report.html").write_text("of the old run")
+    for folder in ("figures", "compare"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "report.html").write_text("of the old run")
     prepare(tmp_path, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 

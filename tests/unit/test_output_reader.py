@@ -226,8 +226,9 @@ def test_an_earlier_tau_is_found_again_after_a_later_one(tmp_path):
         ({"family": "tails"}, ["'tails'", "heads"]),
         ({"layer": 3}, ["layer = 3", "0 to 2"]),
         ({"layer": -1}, ["layer = -1", "0 to 2"]),
-        ({"theta": np.zeros((4, 3))}, ["(n, 2)", "(4, 3)"]),
-        ({"theta": np.zeros(2)}, ["(n, 2)"]),
+        ({"theta": np.zeros((4, 3))}, ["(…, 2)", "(4, 3)"]),
+        ({"theta": np.zeros((2, 4, 1))}, ["(…, 2)", "(2, 4, 1)"]),
+        ({"theta": 0.0}, ["(…, 2)", "()"]),
         ({"theta": np.full((1, 2), np.nan)}, ["finite"]),
     ],
 )
@@ -240,9 +241,27 @@ def test_mistakes_are_named_with_what_is_allowed(tmp_path, change, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("cell", ["interval", "quadrilateral", "tetrahedron"])
+def test_a_lattice_of_points_gives_a_lattice_of_values(tmp_path, cell):
+    """(…, d) -> (…): each value is that of its own point alone."""
+    dim = KINDS[cell].dim
+    shot = make_snapshot(cell, 2, count=12)
+    run = written(tmp_path, make_report(0.0, [shot]))
+    theta = shot.points[1, :12].mean(axis=1).reshape(3, 1, 4, dim)
+    where = {"tau": 0.0, "family": "heads", "layer": 1}
+    found = run.density(**where, theta=theta)
+    assert found.shape == (3, 1, 4)
+    assert len(np.unique(found)) == 12
+    for entry in np.ndindex(3, 1, 4):
+        alone = run.density(**where, theta=theta[entry])
+        assert alone.shape == ()
+        assert alone == pytest.approx(found[entry], rel=1e-12)
+
+
 def test_no_points_give_no_values(tmp_path):
     run = written(tmp_path, make_report(0.0, [make_snapshot("triangle", 2)]))
     assert run.density(tau=0.0, family="heads", layer=0, theta=np.zeros((0, 2))).shape == (0,)
+    assert run.density(tau=0.0, family="heads", layer=0, theta=np.zeros((4, 0, 2))).shape == (4, 0)
 
 
 def test_directories_without_a_run(tmp_path):

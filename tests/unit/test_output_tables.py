@@ -37,6 +37,27 @@ def test_the_text_is_plain(tmp_path):
     assert table.path.read_text() == "tau,risk,gap,steps\n0.1,0.3333333333333333,nan,12\n"
 
 
+def test_counts_are_whole_numbers(tmp_path):
+    """Written and read; a length of time that is whole keeps its decimal point, and old files are read as they are."""
+    table = Table(tmp_path / "history.csv", ["risk", "steps", "step", "passes"])
+    table.append([{"risk": 1.0, "steps": 12, "step": 12, "passes": 30}])
+    assert table.path.read_text() == "risk,steps,step,passes\n1.0,12,12,30\n"
+    read = read_table(table.path)
+    assert [(column.dtype.kind, column.tolist()) for column in read.values()] == [
+        ("f", [1.0]), ("i", [12]), ("i", [12]), ("i", [30]),
+    ]  # fmt: skip
+
+    lengths = Table(tmp_path / "steps.csv", ["step", "accepted"])
+    lengths.append([{"step": 1.0, "accepted": True}, {"step": 2.0, "accepted": False}])
+    assert lengths.path.read_text() == "step,accepted\n1.0,1\n2.0,0\n"
+    assert read_table(lengths.path)["step"].dtype == np.float64
+
+    (tmp_path / "old.csv").write_text("steps,passes\n0,0.0\n12,30\n")
+    old = read_table(tmp_path / "old.csv")
+    assert (old["steps"].dtype, old["passes"].dtype) == (np.int64, np.float64)
+    assert old["passes"].tolist() == [0.0, 30.0]
+
+
 def test_a_column_that_the_table_lacks_is_refused(tmp_path):
     table = Table(tmp_path / "t.csv", ["tau"])
     with pytest.raises(ValueError, match="rsik"):

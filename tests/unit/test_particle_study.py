@@ -259,7 +259,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, case, capsys):
 
 OF_STEPS = {
     "--learning-rate 0.1": ("--learning-rate 0.1: is of the flow", "training.method = 'adamw'"),
-    "--tolerance 1e-3": ("--tolerance 1e-3: is of the flow", "training.method = 'adamw'"),
+    "--tolerance 1e-3": ("--tolerance 0.001: is of the flow", "training.method = 'adamw'"),
     "--set training.batch=5": ("training.batch = 5: the task has 4 samples", "case.toml"),
     "--set output.every=0.5": ("output.every = 0.5: counts steps", "case.toml"),
     "--set training.horizon=1": ("training.horizon is of the flow",),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mfpde
 from exact.test_identities import random_state, some_model, some_solver, some_task
 from mfpde import Run, open_run
 from mfpde.config import run_file
@@ -47,6 +48,27 @@ def test_steps_after_the_last_report_stand_in_the_table_when_the_run_fails(
     assert (steps["tau"][rejected] == 0.5).sum() > 10
     assert steps["step"][rejected].min() < 1e-10
     assert steps["step"][~rejected].sum() == pytest.approx(0.5, rel=1e-12)
+
+
+def test_counts_of_a_run_are_whole_numbers(tmp_path: Path) -> None:
+    """In tables and in summary.json, of the flow and of training by steps."""
+    flow = solve(tmp_path / "flow", "training.horizon=0.25")
+    head = mfpde.Family("head", 1, lambda tokens, v: v * tokens, mfpde.Normal([0.2], [0.5]), (0,))
+    model = mfpde.Transformer([[head]], 1, lambda tokens: tokens[-1])
+    task = mfpde.Task(np.ones((4, 2, 1)), np.ones((4, 1)))
+    sgd = mfpde.Optimiser("sgd", learning_rate=0.1, steps=4)
+    by_steps = mfpde.solve_limit(model, task, weight_decay=0.1, optimiser=sgd, every=2, directory=tmp_path / "steps")
+    assert by_steps.history["step"].tolist() == [0, 2, 4]
+
+    for run, counts in ((flow, ("steps",)), (by_steps, ("steps", "step"))):
+        assert all(run.history[name].dtype == np.int64 for name in counts)
+        assert all(run.timings[name].dtype == np.int64 for name in ("right_hand_sides", "passes"))
+        said = run.summary
+        assert said is not None
+        assert {type(said[name]) for name in (*counts, "right_hand_sides", "passes", "unknowns")} == {int}
+        assert said["steps"] == run.history["steps"][-1]
+        texts = (run.directory / "history.csv").read_text() + (run.directory / "timings.csv").read_text()
+        assert f",{said['steps']}," in texts
 
 
 @pytest.mark.parametrize("good", [True, False])

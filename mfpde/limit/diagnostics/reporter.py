@@ -111,7 +111,7 @@ class Reporter:
             "gap": certificate.gap if certificate else float("nan"),
             "risk_error": march.risk_error,
             "risk_std": _standard_error(potential.outcome.risks),
-            "steps": float(march.count),
+            "steps": march.count,
             "step_size": march.size,
             "test_risk": test.risk if test else float("nan"),
         }
@@ -119,7 +119,7 @@ class Reporter:
             values["accuracy"] = potential.outcome.accuracy
             values["test_accuracy"] = test.accuracy if test else float("nan")
         if march.batch_risk is not None:
-            values |= {"step": float(march.count), "learning_rate": march.size, "batch_risk": march.batch_risk}
+            values |= {"step": march.count, "learning_rate": march.size, "batch_risk": march.batch_risk}
         return {name: values[name] for name in history_columns(self.classification, march.batch_risk is not None)}
 
     def _moments(self, diagnostics: list[BlockDiagnostics]) -> Iterator[BlockMoments]:

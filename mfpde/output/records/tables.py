@@ -24,8 +24,8 @@ type Value = float | int | str
 TABLES = ("history.csv", "gap.csv", "moments.csv", "indicators.csv", "steps.csv", "timings.csv", "singular_values.csv")
 
 _TEXT = frozenset({"family", "bound"})
-_INDEX = "layer"
-_COUNTS = frozenset({"layer", "steps", "right_hand_sides", "accepted"})  # written without a decimal point
+_COUNTS = frozenset({"layer", "steps", "step", "right_hand_sides", "passes", "accepted"})
+"""Columns of whole numbers, without a decimal point; but `step` of steps.csv is a length of time."""
 
 
 class Table:
@@ -166,7 +166,7 @@ def _fields(kind: type[BlockIndicators] | type[Step]) -> list[str]:
 
 
 def read_table(path: Path) -> dict[str, Column]:
-    """Column name → values: texts (`family`, `bound`) as strings, `layer` as integers, all else as float64.
+    """Column name → values: texts (`family`, `bound`) as strings, counts as integers, all else as float64.
 
     A last row that is still being written is left out; a table that does not exist yet is empty, without columns.
 
@@ -191,7 +191,8 @@ def read_table(path: Path) -> dict[str, Column]:
 def _column(name: str, values: tuple[str, ...]) -> Column:
     if name in _TEXT:
         return np.array(values, dtype=np.str_)
-    if name == _INDEX:
+    # Some counts had a decimal point in earlier versions.
+    if name == "layer" or (name in _COUNTS and all(value.isdecimal() for value in values)):
         return np.array([int(value) for value in values], dtype=np.int64)
     return np.array([float(value) for value in values], dtype=np.float64)
 
@@ -209,8 +210,9 @@ def _upper(dim: int) -> Iterator[tuple[int, int]]:
 def _text(name: str, value: Value) -> str:
     if isinstance(value, str):
         return value
-    number = float(value)
-    return str(int(number)) if name in _COUNTS and number.is_integer() else repr(number)
+    if isinstance(value, int) or (name in _COUNTS - {"step"} and float(value).is_integer()):
+        return str(int(value))
+    return repr(float(value))
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
