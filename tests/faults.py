@@ -668,7 +668,7 @@ FAULTS = (
     Fault("nodes-not-weighed", CLOUDS, "slope = own[..., :-1] / part.mass[..., None]",
           "slope = own[..., :-1]",
           RANDOM.format("the_gradient_of_normalised_tokens_is_a_finite_transformers")),
-    Fault("rules-of-equal-masses", "mfpde/output/clouds/gauss_lattice.py", "mass[kept] / mass[kept].sum()",
+    Fault("rules-of-equal-masses", "mfpde/output/clouds/midpoint_lattice.py", "mass[kept] / mass[kept].sum()",
           "np.full(kept.sum(), 1.0 / kept.sum())", BY_STEPS.format("rules_have_the_moments_of_their_laws[normal]")),
     # Training by steps.
     Fault("bias-not-corrected", DESCENT, "return optax.scale_by_adam(b1=own.beta1, b2=own.beta2, eps=own.epsilon)",

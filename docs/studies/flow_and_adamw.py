@@ -3,7 +3,7 @@
     uv run python docs/studies/flow_and_adamw.py          # solves both, some minutes; keeps flow_and_adamw.json
     uv run python docs/studies/flow_and_adamw.py --draw   # the table and docs/figures/flow-and-adamw.png from that
 
-Both start from the same law, with the nodes of the same Gauss rule, and see the same images: `runs/digits.toml` and
+Both start from the same law, with the nodes of the same midpoint rule, and see the same images: `runs/digits.toml` and
 `runs/digits-adamw.toml`. What either has reached is put into the energy that the flow lowers, R + λ/2 ∫|θ|² dρ with the
 λ of the flow, beside its gap: AdamW's decay is decoupled, so that it need not lower that energy.
 """
@@ -33,7 +33,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.config import run_file
-from mfpde.limit.sampled.gauss_rule import between
+from mfpde.limit.sampled.midpoint_rule import between
 from mfpde.limit.solver import Solver
 from mfpde.limit.state import NodesPart, State
 from mfpde.runs.problem_setup import problem_of, report_times

@@ -10,7 +10,7 @@ quarters of these, down to M = 16: all see the same units, so that in the differ
     R(M units) − mean of the R of their quarters = (b/M)(1 − 4) + O(1/M²) + what chance leaves of second order
 
 chance has cancelled to first order. Risks are over all samples, after all steps. Intervals of R are simultaneous, by
-Bonferroni over all models and methods. A Gauss rule of the limit converges slowly where steps depend on the signs of
+Bonferroni over all models and methods. A midpoint rule of the limit converges slowly where steps depend on the signs of
 gradients, as AdamW's first ones do; random nodes do not mind. Both are shown. With --small nothing is kept.
 """
 
@@ -90,7 +90,7 @@ def values(layers: int, split: bool = False) -> Transformer:
 
 
 def halved(law: Law, split: bool) -> Law:
-    """The law; split, as a mixture of itself and itself, which no Gauss rule is made for: its nodes are random."""
+    """The law; split, as a mixture of itself and itself, which no midpoint rule is made for: its nodes are random."""
     return Mixture([law, law], [0.5, 0.5]) if split else law
 
 
@@ -129,7 +129,7 @@ class Size:
     Attributes:
         seeds: sets of units.
         units: M, each four times the one before.
-        orders: of Gauss rules in each coordinate; the last has the value, the distances from the others its error.
+        orders: of midpoint rules in each coordinate; the last has the value, the distances from the others its error.
         nodes: random ones.
         depths: L of the sweeps.
         swept: seeds of the sweeps.
@@ -214,7 +214,7 @@ def mean_exponent(sizes: Array, differences: Array) -> dict[str, float]:
 
 
 def limit(case: Case, optimiser: Optimiser, layers: int, nodes: int, split: bool = False) -> tuple[float, float]:
-    """R of the limit after all steps, and the standard error of its replicas' mean, 0 for a Gauss rule."""
+    """R of the limit after all steps, and the standard error of its replicas' mean, 0 for a midpoint rule."""
     model = case.model(layers, split)
     densities = {family.name: Density(nodes=nodes) for family in model.families}
     solver = Solver(MPI.COMM_SELF, Problem(model, case.task, Training(DECAY, optimiser=optimiser), densities, Time()))
@@ -227,7 +227,7 @@ def limit(case: Case, optimiser: Optimiser, layers: int, nodes: int, split: bool
 
 
 def gauss(case: Case, optimiser: Optimiser, orders: Sequence[int]) -> dict[str, float]:
-    """R of the largest Gauss rule, and how far the others are from it."""
+    """R of the largest midpoint rule, and how far the others are from it."""
     found = [limit(case, optimiser, 2, order**case.coordinates)[0] for order in orders]
     return {"value": found[-1], "error": float(np.ptp(found))}
 
@@ -341,7 +341,14 @@ def _limits(rows: Sequence[Mapping[str, Any]]) -> str:
         names = ("other batches", OTHER[r["of"][1]][0])
         said = [f"{n}: {', '.join(f'{v:.5f} {judged[is_inside(found, v)]}' for v in r[n])}" for n in names]
         lines.append([*r["of"], f"{value:.5f} ± {half:.5f}", f"{100.0 * half / value:.2f} %", *own, *said])
-    head = ["model", "method", "finite Transformers, M = ∞", "of the risk", "limit, Gauss rule", "limit, random nodes"]
+    head = [
+        "model",
+        "method",
+        "finite Transformers, M = ∞",
+        "of the risk",
+        "limit, midpoint rule",
+        "limit, random nodes",
+    ]
     return table([*head, "limits with other batches", "with another setting"], lines)
 
 

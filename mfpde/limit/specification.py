@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.config.settings import FINEST, Density, Time, Training
 from mfpde.errors import InputError
-from mfpde.limit.sampled.gauss_rule import has_rule
+from mfpde.limit.sampled.midpoint_rule import has_rule
 from mfpde.problem.descent import Descent
 from mfpde.problem.family import Family
 from mfpde.problem.tasks import Task
@@ -19,7 +19,7 @@ from mfpde.problem.transformer import Transformer
 
 REPLICAS = 8  # independent flows of random nodes: the standard error of their mean is itself known to a quarter
 _NODES = 1024  # random ones of a family with more coordinates than a grid has, unless they are given
-_ORDERS = {1: 24, 2: 48, 3: 16}  # of a Gauss rule, by the number of random coordinates, likewise
+_ORDERS = {1: 24, 2: 48, 3: 16}  # of a midpoint rule, by the number of random coordinates, likewise
 _MOST_STEPS = 1e9
 _LARGEST_DIMENSION = 3
 _LEAST_ORDER = 4  # of a rule that is halved
@@ -112,7 +112,7 @@ class Problem:
         return REPLICAS if any(self.order(family) == 0 for family in nodes) else 1
 
     def random_coordinates(self, family: Family) -> int:
-        """In how many coordinates a Gauss rule takes the nodes of a family, in all layers; 0 where they are random.
+        """In how many coordinates a midpoint rule takes the nodes of a family, in all layers; 0 where they are random.
 
         A rule needs laws that are random in few coordinates. It has nodes in the place of random ones where the family
         has more coordinates than a grid, and in training by steps.
@@ -134,7 +134,7 @@ class Problem:
         return family.dim > _LARGEST_DIMENSION or self.descent is not None
 
     def order(self, family: Family) -> int:
-        """Points of the Gauss rule of a family with nodes, in each random coordinate; 0 where they are random."""
+        """Points of the midpoint rule of a family with nodes, in each random coordinate; 0 where they are random."""
         return _order(self.densities[family.name].nodes or 0, self.random_coordinates(family))
 
     def _with_frame(self, family: Family, density: Density) -> Density:
@@ -194,7 +194,7 @@ def _check_density(family: Family, density: Density, random: int) -> None:
     Args:
         family: the family.
         density: its settings.
-        random: coordinates of a Gauss rule that has its nodes; 0 where they are random.
+        random: coordinates of a midpoint rule that has its nodes; 0 where they are random.
 
     Raises:
         InputError: when it does not.
@@ -226,7 +226,7 @@ def _check_nodes(family: Family, density: Density, random: int) -> None:
         order = _order(number, random)
         if order**random != number or not 2 <= order <= _FINEST_RULE:
             power = {1: "a number", 2: "the square of a number", 3: "the cube of a number"}[random]
-            raise InputError(f"{where}: must be {power} from 2 to {_FINEST_RULE}, the order of a Gauss rule")
+            raise InputError(f"{where}: must be {power} from 2 to {_FINEST_RULE}, the order of a midpoint rule")
         return
     if number & (number - 1) or number < 2 * REPLICAS:
         raise InputError(
@@ -349,7 +349,7 @@ def coarsened(problem: Problem) -> Beside | None:
 def _with_fewer_nodes(problem: Problem) -> Beside | None:
     """Half of all random nodes, F = 2: what a potential makes of its own nodes is a bias that falls as 1/n.
 
-    Gauss rules of half the order: their distance is taken for the error, which is smaller.
+    midpoint rules of half the order: their distance is taken for the error, which is smaller.
     """
     densities = dict(problem.densities)
     for family in problem.model.families:

@@ -97,13 +97,13 @@ def prepare(directory: Path, overwrite: bool) -> None:
         compared = (path for name in _COMPARED if (path := directory / COMPARE / name).is_file())
         for path in [*run_files(directory), *figures, *compared]:
             path.unlink()
-        kept = (
+        folders = (
             *(directory / kind for kind in KINDS),
             directory / CHECKPOINTS,
             directory / FIGURES,
             directory / COMPARE,
         )
-        for folder in kept:
+        for folder in folders:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 

@@ -15,7 +15,7 @@ from mfpde.config.settings import Density, Time, Training
 from mfpde.limit.sampled.sampled_nodes import SampledNodes, SeparateNodes
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output.clouds.gauss_lattice import between
+from mfpde.output.clouds.midpoint_lattice import between
 from mfpde.output.clouds.vtp_reader import read_vtp
 from mfpde.output.clouds.vtp_writer import write_vtp
 
@@ -139,7 +139,7 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize("family", NODES)
 def test_the_density_of_u_is_that_of_the_pictures(run, family):
-    """The same kernel: what the .vtu has at every point, of random nodes and between those of a Gauss rule."""
+    """The same kernel: what the .vtu has at every point, of random nodes and between those of a midpoint rule."""
     nodes, snapshot = (read(tau=HORIZON, family=family) for read in (run.nodes, run.snapshot))
     assert nodes.rule == ((1, 16) if family == "ruled" else (0, 0))
     assert snapshot.coordinates == ("u_0",)
@@ -162,7 +162,7 @@ def test_the_density_of_two_coordinates_is_that_of_the_pictures(run):
 
 @pytest.mark.parametrize("family", NODES)
 def test_moments_integrate_to_the_mean_of_v(run, family):
-    """∫ B(u) du, of a Gauss rule that of the law between its points, linear there and right to some per cent."""
+    """∫ B(u) du, of a midpoint rule that of the law between its points, linear there and right to some per cent."""
     nodes = run.nodes(tau=HORIZON, family=family)
     for layer in range(2):
         v, mass = nodes.v[layer].reshape(-1, 4), nodes.mass[layer]

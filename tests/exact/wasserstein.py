@@ -45,7 +45,7 @@ def spread(points: Array, mass: Array) -> float:
 
 
 def atoms(snapshot: Snapshot, layer: int, count: int = ATOMS) -> tuple[Array, Array]:
-    """Points (n, d) and masses (n,), which may be negative, of a density in a file: a Gauss rule in every cell.
+    """Points (n, d) and masses (n,), which may be negative, of a density in a file: a midpoint rule in every cell.
 
     Few cells have many points each, so that the distance of the atoms from what they stand for does not show.
     """

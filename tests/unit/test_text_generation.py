@@ -51,7 +51,7 @@ every = 60
     scope="module", params=[(0.0, 4), pytest.param((0.3, 32), marks=pytest.mark.slow)], ids=["one rule", "replicas"]
 )
 def trained(request, tmp_path_factory) -> Path:
-    """A run that has learnt to go on with abcabc…; nodes of a Gauss rule, and eight replicas of random ones."""
+    """A run that has learnt to go on with abcabc…; nodes of a midpoint rule, and eight replicas of random ones."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "abc.txt").write_text("abc" * 40)
     spread, nodes = request.param

@@ -2,7 +2,7 @@
 
 A picture of more than three coordinates is a projection: the density of the first one or two that are shown, smoothed
 by a Gaussian kernel (`output.clouds.smoothing`), with the means of V and of −∇V over the mass at each place. It is that
-of all random nodes, or of many points between those of a Gauss rule.
+of all random nodes, or of many points between those of a midpoint rule.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mfpde.limit.lagrangian.node_sums import products, summed, weighted
 from mfpde.limit.sampled.cloud import NodeCloud
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.tabulated_nodes import Field
-from mfpde.output.clouds.gauss_lattice import between
+from mfpde.output.clouds.midpoint_lattice import between
 from mfpde.output.clouds.smoothing import CELLS, smooth
 from mfpde.output.fields.snapshot import Snapshot
 

@@ -1,4 +1,4 @@
-"""Clouds of nodes: random ones of a law, each of the same mass, in K replicas of the flow; or those of a Gauss rule."""
+"""Clouds of nodes: random ones of a law, of the same mass, in K replicas of the flow; or those of a midpoint rule."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from mfpde.limit.sampled.gauss_rule import law_rule
+from mfpde.limit.sampled.midpoint_rule import law_rule
 from mfpde.limit.sampled.sequences import law_points
 from mfpde.limit.state import NodesPart
 from mfpde.limit.tables.table_size import MOST_TABLED, table_range
 from mfpde.limit.tables.tabulated_nodes import TabulatedNodes
-from mfpde.output.clouds.gauss_lattice import rule_size
+from mfpde.output.clouds.midpoint_lattice import rule_size
 from mfpde.problem.family import Family
 
 Array = NDArray[np.float64]
@@ -27,7 +27,7 @@ class NodeCloud(TabulatedNodes):
     Attributes:
         count: n, nodes of a layer and replica.
         place: of the family in the model, by which its nodes differ from those of others.
-        order: of the Gauss rule in each random coordinate of the law; 0 for random nodes.
+        order: of the midpoint rule in each random coordinate of the law; 0 for random nodes.
     """
 
     count: int

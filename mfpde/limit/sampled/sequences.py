@@ -54,7 +54,9 @@ def law_points(
     if matched:
         others = [axis for axis in range(law.dim) if axis not in set(axes)]
         for group in [others, axes] if pairs else [range(law.dim)]:
-            _match(points, law, group, centred=group is not axes)  # the mean of a pair's v is zero
+            free = [axis for axis in group if axis not in law.degenerate]
+            if len(points) >= _ENOUGH * len(free):
+                match_moments(points, law, free, centred=group is not axes)  # the mean of a pair's v is zero
     if not pairs:
         return points
     mirrored = points.copy()
@@ -62,19 +64,30 @@ def law_points(
     return np.stack([points, mirrored], axis=1).reshape(count, -1)
 
 
-def _match(points: Array, law: Law, axes: Sequence[int], *, centred: bool) -> None:
+def match_moments(
+    points: Array, law: Law, axes: Sequence[int], mass: Array | None = None, *, centred: bool = True
+) -> None:
     """Give points the law's mean and covariance in some coordinates, or the latter as second moments.
 
-    By a symmetric map, in the place of the points; too few of them stay as they are.
+    By a symmetric map, in the place of the points.
+
+    Args:
+        points: (n, d).
+        law: the law.
+        axes: the coordinates, in none of which it is degenerate.
+        mass: of the points, (n,); equal unless given.
+        centred: match the mean as well.
     """
-    free = [axis for axis in axes if axis not in law.degenerate]
-    if not free or len(points) < _ENOUGH * len(free):
+    if not axes:
         return
+    free = list(axes)
+    share = np.full(len(points), 1.0 / len(points)) if mass is None else mass
     apart = points[:, free]
     mean = np.asarray(law.mean)[free] if centred else 0.0
-    apart = apart - apart.mean(axis=0) if centred else apart
+    apart = apart - share @ apart if centred else apart
 
-    root, inverse = _power(law.covariance[np.ix_(free, free)], 0.5), _power(apart.T @ apart / len(points), -0.5)
+    second = apart.T @ (share[:, None] * apart)
+    root, inverse = _power(law.covariance[np.ix_(free, free)], 0.5), _power(second, -0.5)
     points[:, free] = mean + apart @ inverse @ root
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfpde.errors import InputError
 from mfpde.inputs import is_whole, show
-from mfpde.output.clouds.gauss_lattice import between
+from mfpde.output.clouds.midpoint_lattice import between
 from mfpde.output.clouds.smoothing import CELLS, Smoothed, smooth
 
 Array = NDArray[np.float64]
@@ -44,8 +44,8 @@ class Nodes:
         velocity_v: −∂V/∂v, (L, n, \*shape).
         replica: of the flow to which each node belongs, from 0, (n,).
         weight_decay: λ.
-        rule: random coordinates of the initial law and the order in each of the Gauss rule whose points the nodes are;
-            (0, 0) of random nodes.
+        rule: random coordinates of the initial law and the order in each of the midpoint rule whose points the nodes
+            are; (0, 0) of random nodes.
     """
 
     family: str
@@ -185,7 +185,7 @@ class Nodes:
         return np.asarray(np.linalg.norm(found.reshape(len(found), -1), axis=1))
 
     def smoothed(self, layer: int, points: Array, values: Array) -> Smoothed:
-        """What is known at the nodes of a layer, smoothed; of a Gauss rule also between them.
+        """What is known at the nodes of a layer, smoothed; of a midpoint rule also between them.
 
         Args:
             layer: from 0.

@@ -1,11 +1,16 @@
-"""Gauss–Hermite rules in a few independent normal numbers, and what lies between their points.
+"""Midpoint rules in a few independent normal numbers, and what lies between their points.
+
+For smooth functions the midpoint rule converges under a normal density as fast as that of Gauss, until it sees where
+it ends. Training makes functions that turn sharply: heads on either side of u = 0 go different ways. There the error is
+that of the spacing, which at n points is 1/n here and 1/√n for Gauss, whose points reach far out, to where no mass is.
 
 A law whose points have moved is still the image of normal numbers: values at the points of a rule, interpolated
-linearly in those numbers, are the law between the points. Source: Golub & Welsch, *Math. Comp.* 23 (1969).
+linearly in those numbers, are the law between the points. Source: Trefethen & Weideman, *SIAM Review* 56 (2014).
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _FAINT = 1e-9  # mass of a point, relative to the largest, that is left out
+_FARTHEST = 6.0  # standard deviations at which the line ends, beyond which are 2e-9 of the mass
 _FINE, _RARE = 2**15, 1e-6  # points between those of a rule, and least density of one, relative to the largest
 
 
@@ -65,9 +71,18 @@ def lattice_points(line: Array, coordinates: int) -> Array:
 
 @lru_cache(maxsize=8)
 def _tensor(coordinates: int, order: int) -> tuple[Array, Array]:
-    """The points of the rule on a line (order,), and the masses of their tensor product, the last axis fastest."""
-    line, weights = np.polynomial.hermite_e.hermegauss(order)
-    return line, reduce(np.multiply.outer, [weights / weights.sum()] * coordinates).ravel()
+    """The points of the rule on a line (order,), and the masses of their tensor product, the last axis fastest.
+
+    The line ends where what is beyond is as small as what is between; the points that are kept have variance one.
+    """
+    reach = min(math.sqrt(math.pi * order), 3.5 + order / 16.0, _FARTHEST)
+    line = reach * (2.0 * np.arange(order) + 1.0 - order) / order
+    weights = np.exp(-0.5 * line**2)
+    mass = reduce(np.multiply.outer, [weights / weights.sum()] * coordinates).ravel()
+
+    kept = _is_kept(mass)
+    variance = mass[kept] @ lattice_points(line, coordinates)[kept, 0] ** 2 / mass[kept].sum()
+    return line / math.sqrt(variance), mass
 
 
 def _is_kept(mass: Array) -> NDArray[np.bool_]:
