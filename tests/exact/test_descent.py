@@ -16,17 +16,13 @@ from mpi4py import MPI
 
 from mfpde.config.settings import Density, Optimiser, Time, Training
 from mfpde.errors import ComputationError, InputError
-from mfpde.limit.sampled.midpoint_rule import has_rule, law_rule
 from mfpde.limit.solver import Solver
 from mfpde.limit.specification import Problem
-from mfpde.output.clouds.midpoint_lattice import rule_size
 from mfpde.problem.descent import Descent
 from mfpde.problem.family import Family
-from mfpde.problem.laws import Law, Normal, Zero, independent, repeated
-from mfpde.problem.mixtures import Mixture
+from mfpde.problem.laws import Normal, Zero
 from mfpde.problem.models.low_dimensional import attention_mlp, bilinear, linear
 from mfpde.problem.models.value_matrices import value_head
-from mfpde.problem.product_laws import Uniform
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer, Units, risk
 from support.units import units_of
@@ -259,32 +255,6 @@ def test_batches_tend_to_the_flow_in_root_mean_square(sampling: str, order: floa
         found = [stepped_risk(model, task, rate, batch=4, sampling=sampling, seed=seed) - exact for seed in range(32)]
         errors.append(float(np.sqrt(np.mean(np.square(found)))))
     assert slope_of(rates, errors) == pytest.approx(order, abs=within)
-
-
-LAWS: dict[str, Law] = {
-    "normal": Normal([0.3, -0.2], [0.5, 2.0]),
-    "correlated": Normal([0.3, -0.2], cov=[[0.5, 0.2], [0.2, 0.4]]),
-    "uniform": Uniform([1.0], [0.5]),
-    "graph": independent([Normal([0.3], [0.5]), repeated(Zero(), 4)]),
-}
-
-
-@pytest.mark.parametrize("name", LAWS)
-def test_rules_have_the_moments_of_their_laws(name: str) -> None:
-    law = LAWS[name]
-    points, mass = law_rule(law, 16)
-    mean = mass @ points
-    covariance = (points - mean).T @ (mass[:, None] * (points - mean))
-    assert has_rule(law)
-    assert len(points) == rule_size(law.uniforms, 16) <= 16**law.uniforms
-    assert np.abs(mean - law.mean).max() <= 1e-13
-    assert np.abs(covariance - law.covariance).max() <= 1e-13
-
-
-def test_laws_that_are_random_in_many_coordinates_have_no_rule() -> None:
-    assert not has_rule(Normal([0.0] * 4, [1.0] * 4))
-    assert not has_rule(Mixture([Normal([0.0], [1.0]), Normal([1.0], [1.0])], [1.0, 1.0]))
-    assert not has_rule(independent([Mixture([Normal([0.0], [1.0]), Normal([1.0], [1.0])], [1.0, 1.0]), Zero()]))
 
 
 def test_batches_are_those_of_the_method() -> None:
