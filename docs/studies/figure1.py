@@ -1,10 +1,11 @@
 """Figure 1 of the paper with its limit: `uv run python docs/studies/figure1.py FOLDER` makes docs/figure-1.md again.
 
-For three Transformers of M heads a layer, `runs/figure-1.toml` (class attention with value matrices),
-`runs/self-attention.toml` (all tokens attend) and `runs/vision-transformer.toml` (all matrices trained), it solves the
-limit and trains finite Transformers in FOLDER: M = 4 … 40, sixteen seeds, by the flow and by gradient descent. For the
-third, quarters of M = 320 are trained as well, from which its risk is extrapolated in 1/M. What is there is kept:
-`--only NAME` does one of the three, `--draw` writes page and picture from docs/figure-1.json.
+For two Transformers of M heads a layer, `runs/figure-1.toml` (class attention with value matrices) and
+`runs/self-attention.toml` (all tokens attend), it solves the limit and trains finite Transformers in FOLDER: sixteen
+seeds of M = 4 … 40, by the flow and by gradient descent. For the first, Transformers of 160 heads and their quarters
+are trained as well, from which the risk is extrapolated in 1/M. For `runs/vision-transformer.toml`, all of whose
+matrices move, it trains three seeds by gradient descent. What is there is kept: `--only NAME` does one of the three,
+and `--draw` writes page and picture from docs/figure-1.json.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figure1_page import write
 
 KEPT = ROOT / "docs" / "figure-1.json"
-HEADS, SEEDS = (4, 10, 20, 40), 16
+HEADS = (4, 10, 20, 40)
 QUANTITIES = ("risk", "accuracy", "test_risk", "test_accuracy")
 type Array = NDArray[np.float64]
 
@@ -40,45 +41,52 @@ class Sweep:
     Attributes:
         title: of the column.
         rate: of gradient descent, in units of τ.
-        coupled: M whose quarters are trained for an extrapolation, and how many sets of them; none where the limit
-            has no random nodes.
+        seeds: of each M.
+        solved: is the limit solved, and are Transformers trained by the flow?
+        coupled: M whose quarters are trained for an extrapolation, and how many sets of them.
     """
 
     title: str
     rate: float
+    seeds: int = 16
+    solved: bool = True
     coupled: tuple[int, int] | None = None
 
 
 SWEEPS: Mapping[str, Sweep] = {
-    "figure-1": Sweep("class attention, value matrices", 0.05),
+    "figure-1": Sweep("class attention, value matrices", 0.05, coupled=(160, 8)),
     "self-attention": Sweep("self-attention, value matrices", 0.05),
-    "vision-transformer": Sweep("Vision Transformer, all matrices", 0.02, (320, 4)),
+    "vision-transformer": Sweep("Vision Transformer, all matrices", 0.05, seeds=3, solved=False),
 }
 
 
 def commands(name: str, folder: str = "FOLDER") -> list[list[str]]:
     """What is run for one column; what is there already is not run again."""
-    run, units = f"runs/{name}.toml", ",".join(map(str, HEADS))
-    trained = ["-m", "mfpde.particles", run, "--units", units, "--seeds", str(SEEDS)]
+    run, units, sweep = f"runs/{name}.toml", ",".join(map(str, HEADS)), SWEEPS[name]
+    trained = ["-m", "mfpde.particles", run, "--units", units, "--seeds", str(sweep.seeds)]
+    descent = [*trained, "--learning-rate", str(sweep.rate), "--directory", f"{folder}/{name}-descent"]
+    if not sweep.solved:
+        return [descent]
     return [
         ["-m", "mfpde.solve", run, "--directory", f"{folder}/{name}"],
         [*trained, "--directory", f"{folder}/{name}"],
-        [*trained, "--learning-rate", str(SWEEPS[name].rate), "--directory", f"{folder}/{name}-descent"],
+        descent,
     ]
 
 
 def run_all(name: str, folder: Path) -> None:
     """Run the commands of one column."""
-    solve, *trained = commands(name, str(folder))
-    for words in [*([] if (folder / name / "summary.json").is_file() else [solve]), *trained]:
-        subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+    for words in commands(name, str(folder)):
+        if "mfpde.solve" not in words or not (folder / name / "summary.json").is_file():
+            subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
 
 
 def gather(name: str, folder: Path) -> dict[str, Any]:
     """The curves of one column: of the limit, and per method and M those of all seeds."""
-    found: dict[str, Any] = {"limit": columns(rows_of(folder / name / "history.csv"))}
-    found["limit"] |= {"wall": float(rows_of(folder / name / "timings.csv")[-1]["wall"])}
-    for method, directory in (("flow", name), ("descent", f"{name}-descent")):
+    found: dict[str, Any] = {}
+    if SWEEPS[name].solved:
+        found["limit"] = columns(rows_of(folder / name / "history.csv"))
+    for method, directory in (("flow", name), ("descent", f"{name}-descent"))[not SWEEPS[name].solved :]:
         rows = rows_of(folder / directory / "particles" / "history.csv")
         found[method] = {str(m): by_seed([row for row in rows if row["units"] == str(m)]) for m in HEADS}
     return found
@@ -92,7 +100,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def columns(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
     """The curves of a limit, with the errors of its risk."""
-    return {key: [float(row[key]) for row in rows] for key in ("tau", *QUANTITIES, "risk_error", "risk_std")}
+    return {key: [float(row[key]) for row in rows] for key in ("tau", *QUANTITIES, "risk_error")}
 
 
 def by_seed(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:

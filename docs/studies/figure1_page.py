@@ -19,7 +19,6 @@ from scipy import stats
 
 DOCS = Path(__file__).resolve().parents[1]
 METHODS = {"flow": "the flow", "descent": "gradient descent"}
-REPLICAS = 8
 type Array = NDArray[np.float64]
 type Curves = Mapping[str, Any]
 
@@ -52,15 +51,17 @@ def introduction(commands: Callable[[str], list[list[str]]]) -> str:
     return f"""# Figure 1, with its limit
 
 Figure 1 of arXiv 2410.23610 shows training curves of Vision Transformers of 6 layers for several numbers of heads.
-Here is the same sweep with the line that it tends to, for three Transformers of M heads and M neurons (or blocks of
-four) a layer, **in all**: there is one family of each. They read all ten of the 8×8 digits, 200 for training and 200
-for testing, in four patches, with cross-entropy; patch embedding and readout are drawn from a seed and never fitted.
+Here is the same sweep with the line that it tends to, for Transformers of M heads and M neurons a layer, **in all**:
+there is one family of each. They read all ten of the 8×8 digits in four patches, with cross-entropy; patch embedding
+and readout are drawn from a seed and never fitted. A head has two numbers u, which mix two fixed forms, and a 16 × 16
+value matrix, which starts at zero.
 
 ![Training loss and accuracy against τ of Transformers with M = 4, 10, 20, 40 heads a layer, and their \
 limit](figures/figure-1.png)
 
-Lines are means over sixteen seeds that follow the flow, bands all of them. The limit's band is its estimated error.
-Made by `uv run python docs/studies/figure1.py FOLDER`, whose commands for the first column are
+Lines are means over seeds, by the flow where there is a limit and by gradient descent for the Vision Transformer; bands
+are all seeds. The limit's band is its estimated error. Made by `uv run python docs/studies/figure1.py FOLDER`, whose
+commands for the first column are
 
 ```text
 {shown}
@@ -70,44 +71,62 @@ Made by `uv run python docs/studies/figure1.py FOLDER`, whose commands for the f
 
 def section(name: str, title: str, curves: Curves, extrapolated: Callable[[Curves], tuple[float, float]]) -> str:
     """One column: its table, differences seed by seed, and the limit."""
-    spread = "; ".join(
-        f"{label} {np.log(_std(curves[method], '40') / _std(curves[method], '4')) / np.log(10.0):+.2f}"
-        for method, label in METHODS.items()
-    )
+    by = METHODS[main_method(curves)]
     parts = [
         f"## {title[0].upper()}{title[1:]}\n",
-        f"`runs/{name}.toml`. ± is the standard error over seeds; of the limit, the half-width of its band.\n",
+        f"`runs/{name}.toml`. ± is the standard error over {seeds(curves)} seeds"
+        f"{'; of the limit, its estimated error' if 'limit' in curves else ''}.\n",
         ends(curves),
-        "Differences between neighbouring M, seed by seed, training loss with the flow (fewer heads of a seed are the "
+        f"Differences between neighbouring M, seed by seed, of training losses by {by} (fewer heads of a seed are the "
         "first of more); significant where zero is outside of the 95 % interval of Student's t:\n",
         differences(curves),
         f"- Mean training loss falls with every M: **{ordered(curves)}**.",
-        f"- Standard deviation over seeds from M = 4 to 40, exponent: {spread}; −½ is expected.",
     ]
+    for method in (method for method in METHODS if method in curves):
+        few, many = (_std(curves[method], m) for m in ("4", "40"))
+        parts.append(
+            f"- Standard deviation over seeds by {METHODS[method]}: {few:.4f} at M = 4, {many:.4f} at M = 40, exponent "
+            f"{np.log(many / few) / np.log(10.0):+.2f} (−½ is expected)."
+        )
     if "coupled" in curves:
         parts.append(both(curves, extrapolated))
+    if "limit" not in curves:
+        parts.append(
+            "- No limit is shown: `solve` has it by random nodes, each a unit of its own, at the cost of a Transformer "
+            "of a thousand heads; it was not run to its end."
+        )
     return "\n".join(parts) + "\n"
+
+
+def main_method(curves: Curves) -> str:
+    """What the figure shows."""
+    return "flow" if "flow" in curves else "descent"
+
+
+def seeds(curves: Curves) -> int:
+    """Of each M."""
+    return len(curves["descent"]["4"]["risk"])
 
 
 def ends(curves: Curves) -> str:
     """A row per M, and one for the limit."""
-    rows = []
-    for m in curves["flow"]:
-        flow, descent = curves["flow"][m], curves["descent"][m]
-        row = [m, *(f"{mean:.4f} ± {error:.4f}" for mean, error in (last(flow, "risk"), last(descent, "risk")))]
-        row += [_percent(flow, "accuracy"), "{:.3f} ± {:.3f}".format(*last(flow, "test_risk"))]
-        rows.append([*row, _percent(flow, "test_accuracy")])
-    limit = curves["limit"]
-    row = ["∞", f"{limit['risk'][-1]:.4f} ± {half_width(limit)[-1]:.4f}", "", f"{100 * limit['accuracy'][-1]:.1f} %"]
-    rows.append([*row, f"{limit['test_risk'][-1]:.3f}", f"{100 * limit['test_accuracy'][-1]:.1f} %"])
-    head = ["M", "training loss, flow", "gradient descent", "accuracy", "test loss", "test accuracy"]
-    return table(head, rows)
-
-
-def half_width(limit: Curves) -> Array:
-    """Of the limit's band: its estimated error, and of random nodes the 95 % interval of its replicas as well."""
-    std = np.nan_to_num(np.array(limit["risk_std"]))
-    return np.asarray(np.array(limit["risk_error"]) + stats.t.ppf(0.975, REPLICAS - 1) * std)
+    rows, methods = [], [method for method in METHODS if method in curves]
+    for m in curves["descent"]:
+        shown = curves[methods[0]][m]
+        row = [m, *("{:.4f} ± {:.4f}".format(*last(curves[method][m], "risk")) for method in methods)]
+        row += [_percent(shown, "accuracy"), "{:.3f} ± {:.3f}".format(*last(shown, "test_risk"))]
+        rows.append([*row, _percent(shown, "test_accuracy")])
+    if "limit" in curves:
+        limit = curves["limit"]
+        row = [
+            "∞",
+            f"{limit['risk'][-1]:.4f} ± {limit['risk_error'][-1]:.4f}",
+            "",
+            f"{100 * limit['accuracy'][-1]:.1f} %",
+        ]
+        rows.append([*row, f"{limit['test_risk'][-1]:.3f}", f"{100 * limit['test_accuracy'][-1]:.1f} %"])
+    losses = [f"training loss, {METHODS[method]}" for method in methods]
+    return table(["M", *losses, "accuracy", "test loss", "test accuracy"], rows)
 
 
 def last(curves: Curves, quantity: str) -> tuple[float, float]:
@@ -119,10 +138,11 @@ def last(curves: Curves, quantity: str) -> tuple[float, float]:
 def paired(curves: Curves) -> list[tuple[str, float, float, float]]:
     """Per pair of neighbouring M the mean difference of final losses, fewer less more, its standard error, and t."""
     found = []
-    risks = {m: np.array(each["risk"])[:, -1] for m, each in curves["flow"].items()}
+    risks = {m: np.array(each["risk"])[:, -1] for m, each in curves[main_method(curves)].items()}
     pairs = [(f"{a} − {b}", risks[a] - risks[b]) for a, b in pairwise(risks)]
-    largest = list(risks)[-1]
-    pairs.append((f"{largest} − ∞", risks[largest] - curves["limit"]["risk"][-1]))
+    if "limit" in curves:
+        largest = list(risks)[-1]
+        pairs.append((f"{largest} − ∞", risks[largest] - curves["limit"]["risk"][-1]))
     for name, apart in pairs:
         found.append((name, float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(len(apart))), len(apart)))
     return found
@@ -139,7 +159,7 @@ def differences(curves: Curves) -> str:
 
 def ordered(curves: Curves) -> str:
     """Does the mean loss fall with every M? "yes", "no", or the first pair that leaves it open."""
-    for name, mean, error, count in paired(curves)[:-1]:
+    for name, mean, error, count in (row for row in paired(curves) if "∞" not in row[0]):
         reach = stats.t.ppf(0.975, count - 1) * error
         if mean < -reach:
             return f"no ({name})"
@@ -152,19 +172,19 @@ def both(curves: Curves, extrapolated: Callable[[Curves], tuple[float, float]]) 
     """The limit by nodes beside the extrapolation from coupled sizes."""
     pair, limit = curves["coupled"], curves["limit"]
     value, reach = extrapolated(pair)
-    nodes, half = limit["risk"][-1], float(half_width(limit)[-1])
+    nodes, half = limit["risk"][-1], limit["risk_error"][-1]
     overlap = abs(value - nodes) <= reach + half
     return f"""
-Two ways to M = ∞, with 95 % bands. *Nodes*: eight replicas of 128 random nodes each, every one a unit of its own; the
-band is that of their mean and the distance from half as many. *Extrapolated*: {len(pair["risk"])} Transformers of \
-{pair["units"]} heads and their quarters by the flow, R(M) = R + b/M.
+Two ways to M = ∞. *Nodes* of a midpoint rule, with the error that the run estimates. *Extrapolated* from \
+{len(pair["risk"])} Transformers of {pair["units"]} heads and their quarters by the flow, R(M) = R + b/M, with the 95 %
+interval of Student's t:
 
 | by | training loss | half-width, of the loss |
 | --- | --- | --- |
 | nodes | {nodes:.4f} ± {half:.4f} | {100 * half / nodes:.1f} % |
 | extrapolated | {value:.4f} ± {reach:.4f} | {100 * reach / value:.1f} % |
 
-The bands {"overlap" if overlap else "**do not** overlap"}."""
+The two {"overlap" if overlap else "**do not** overlap"}."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -203,13 +223,16 @@ def draw(found: Mapping[str, Curves], titles: Mapping[str, str]) -> None:
 
 def curves_of(panel: plt.Axes, curves: Curves, key: str) -> None:
     """Means and bands of all M, and the limit's with its error."""
-    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.15, len(curves["flow"])))
-    for (m, each), colour in zip(curves["flow"].items(), colours, strict=True):
+    shown = curves[main_method(curves)]
+    colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.15, len(shown)))
+    for (m, each), colour in zip(shown.items(), colours, strict=True):
         values = np.array(each[key])
         panel.plot(each["tau"], values.mean(axis=0), color=colour, label=f"M = {m}")
         panel.fill_between(each["tau"], values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    if "limit" not in curves:
+        return
     limit = curves["limit"]
     panel.plot(limit["tau"], limit[key], color="black", linewidth=1.6, label="M = ∞")
     if key == "risk":
-        risk, half = np.array(limit["risk"]), half_width(limit)
+        risk, half = np.array(limit["risk"]), np.array(limit["risk_error"])
         panel.fill_between(limit["tau"], risk - half, risk + half, color="black", alpha=0.25, linewidth=0)

@@ -33,9 +33,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from mfpde.config import run_file
-from mfpde.limit.sampled.midpoint_rule import between
 from mfpde.limit.solver import Solver
 from mfpde.limit.state import NodesPart, State
+from mfpde.output.clouds.midpoint_lattice import between
 from mfpde.runs.problem_setup import problem_of, report_times
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -41,8 +41,8 @@ class NodeCloud(TabulatedNodes):
 
     @cached_property
     def tabled(self) -> bool:
-        """Has a table fewer points than there are nodes? Otherwise each node is a unit of its own."""
-        return len(self.family.nonlinear_axes) <= MOST_TABLED and int(np.prod(self.least)) < self.count
+        """Has even the largest table fewer points than there are nodes? Otherwise each node is a unit of its own."""
+        return len(self.family.nonlinear_axes) <= MOST_TABLED and int(np.prod(self.most)) < self.count
 
     def start(self) -> NodesPart:
         """This rank's nodes of the initial laws."""
