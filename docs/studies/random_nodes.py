@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from mpi4py import MPI
@@ -39,7 +41,6 @@ from mfpde.problem.datasets import in_context_regression
 from mfpde.problem.family import Family
 from mfpde.problem.laws import Normal
 from mfpde.problem.models.value_matrices import value_head
-from mfpde.problem.models.vision import attention_head
 from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
@@ -65,9 +66,19 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def heads(sizes: Sequence[int], flows: int = 32) -> Iterator[dict[str, object]]:
-    """In-context regression by heads with Q, K, V and O of shape (2, 2): twelve nonlinear coordinates, four linear."""
+    """In-context regression by heads with Q, K, V and O of shape (2, 2): twelve nonlinear coordinates, four linear.
+
+    Tokens are not normalised: of two channels a norm leaves the sign of their difference, which jumps.
+    """
     task = in_context_regression(samples=64)
-    head = attention_head("head", 2, 2)
+
+    def update(tokens: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
+        query, key, value = u.reshape(3, 2, 2)
+        weights = jax.nn.softmax((tokens @ query) @ (tokens @ key).T / math.sqrt(2.0), axis=-1)
+        return weights @ tokens @ value @ v
+
+    laws = Normal([0.0] * 12, [0.7] * 12), Normal([0.0] * 4, [0.5] * 4)
+    head = Family("head", nonlinear=12, linear_shape=(2, 2), update=update, initial=laws)
     model = Transformer([[head]], 2, lambda tokens: tokens[-1, 1:], step=2.0)
     for kind in ("drawn", "sobol"):
         spreads, means = [], {}

@@ -145,5 +145,6 @@ def checked_change(value: object) -> float | None:
         return None
     change = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not 0.0 < change < 1.0:
-        raise InputError(f"--change {value}: must be a number between 0 and 1, as in 0.05 for 5 %")
+        given = f"{value:g}" if isinstance(value, float) else value
+        raise InputError(f"--change {given}: must be a number between 0 and 1, as in 0.05 for 5 %")
     return change

@@ -102,10 +102,11 @@ CASES = {  # with 2 × 2 cells and 20 samples some of 8 ranks own neither cells,
     "random-nodes": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="nodes = 1024")
     .replace("[time]\nstep = 0.05", "[density.mlp]\nnodes = 64\n[time]\ntolerance = 1e-6")
     .replace("horizon = 0.5", "horizon = 1.5"),  # with a table and without one
+    # Batches of fewer tiles than 8 ranks, with a table and without.
     "by-steps": RUN.format(cells=4, cell="tensor", frame="lagrangian", radius="")
     .replace("horizon = 0.5", 'method = "adamw"\nlearning_rate = 0.02\nsteps = 12\nbatch = 6\nclip = 0.1')
     .replace("[time]\nstep = 0.05", "[density.mlp]\nnodes = 100\n[time]\ntolerance = 1e-4")
-    .replace("every = 0.25", "every = 4"),  # batches of fewer tiles than 8 ranks, with a table and without
+    .replace("every = 0.25", 'every = 4\ngap = "always"'),
     "torn": TORN,
     "few": RUN.format(cells=2, cell="tensor", frame="comoving", radius=""),
     "positive": RUN.format(cells=5, cell="tensor", frame="comoving", radius='positivity = "scheme"'),

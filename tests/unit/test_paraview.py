@@ -62,9 +62,10 @@ heavy.UpdatePipeline(source.TimestepValues[-1])
 data, left = Fetch(source), Fetch(heavy)
 data = data.GetBlock(0) if data.IsA("vtkMultiBlockDataSet") else data
 arrays = data.GetPointData()
+every = [arrays.GetArray(k) for k in range(arrays.GetNumberOfArrays())]
 print(json.dumps({
     "times": list(source.TimestepValues), "points": data.GetNumberOfPoints(), "left": left.GetNumberOfPoints(),
-    "sizes": {each.GetName(): each.GetNumberOfComponents() for each in map(arrays.GetArray, range(len(arrays.keys())))},
+    "sizes": {each.GetName(): each.GetNumberOfComponents() for each in every},
     "v": vtk_to_numpy(arrays.GetArray("v")).ravel().tolist(),
 }))
 """
