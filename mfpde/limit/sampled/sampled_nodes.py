@@ -4,9 +4,9 @@ K replicas of the flow, each with n nodes of its own a layer, know nothing of ea
 reported, with its standard error by their spread. What a spread cannot show is a bias, O(1/n) as a potential answers to
 its own nodes: the companion with half as many nodes does.
 
-With up to three nonlinear coordinates, and fewer points of a table than nodes, the Transformer is evaluated on a table,
-whatever the number of linear coordinates. Otherwise every node is a unit of its own, at the cost of a finite
-Transformer of n units in each replica; its potential is known along the path of each node, and nowhere else.
+With up to three nonlinear coordinates, and more nodes than the largest table has points, the Transformer is evaluated
+on a table, whatever the number of linear coordinates. Otherwise every node is a unit of its own, at the cost of a
+finite Transformer of n units in each replica; its potential is known along the path of each node, and nowhere else.
 """
 
 from __future__ import annotations
