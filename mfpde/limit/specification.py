@@ -349,7 +349,7 @@ def coarsened(problem: Problem) -> Beside | None:
 def _with_fewer_nodes(problem: Problem) -> Beside | None:
     """Half of all random nodes, F = 2: what a potential makes of its own nodes is a bias that falls as 1/n.
 
-    midpoint rules of half the order: their distance is taken for the error, which is smaller.
+    Midpoint rules of half the order: their distance is taken for the error, which is smaller.
     """
     densities = dict(problem.densities)
     for family in problem.model.families:

@@ -64,9 +64,7 @@ def law_points(
     return np.stack([points, mirrored], axis=1).reshape(count, -1)
 
 
-def match_moments(
-    points: Array, law: Law, axes: Sequence[int], mass: Array | None = None, *, centred: bool = True
-) -> None:
+def match_moments(points: Array, law: Law, axes: list[int], mass: Array | None = None, *, centred: bool = True) -> None:
     """Give points the law's mean and covariance in some coordinates, or the latter as second moments.
 
     By a symmetric map, in the place of the points.
@@ -80,15 +78,14 @@ def match_moments(
     """
     if not axes:
         return
-    free = list(axes)
     share = np.full(len(points), 1.0 / len(points)) if mass is None else mass
-    apart = points[:, free]
-    mean = np.asarray(law.mean)[free] if centred else 0.0
+    apart = points[:, axes]
+    mean = np.asarray(law.mean)[axes] if centred else 0.0
     apart = apart - share @ apart if centred else apart
 
     second = apart.T @ (share[:, None] * apart)
-    root, inverse = _power(law.covariance[np.ix_(free, free)], 0.5), _power(second, -0.5)
-    points[:, free] = mean + apart @ inverse @ root
+    root, inverse = _power(law.covariance[np.ix_(axes, axes)], 0.5), _power(second, -0.5)
+    points[:, axes] = mean + apart @ inverse @ root
 
 
 def _power(matrix: Array, exponent: float) -> Array:

@@ -73,16 +73,12 @@ def lattice_points(line: Array, coordinates: int) -> Array:
 def _tensor(coordinates: int, order: int) -> tuple[Array, Array]:
     """The points of the rule on a line (order,), and the masses of their tensor product, the last axis fastest.
 
-    The line ends where what is beyond is as small as what is between; the points that are kept have variance one.
+    The line ends where what is beyond is as small as what is between.
     """
     reach = min(math.sqrt(math.pi * order), 3.5 + order / 16.0, _FARTHEST)
     line = reach * (2.0 * np.arange(order) + 1.0 - order) / order
     weights = np.exp(-0.5 * line**2)
-    mass = reduce(np.multiply.outer, [weights / weights.sum()] * coordinates).ravel()
-
-    kept = _is_kept(mass)
-    variance = mass[kept] @ lattice_points(line, coordinates)[kept, 0] ** 2 / mass[kept].sum()
-    return line / math.sqrt(variance), mass
+    return line, reduce(np.multiply.outer, [weights / weights.sum()] * coordinates).ravel()
 
 
 def _is_kept(mass: Array) -> NDArray[np.bool_]:
