@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -136,17 +135,6 @@ def coupled(name: str, most: int, sets: int) -> dict[str, Any]:
     return {"units": most, "risk": np.array([risks(*block) for block in blocks]).T.tolist()}
 
 
-def extrapolated(found: Mapping[str, Any]) -> tuple[float, float]:
-    """R at M = ∞ by R(M) = R + b/M from coupled sizes, and the half-width of its 95 % interval (Student's t).
-
-    Chance cancels to first order in the difference of a Transformer and the mean of its four quarters.
-    """
-    risks = np.array(found["risk"])
-    each = risks[:, 0] - (risks[:, 1:].mean(axis=1) - risks[:, 0]) / 3.0
-    reach = stats.t.ppf(0.975, len(each) - 1)
-    return float(each.mean()), float(reach * each.std(ddof=1) / np.sqrt(len(each)))
-
-
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Figure 1 of the paper with its limit.")
@@ -166,7 +154,7 @@ def main() -> int:
             if pair is not None:
                 found[name]["coupled"] = coupled(name, *pair)
             KEPT.write_text(json.dumps(rounded(found)) + "\n", encoding="utf-8")
-    write(found, {name: sweep.title for name, sweep in SWEEPS.items()}, commands, extrapolated)
+    write(found, {name: sweep.title for name, sweep in SWEEPS.items()}, commands("figure-1"))
     return 0
 
 

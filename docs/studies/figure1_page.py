@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
+from quarters import extrapolated
 from scipy import stats
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -26,28 +27,26 @@ type Curves = Mapping[str, Any]
 def write(
     found: Mapping[str, Curves],
     titles: Mapping[str, str],
-    commands: Callable[[str], list[list[str]]],
-    extrapolated: Callable[[Curves], tuple[float, float]],
+    commands: Sequence[Sequence[str]],
 ) -> None:
     """Write docs/figure-1.md and docs/figures/figure-1.png."""
     draw(found, {name: title for name, title in titles.items() if name in found})
-    (DOCS / "figure-1.md").write_text(text(found, titles, commands, extrapolated), encoding="utf-8")
+    (DOCS / "figure-1.md").write_text(text(found, titles, commands), encoding="utf-8")
 
 
 def text(
     found: Mapping[str, Curves],
     titles: Mapping[str, str],
-    commands: Callable[[str], list[list[str]]],
-    extrapolated: Callable[[Curves], tuple[float, float]],
+    commands: Sequence[Sequence[str]],
 ) -> str:
     """The page."""
-    parts = [section(name, title, found[name], extrapolated) for name, title in titles.items() if name in found]
+    parts = [section(name, title, found[name]) for name, title in titles.items() if name in found]
     return "\n".join([introduction(commands), *parts])
 
 
-def introduction(commands: Callable[[str], list[list[str]]]) -> str:
+def introduction(commands: Sequence[Sequence[str]]) -> str:
     """What is compared with what."""
-    shown = "\n".join("uv run python " + " ".join(words) for words in commands("figure-1"))
+    shown = "\n".join("uv run python " + " ".join(words) for words in commands)
     return f"""# Figure 1, with its limit
 
 Figure 1 of arXiv 2410.23610 shows training curves of Vision Transformers of 6 layers for several numbers of heads.
@@ -69,7 +68,7 @@ commands for the first column are
 """
 
 
-def section(name: str, title: str, curves: Curves, extrapolated: Callable[[Curves], tuple[float, float]]) -> str:
+def section(name: str, title: str, curves: Curves) -> str:
     """One column: its table, differences seed by seed, and the limit."""
     by = METHODS[main_method(curves)]
     parts = [
@@ -89,7 +88,7 @@ def section(name: str, title: str, curves: Curves, extrapolated: Callable[[Curve
             f"{np.log(many / few) / np.log(10.0):+.2f} (−½ is expected)."
         )
     if "coupled" in curves:
-        parts.append(both(curves, extrapolated))
+        parts.append(both(curves))
     if "limit" not in curves:
         parts.append(
             "- No limit is shown: `solve` has it by random nodes, each a unit of its own, at the cost of a Transformer "
@@ -168,10 +167,11 @@ def ordered(curves: Curves) -> str:
     return "yes"
 
 
-def both(curves: Curves, extrapolated: Callable[[Curves], tuple[float, float]]) -> str:
+def both(curves: Curves) -> str:
     """The limit by nodes beside the extrapolation from coupled sizes."""
     pair, limit = curves["coupled"], curves["limit"]
-    value, reach = extrapolated(pair)
+    risks = np.array(pair["risk"])
+    value, reach = extrapolated(risks[:, 0], risks[:, 1:].mean(axis=1))
     nodes, half = limit["risk"][-1], limit["risk_error"][-1]
     overlap = abs(value - nodes) <= reach + half
     return f"""

@@ -45,6 +45,7 @@ from mfpde.problem.tasks import Task
 from mfpde.problem.transformer import Transformer
 
 sys.path.insert(0, str(Path(__file__).parent))
+from quarters import extrapolated
 from training_by_steps import Block
 
 Array = NDArray[np.float64]
@@ -116,9 +117,8 @@ def widths(most: int = 1024, seeds: int = 32) -> Iterator[dict[str, object]]:
         yield {"units": count, "risk": float(risks[count].mean())}
 
     for whole in (most // 4, most):
-        each = risks[whole] - (risks[whole // 4] - risks[whole]) / 3.0
-        half = stats.t.ppf(0.975, seeds - 1) * each.std(ddof=1) / np.sqrt(seeds)
-        yield {"extrapolated from": whole, "risk": float(each.mean()), "half": float(half)}
+        value, half = extrapolated(risks[whole], risks[whole // 4])
+        yield {"extrapolated from": whole, "risk": value, "half": half}
     for nodes in (2048, 4096, 8192):
         found = ends(Problem(model, task, training, {"head": Density(nodes=nodes)}, Time(tolerance=1e-5)))
         half = stats.t.ppf(0.975, GROUP - 1) * found.std(ddof=1) / np.sqrt(GROUP)

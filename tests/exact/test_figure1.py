@@ -101,18 +101,18 @@ def test_the_verdicts_can_be_no() -> None:
 
 def test_the_extrapolation_is_exact_for_a_bias_of_one_over_m() -> None:
     """R(M) = R + b/M with units that are common to both sizes: any seed gives R."""
-    figure, page = study()
+    _, page = study()
     seeds = np.random.default_rng(0).normal(size=(5, 4))
     quarters = 0.3 + 8.0 / 80 + seeds
     whole = 0.3 + 8.0 / 320 + seeds.mean(axis=1, keepdims=True)  # chance is the mean of the quarters'
-    value, reach = figure.extrapolated({"risk": np.hstack([whole, quarters]).tolist()})
+    value, reach = page.extrapolated(whole[:, 0], quarters.mean(axis=1))
     assert abs(value - (0.3 + seeds.mean())) < 1e-12
     assert reach > 0.0
 
     for nodes, line in ((0.3 + float(seeds.mean()), "overlap"), (9.0, "**do not** overlap")):
         pair = {"units": 320, "risk": np.hstack([whole, quarters]).tolist()}
         limit = {"risk": [1.0, nodes], "risk_error": [0.0, 0.002]}
-        assert f"The two {line}." in page.both({"coupled": pair, "limit": limit}, figure.extrapolated)
+        assert f"The two {line}." in page.both({"coupled": pair, "limit": limit})
 
 
 def test_the_page_is_what_the_study_writes() -> None:
@@ -121,7 +121,7 @@ def test_the_page_is_what_the_study_writes() -> None:
     found = json.loads((ROOT / "docs" / "figure-1.json").read_text())
     text = (ROOT / "docs" / "figure-1.md").read_text()
     titles = {name: sweep.title for name, sweep in figure.SWEEPS.items()}
-    assert text == page.text(found, titles, figure.commands, figure.extrapolated)
+    assert text == page.text(found, titles, figure.commands("figure-1"))
     for name, sweep in figure.SWEEPS.items():
         model, _ = run_file.load(ROOT / "runs" / f"{name}.toml").build(trial=False)
         assert [len(stage) for stage in model.stages] == [1, 1]
