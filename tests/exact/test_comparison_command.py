@@ -10,24 +10,9 @@ import pytest
 from mfpde.compare import main as compare
 from mfpde.particles import main as particles
 from mfpde.solve import main as solve
+from support.run_files import scalars_run
 
-TEXT = """
-name = "case"
-[task]
-name = "scalars"
-samples = 4
-[model]
-name = "linear"
-layers = 2
-[training]
-weight_decay = 0.3
-horizon = 1.0
-[density]
-frame = "comoving"
-cells = 8
-[output]
-every = 0.5
-"""
+TEXT = scalars_run(density="cells = 8")
 
 STEPS = """
 name = "steps"

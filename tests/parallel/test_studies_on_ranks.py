@@ -5,24 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.launch import run
+from support.run_files import scalars_run
 
-CASE = """
-name = "case"
-[task]
-name = "scalars"
-samples = 4
-[model]
-name = "linear"
-layers = 1
-[training]
-weight_decay = 0.3
-horizon = 0.5
-[density]
-frame = "comoving"
-cells = 4
-[output]
-every = 0.5
-"""
+CASE = scalars_run(layers=1, horizon=0.5)
 SCRIPT = """
 import hashlib, sys
 import numpy as np

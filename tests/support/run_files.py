@@ -86,6 +86,27 @@ degree = 1
 """
 
 
+def scalars_run(layers: int = 2, horizon: float = 1.0, density: str = "cells = 4", every: float = 0.5) -> str:
+    """The run file "case": linear heads on four samples, on meshes in co-moving frames."""
+    return f"""
+name = "case"
+[task]
+name = "scalars"
+samples = 4
+[model]
+name = "linear"
+layers = {layers}
+[training]
+weight_decay = 0.3
+horizon = {horizon}
+[density]
+frame = "comoving"
+{density}
+[output]
+every = {every}
+"""
+
+
 def write(folder, text=TEXT, density="cells = 2", user=""):
     """A run file, and the user's Python file beside it."""
     (folder / "user.py").write_text(USER + user)

@@ -24,25 +24,9 @@ from mfpde.problem.laws import Normal
 from mfpde.problem.models import low_dimensional as models
 from mfpde.runs.problem_setup import report_times
 from support.launch import run
+from support.run_files import scalars_run
 
-TEXT = """
-name = "case"
-[task]
-name = "scalars"
-samples = 4
-[model]
-name = "linear"
-layers = 2
-[training]
-weight_decay = 0.3
-horizon = 1.0
-[density]
-frame = "comoving"
-degree = 1
-cells = 4
-[output]
-every = 0.5
-"""
+TEXT = scalars_run(density="degree = 1\ncells = 4")
 DESCENT = ("--learning-rate", "0.1")
 
 

@@ -20,25 +20,9 @@ from mfpde.particles import main as particles
 from mfpde.problem.model_checks import digest
 from mfpde.sweep import main as sweep
 from support.drawn import make_run
-from support.run_files import contents
+from support.run_files import contents, scalars_run
 
-TEXT = """
-name = "case"
-[task]
-name = "scalars"
-samples = 4
-[model]
-name = "linear"
-layers = 2
-[training]
-weight_decay = 0.3
-horizon = 0.5
-[density]
-frame = "comoving"
-cells = 4
-[output]
-every = 0.25
-"""
+TEXT = scalars_run(horizon=0.5, every=0.25)
 
 
 @pytest.fixture
